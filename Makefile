@@ -1,0 +1,40 @@
+# Every target depends on `setup`, which makes .venv once and again when the requirements change.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo test slow lint format bench docs clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,math-verify,tensorboard]"
+	touch $@
+
+demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 minutes the first time
+	$(BIN)/zerolab demo
+
+test: setup ## under 6 minutes on two cores
+	$(BIN)/python -m pytest
+
+slow: setup ## longer proofs: fuzzing, long runs
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## ratios in one run, each printed with what it was measured against
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/grading.py
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis dist build

@@ -1,0 +1,67 @@
+"""The contract of a sampling engine. tests/engine_contract.py runs the same suite on every implementation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from zerolab.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One response to sample.
+
+    The random numbers of a sample are a function of `seed` and the position alone: neither the other requests of the
+    call, nor their order, nor the number of threads changes them. Temperature 0 is greedy (log-probabilities are then
+    those of temperature 1). `stop` strings end a response even when they straddle token borders, and stay in the text.
+    """
+
+    id: int
+    prompt_ids: tuple[int, ...]
+    seed: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Samples completions under one version of the weights, of which it owns a copy."""
+
+    version: int
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Completions in the order in which they finish. Requests with equal prompts share one prefill."""
+        ...
+
+    def abort(self) -> None:
+        """Ends what is in flight: the running `generate` yields it with finish_reason "abort"."""
+        ...
+
+    def pause(self) -> None:
+        """Holds generation between two tokens until `resume`; weights may be updated meanwhile."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copies new weights in place, under their Hugging Face names. Only while idle or paused; caches are recomputed.
+
+        Raises RuntimeError while generating, ValueError for a tensor that is missing, unknown or of another shape.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Gives KV memory back until `wake`."""
+        ...
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def generate_all(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """All completions, in the order of `requests`."""
+    by_id = {c.request_id: c for c in engine.generate(requests)}
+    return [by_id[r.id] for r in requests]
