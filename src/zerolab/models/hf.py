@@ -1,0 +1,265 @@
+"""Causal language models in the Hugging Face format: read, checked, written back.
+
+Weights come from safetensors files alone, and no code of a model repository is ever run. What the learner needs of a
+family is that logits = lm_head(last hidden state); `load_model` proves it on a probe and refuses the families that do
+more (soft-capping, logit scaling) or that see the future.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from zerolab.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+PROBE_TOKENS = 6
+
+
+def load_model(
+    path: str | Path, *, dtype: torch.dtype | str = torch.float32, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """The causal LM in a folder or under a hub id, in eval mode, checked to be usable by the learner.
+
+    Raises UserError for a missing folder, no config, no safetensors weights, weights that do not fill the model,
+    an unknown architecture, an unreachable hub, and a family whose logits are not lm_head(hidden state).
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    folder = _check_folder(path)
+    if folder is not None and not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} holds no *.safetensors weights{_other_weights(folder)}")
+    with _quiet():
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder or path),
+                dtype=as_dtype(dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except SafetensorError as error:
+            raise UserError(f"the weights of {path} are damaged ({error}); copy or download them again") from error
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            raise UserError(_explain(path, error)) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(
+            f"the weights of {path} lack {len(missing)} tensors of its architecture, among them {missing[0]}; "
+            "config.json and weights do not belong together"
+        )
+    model.to(device).eval()
+    probe(model, str(path))
+    return model
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id. Raises UserError where there is none or it has no end-of-sequence token."""
+    from transformers import AutoTokenizer
+
+    folder = _check_folder(path)
+    # Without this check transformers makes an empty tokenizer up from config.json alone.
+    if folder is not None and not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES[:3])}); copy the tokenizer's files there"
+        )
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder or path), trust_remote_code=False)
+            tokenizer = _as_the_file_says(tokenizer, str(folder or path))
+        except Exception as error:  # the tokenizers library raises plain Exception for a damaged file
+            raise UserError(_explain(path, error, what="tokenizer")) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {path} names no eos_token; add it to tokenizer_config.json")
+    return tokenizer
+
+
+def _as_the_file_says(tokenizer: Any, path: str) -> Any:
+    """`tokenizer`, or the one that tokenizer.json describes where AutoTokenizer put another in its place.
+
+    For some model types (qwen2 among them) it keeps the vocabulary alone and splits text by the family's own rule.
+    """
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import cached_file
+
+    file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if file is None or backend is None:
+        return tokenizer
+    # trim_offsets changes positions in the text, never the ids.
+    written, loaded = (
+        json.loads(re.sub(r'"trim_offsets": ?(true|false)', '"trim_offsets":true', text))
+        for text in (Path(file).read_text(encoding="utf-8"), backend.to_str())
+    )
+    if all(written.get(part) == loaded.get(part) for part in ("normalizer", "pre_tokenizer")):
+        return tokenizer
+    warnings.warn(
+        f"the tokenizer of {path} is read as its tokenizer.json says; AutoTokenizer splits text differently "
+        f"for this model type ({type(tokenizer).__name__})",
+        stacklevel=3,
+    )
+    return PreTrainedTokenizerFast.from_pretrained(path)
+
+
+def load_generation_config(path: str | Path) -> GenerationConfig | None:
+    """generation_config.json of a folder or hub id, None where there is none."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(str(path))
+    except OSError:
+        return None
+
+
+def eos_token_ids(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends a response, from the generation config, the config and the tokenizer, in rising order."""
+    ids: set[int] = set()
+    for source in (getattr(model, "generation_config", None), getattr(model, "config", None), tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        ids.update([value] if isinstance(value, int) else value or ())
+    return tuple(sorted(ids))
+
+
+def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Writes a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
+
+    The generation config gets the end and padding tokens, so that `generate` stops where the engine stops.
+    Raises UserError where the folder cannot be written.
+    """
+    generation = model.generation_config
+    if generation is not None:
+        ids = eos_token_ids(model, tokenizer)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids) or None
+        generation.pad_token_id = pad if generation.pad_token_id is None else generation.pad_token_id
+        generation.bos_token_id = tokenizer.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
+    try:
+        with _quiet():
+            model.save_pretrained(str(folder))
+            tokenizer.save_pretrained(str(folder))
+    except OSError as error:
+        raise UserError(f"cannot write the model to {folder}: {error}") from error
+
+
+def named_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(Hugging Face name, detached tensor) of every weight; a tied lm_head.weight is listed under both its names."""
+    for name, tensor in model.state_dict().items():
+        yield name, tensor.detach()
+
+
+def hidden_states(
+    model: PreTrainedModel, input_ids: torch.Tensor, position_ids: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Last hidden state after the final norm: [..., S] token ids to [..., S, hidden]. Right padding needs no mask."""
+    return model.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+
+
+def lm_head(model: PreTrainedModel) -> nn.Module:
+    """The module that maps hidden states to logits."""
+    return model.get_output_embeddings()
+
+
+@torch.no_grad()
+def probe(model: PreTrainedModel, name: str) -> None:
+    """Checks on two short rows that logits = lm_head(hidden_states) exactly and that no position sees a later token.
+
+    A hook puts large known numbers in the place of the head's output: soft-capping and scaling show at any weights.
+    """
+    head = lm_head(model)
+    if head is None:
+        raise UserError(f"{name}: {type(model).__name__} has no output embedding; only plain causal LMs are supported")
+    device, vocab = next(model.parameters()).device, model.config.vocab_size
+    ids_BS = torch.arange(2 * PROBE_TOKENS, device=device).view(2, -1) % vocab
+    ids_BS[1, :-1] = ids_BS[0, :-1]
+    ids_BS[1, -1] = (ids_BS[0, -1] + 1) % vocab
+    seen: list[torch.Tensor] = []
+
+    def replace(_module: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+        seen.append(args[0])
+        return torch.linspace(-100, 100, out.numel(), device=out.device).view_as(out).to(out.dtype)
+
+    handle = head.register_forward_hook(replace)
+    try:
+        logits = model(input_ids=ids_BS, use_cache=False).logits
+        expected = replace(head, (ids_BS,), logits)
+        hidden = hidden_states(model, ids_BS)
+    finally:
+        handle.remove()
+    if not torch.equal(logits.float(), expected.float()) or not torch.equal(seen[0], hidden):
+        raise UserError(
+            f"{name}: {type(model).__name__} computes its logits by more than lm_head(hidden state), not supported"
+        )
+    drift = (hidden[0, :-1] - hidden[1, :-1]).abs().max().item()
+    if drift > 0.05 * hidden.abs().max().item():
+        raise UserError(f"{name}: {type(model).__name__} is not causal (a later token changes earlier states)")
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """torch.bfloat16 from "bfloat16" or itself. Raises UserError for anything that is no floating dtype."""
+    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise UserError(f"unknown dtype {dtype!r}; use float32 or bfloat16")
+    return value
+
+
+def _check_folder(path: str | Path) -> Path | None:
+    """The local folder, checked; None where `path` reads as a hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} holds no config.json; is it a Hugging Face model folder?")
+        return folder
+    text = str(path)
+    if isinstance(path, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.exists():
+        raise UserError(f"{path} is not a folder; give a model folder or a hub id such as Qwen/Qwen2.5-Math-1.5B")
+    return None
+
+
+def _other_weights(folder: Path) -> str:
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        return ", only pickled ones, which are not read; convert them with model.save_pretrained"
+    return "; was the download complete?"
+
+
+def _explain(path: str | Path, error: Exception, what: str = "model") -> str:
+    """One line out of the many that transformers writes."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text or "custom code" in text:
+        return (
+            f"{path} needs code of its own repository, which zerolab never runs; use a family built into transformers"
+        )
+    if "does not recognize this architecture" in text or "Unrecognized configuration class" in text:
+        return f"{path}: not a causal LM that this transformers knows; see model_type in config.json"
+    if "couldn't connect" in text or "offline" in text.lower():
+        return f"cannot reach the hub for {path} and it is not in the local cache; download it first or give a folder"
+    if "mismatched" in text:
+        return f"the weights of {path} have other shapes than its config.json says; they do not belong together"
+    return f"cannot load the {what} of {path}: {text[:200]}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars or loading reports of transformers: what matters is raised as one line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,65 @@
+"""Small random models and a small tokenizer, made on the spot."""
+
+from functools import cache
+from typing import Any
+
+import torch
+
+VOCABULARY = 160
+EOS = 0
+FAMILIES = ("qwen2", "llama", "gpt2")
+
+
+@cache
+def tiny_tokenizer() -> Any:
+    """Byte-level BPE of VOCABULARY tokens: printable characters, a few merges, the specials <eos>=0 and <pad>=1.
+
+    It splits text as Qwen2's tokenizer does, because AutoTokenizer does that for every folder of this model type.
+    """
+    from transformers import Qwen2Tokenizer
+
+    letters = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
+    merges = [("a", "b"), ("c", "d"), ("ab", "cd"), ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("<", "/")]
+    words = ["<eos>", "<pad>", *letters, *("".join(pair) for pair in merges)]
+    words += [f"Ġw{i}" for i in range(VOCABULARY - len(words))]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    return Qwen2Tokenizer(vocabulary, merges, eos_token="<eos>", pad_token="<pad>", unk_token="<eos>")
+
+
+def tiny_model(family: str = "qwen2", *, seed: int = 0, tied: bool | None = None, **changes: Any) -> Any:
+    """A random two-layer causal LM, spread widely enough that its distributions are far from uniform.
+
+    qwen2: biases, tied head; llama: grouped queries, Llama-3 rope scaling, untied head; gpt2: a family of its own.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    shape: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+        "eos_token_id": EOS,
+        "pad_token_id": 1,
+    }
+    torch.manual_seed(seed)
+    if family == "qwen2":
+        shape |= {"num_key_value_heads": 2, "tie_word_embeddings": tied is not False}
+        model: Any = Qwen2ForCausalLM(Qwen2Config(**shape | changes))
+    elif family == "llama":
+        scaling = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+        scaling |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+        shape |= {"num_key_value_heads": 1, "tie_word_embeddings": tied is True, "rope_parameters": scaling}
+        model = LlamaForCausalLM(LlamaConfig(**shape | changes))
+    elif family == "gpt2":
+        gpt2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 256}
+        gpt2 |= {"eos_token_id": EOS, "bos_token_id": EOS, "pad_token_id": 1}
+        model = GPT2LMHeadModel(GPT2Config(**gpt2 | changes))
+    else:
+        raise ValueError(f"unknown family {family}")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name and "ln_" not in name:
+                weight.normal_(0, 0.3 if weight.dim() == 1 else 1.2 / weight.shape[-1] ** 0.5)
+    return model.eval()
