@@ -53,8 +53,9 @@ class QuestionSource(Strict):
 
 
 class QuestionsConfig(Strict):
-    path: str | None = Field(None, description="Shorthand for a single source: its path.")
-    sources: tuple[QuestionSource, ...] = Field((), description="Sources to mix by weight; or use the shorthand keys.")
+    sources: tuple[QuestionSource, ...] = Field(
+        (), description="Sources to mix by weight. For a single one, its keys stand here directly: questions.path = ..."
+    )
     data_dir: str | None = Field(None, description="Local folder that is searched first for built-in names.")
     holdout: float = Field(
         0.0, ge=0, lt=1, description="Share of questions, chosen by a hash of their text, kept for evaluation."
@@ -296,8 +297,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key of a config class."""
-    keys: list[str] = []
+    """Every dotted key of a config class, the shorthand keys of a single question source included."""
+    keys = [prefix + name for name in QuestionSource.model_fields] if model is QuestionsConfig else []
     for name, info in model.model_fields.items():
         keys.append(prefix + name)
         kind = info.annotation

@@ -41,6 +41,10 @@ class Objective(BaseModel):
                 "objective.clip_low and objective.clip_high go with objective.clip = ppo: set all three or none",
             ),
             (
+                self.scale == "group_std" and self.baseline == "none",
+                'objective.scale = "group_std" divides a centred reward: set objective.baseline to "group_mean"',
+            ),
+            (
                 self.clip != "none" and self.ratio == "none",
                 'objective.clip needs a ratio to clip: set objective.ratio to "token"',
             ),

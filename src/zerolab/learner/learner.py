@@ -1,0 +1,173 @@
+"""The learner: five verbs over any causal LM.
+
+    forward_backward(step, objective)   accumulates the gradient of one whole optimizer step
+    optim_step()                        clips, steps AdamW, counts a version
+    weights()                           (Hugging Face name, full tensor) of the current policy
+    save(folder) / load(folder)         everything that the next step depends on
+
+It receives the whole optimizer step and cuts it itself: the weight of every token is known before the first cut, so
+micro-batches change memory and speed, never the gradient.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from zerolab.config import LearnerConfig
+from zerolab.errors import UserError
+from zerolab.learner.checkpoint import load_weights
+from zerolab.learner.optim import learning_rate, make_optimizer
+from zerolab.models.hf import hidden_states, lm_head, named_weights
+from zerolab.rl.aggregate import token_weights
+from zerolab.rl.batch import Batch, MicroBatch, micro_batches
+from zerolab.rl.logprobs import token_logprobs
+from zerolab.rl.objective import Objective
+from zerolab.rl.ratio import surrogate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OPTIMIZER_FILE, STATE_FILE = "optimizer.safetensors", "learner.json"
+
+
+class Learner:
+    """One process, one device. `budget` is L_max and `temperature` that of the rollout."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        config: LearnerConfig,
+        *,
+        budget: int,
+        total_steps: int,
+        temperature: float = 1.0,
+        precision: str = "fp32",
+    ):
+        self.model = model
+        self.config = config
+        self.budget = budget
+        self.total_steps = total_steps
+        self.temperature = temperature
+        self.precision = precision
+        self.device = next(model.parameters()).device
+        self.optimizer = make_optimizer(model.parameters(), config)
+        for parameter in model.parameters():  # so that a step to which nothing contributes still is a step
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        self.version = 0  # optimizer steps taken
+        vocabulary = model.config.get_text_config().vocab_size
+        self.chunk_rows = max(1, config.logits_mb * 2**20 // (4 * vocabulary))
+
+    def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]:
+        """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
+
+        Responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward pass. Metrics
+        of the policy are therefore means over the responses that were forwarded; `coverage` says which share of tokens.
+        """
+        weight_N = token_weights(step.response_len_N, objective.aggregation, self.budget)
+        contributes = np.flatnonzero(step.advantage_N)
+        sums: Counter[str] = Counter()
+        for micro in micro_batches(step, contributes, self.config.micro_batch_tokens, self.device):
+            sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
+        return _means(sums, int(step.response_len_N.sum()))
+
+    def _backward(
+        self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective
+    ) -> dict[str, float]:
+        logprobs_T, entropy_T = self.logprobs(micro)
+        detached_T = logprobs_T.detach()
+        old_T = detached_T if self.config.old_logprobs == "detach" else micro.old_logprobs_T.to(logprobs_T.dtype)
+        weight_T, advantage_T = (
+            torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B) for x in (weight_B, advantage_B)
+        )
+        surrogate_T, clipped_T = surrogate(logprobs_T, old_T, advantage_T, objective)
+        loss = -(weight_T * surrogate_T).sum()
+        loss.backward()
+        gap_T = (detached_T - micro.old_logprobs_T).double()
+        return {
+            "loss": float(loss.detach()),
+            "tokens": len(logprobs_T),
+            "padded": micro.ids_BL.numel(),
+            "real": micro.real_tokens,
+            "nll": float(-detached_T.double().sum()),
+            "entropy": float(entropy_T.double().sum()),
+            "clipped": float(clipped_T.sum()),
+            "gap": float(gap_T.abs().sum()),
+            "k3": float((torch.expm1(gap_T) - gap_T).sum()),
+        }
+
+    def logprobs(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(log pi of the response tokens, entropy), both T, at the sampling temperature."""
+        with self._precision():
+            hidden_TD = hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
+            return token_logprobs(hidden_TD, lm_head(self.model), micro.targets_T, self.temperature, self.chunk_rows)
+
+    def _precision(self) -> AbstractContextManager:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def optim_step(self) -> dict[str, float]:
+        """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm."""
+        rate = learning_rate(self.version, self.total_steps, self.config)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        if not np.isfinite(norm):
+            raise UserError(
+                f"the gradient of optimizer step {self.version} is not finite: lower learner.lr or use model.precision "
+                '= "fp32"; the last checkpoint is untouched'
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+        self.version += 1
+        return {"grad_norm": norm, "grad_clipped": float(norm > self.config.max_grad_norm), "lr": rate}
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return named_weights(self.model)
+
+    def save(self, folder: Path) -> None:
+        """Optimizer moments and version; the weights are the model's own folder (see `checkpoint.py`)."""
+        from safetensors.torch import save_file
+
+        state = self.optimizer.state_dict()["state"]
+        tensors = {f"{i}.{name}": t.contiguous() for i, entry in state.items() for name, t in entry.items()}
+        save_file(tensors, folder / OPTIMIZER_FILE)
+        (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
+
+    def load(self, folder: Path) -> None:
+        """Weights, moments and version of a checkpoint written by the same recipe."""
+        from safetensors.torch import load_file
+
+        load_weights(self.model, folder)
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, tensor in load_file(folder / OPTIMIZER_FILE).items():
+            index, name = key.split(".", 1)
+            optimizer["state"].setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict(optimizer)
+        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+
+
+def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:
+    tokens = sums["tokens"]
+    per_token = {
+        name: sums[key] / tokens if tokens else float("nan")
+        for name, key in (("nll", "nll"), ("entropy", "entropy"), ("clip_fraction", "clipped"))
+    }
+    return {
+        "loss": sums["loss"],
+        **per_token,
+        "coverage": tokens / step_tokens if step_tokens else 0.0,
+        "mismatch_abs": sums["gap"] / tokens if tokens else float("nan"),
+        "mismatch_k3": sums["k3"] / tokens if tokens else float("nan"),
+        "tokens": float(tokens),
+        "padding": 1 - sums["real"] / sums["padded"] if sums["padded"] else 0.0,
+    }

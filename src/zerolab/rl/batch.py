@@ -1,0 +1,137 @@
+"""A rollout, or one optimizer step of it, as packed columns. Responses are the rows; they are never split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from zerolab.rl.advantage import advantages
+from zerolab.rl.objective import Objective
+from zerolab.types import Group
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N responses with their prompts: row i owns prompt_len_N[i] + response_len_N[i] consecutive elements of tokens_S.
+
+    The response tokens of all rows, concatenated, are the axis T of old_logprobs_T.
+    """
+
+    tokens_S: np.ndarray  # int64, prompt then response of each row
+    old_logprobs_T: np.ndarray  # float32 (float64 from a float64 policy), log pi_old at the sampling temperature
+    prompt_len_N: np.ndarray  # int64, at least 1
+    response_len_N: np.ndarray  # int64, EOS counted
+    group_N: np.ndarray  # int64, rows with the same number answer the same question
+    reward_N: np.ndarray  # float64
+    advantage_N: np.ndarray  # float64
+    version_N: np.ndarray  # int64, weight version that sampled the row
+
+    def __len__(self) -> int:
+        return len(self.response_len_N)
+
+    @property
+    def total_len_N(self) -> np.ndarray:
+        return self.prompt_len_N + self.response_len_N
+
+    def select(self, rows: np.ndarray) -> "Batch":
+        """The batch of these rows, in this order."""
+        return Batch(
+            tokens_S=self.tokens_S[_spans(self.total_len_N, rows)],
+            old_logprobs_T=self.old_logprobs_T[_spans(self.response_len_N, rows)],
+            **{name: getattr(self, name)[rows] for name in ROW_COLUMNS},
+        )
+
+    def optimizer_steps(self, count: int, seed: int) -> list["Batch"]:
+        """`count` near-equal parts in a seeded random order; each is one optimizer step with denominators of its own.
+
+        Groups may be split: advantages are already fixed. Parts without rows are left out.
+        """
+        if count == 1:
+            return [self] if len(self) else []
+        order = np.random.Generator(np.random.Philox(seed)).permutation(len(self))
+        return [self.select(rows) for rows in np.array_split(order, count) if len(rows)]
+
+
+ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advantage_N", "version_N")
+
+
+def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
+    """All responses that enter the update, with their advantages A_i."""
+    tokens, logprobs, rows = [], [], []
+    for number, group in enumerate(groups):
+        enters = np.arange(len(group.completions)) if group.enters_G is None else np.flatnonzero(group.enters_G)
+        prompt_ids = np.asarray(group.prompt.token_ids, dtype=np.int64)
+        for i, advantage in zip(enters, advantages(group.rewards_G[enters], objective), strict=True):
+            completion = group.completions[i]
+            tokens += [prompt_ids, completion.token_ids_L]
+            logprobs.append(completion.logprobs_L)
+            rows.append((len(prompt_ids), len(completion), number, group.rewards_G[i], advantage, completion.version))
+    return pack(tokens, logprobs, rows)
+
+
+def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Sequence[tuple]) -> Batch:
+    """Columns from rows (prompt_len, response_len, group, reward, advantage, version)."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(ROW_COLUMNS)
+    kinds = {"reward_N": np.float64, "advantage_N": np.float64}
+    return Batch(
+        tokens_S=np.concatenate([*tokens, np.empty(0, np.int64)]).astype(np.int64, copy=False),
+        old_logprobs_T=np.concatenate([*logprobs, np.empty(0, np.float32)]),
+        **{n: np.asarray(c, dtype=kinds.get(n, np.int64)) for n, c in zip(ROW_COLUMNS, columns, strict=True)},
+    )
+
+
+def _spans(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Indices of the concatenated elements that belong to `rows`."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1][rows]
+    chosen = lengths[rows]
+    ends = np.cumsum(chosen)
+    return np.repeat(starts - ends + chosen, chosen) + np.arange(ends[-1] if len(ends) else 0)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows of a step, right-padded. A causal model never sees the padding, so no attention mask is needed."""
+
+    rows_B: np.ndarray  # which rows of the step
+    ids_BL: torch.Tensor
+    predicts_BL: torch.Tensor  # bool: positions whose next token is a response token
+    targets_T: torch.Tensor
+    old_logprobs_T: torch.Tensor
+    response_len_B: torch.Tensor
+    real_tokens: int  # without the padding
+
+
+def micro_batches(
+    step: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
+) -> list[MicroBatch]:
+    """Cuts `rows` of a step into right-padded pieces of at most `token_budget` padded tokens (at least one row each).
+
+    Rows are sorted by length, so that little of the budget is padding.
+    """
+    order = rows[np.argsort(-step.total_len_N[rows], kind="stable")]
+    pieces: list[list[int]] = []
+    width = 0
+    for row in order:
+        if not pieces or (len(pieces[-1]) + 1) * width > token_budget:
+            pieces.append([])
+            width = int(step.total_len_N[row])
+        pieces[-1].append(row)
+    return [_pad(step, np.asarray(piece), device) for piece in pieces]
+
+
+def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatch:
+    part = step.select(rows)
+    total_B, prompt_B = part.total_len_N[:, None], part.prompt_len_N[:, None]
+    position_L = np.arange(total_B.max())[None, :]
+    ids_BL = np.zeros((len(rows), position_L.shape[1]), dtype=np.int64)
+    ids_BL[position_L < total_B] = part.tokens_S
+    return MicroBatch(
+        rows_B=rows,
+        ids_BL=torch.from_numpy(ids_BL).to(device),
+        predicts_BL=torch.from_numpy((position_L >= prompt_B - 1) & (position_L < total_B - 1)).to(device),
+        targets_T=torch.from_numpy(ids_BL[(position_L >= prompt_B) & (position_L < total_B)]).to(device),
+        old_logprobs_T=torch.from_numpy(part.old_logprobs_T).to(device),
+        response_len_B=torch.from_numpy(part.response_len_N).to(device),
+        real_tokens=len(part.tokens_S),
+    )
