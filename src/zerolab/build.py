@@ -1,0 +1,139 @@
+"""The composition root: a config becomes a stream, a learner and an objective."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from zerolab.config import EvaluationConfig, ModelConfig, RunConfig
+from zerolab.data.questions import QuestionSet, QuestionStream, load_questions
+from zerolab.data.templates import Template, make_template
+from zerolab.errors import UserError
+from zerolab.evaluation.evaluate import Evaluator
+from zerolab.grading.grader import grade
+from zerolab.learner.learner import Learner
+from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.rl.objective import Objective
+from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
+from zerolab.rollout.stream import Rollout, Stream
+from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.types import Grade, Question
+
+
+@dataclass(frozen=True)
+class Run:
+    config: RunConfig
+    tokenizer: Any
+    stream: Stream
+    learner: Learner
+    objective: Objective
+    evaluator: Evaluator | None
+
+    @cached_property
+    def rollouts(self) -> Iterator[Rollout]:
+        return iter(self.stream)
+
+
+def build(config: RunConfig) -> Run:
+    """Loads the model and the questions, checks that the budgets fit, and puts the pieces together."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    questions = load_questions(config.questions)
+    template = make_template(config.template)
+    path, device = model_path(config.model), pick_device(config.model.device)
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, dtype=torch.float32, device=device)
+    check_context(config, model.config)
+    learner = Learner(
+        model,
+        config.learner,
+        budget=config.rollout.max_new_tokens,
+        total_steps=config.steps * config.learner.updates_per_rollout,
+        temperature=config.rollout.temperature,
+        precision=config.model.precision,
+    )
+    engine = make_engine(config, model, tokenizer, device)
+    encode, grader = make_encode(tokenizer), make_grader(template)
+    source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
+    stream = Stream(engine, encode, source, template, grader, config.rollout, config.reward, config.seed)
+    evaluator = make_evaluator(config, questions, stream, encode, grader, stream.pool)
+    return Run(config, tokenizer, stream, learner, config.objective, evaluator)
+
+
+def model_path(config: ModelConfig) -> str:
+    """The folder or hub id to load; a laptop base is pretrained now unless its cache is at hand."""
+    if config.base is None:
+        assert config.path is not None
+        return config.path
+    from zerolab.pretrain.pretrain import base_model
+
+    return str(base_model(config.base))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a config. Raises UserError where it does not exist."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"model.device {name!r} is no device: use cpu, cuda or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("model.device is cuda, but PyTorch sees no GPU: use cpu or auto, or see `zerolab doctor`")
+    return device
+
+
+def check_context(config: RunConfig, model_config: Any) -> None:
+    """Refuses a budget that the model's context cannot hold."""
+    context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and config.rollout.max_new_tokens >= context:
+        raise UserError(
+            f"rollout.max_new_tokens = {config.rollout.max_new_tokens} leaves no room for a prompt in the model's "
+            f"context of {context} tokens: lower it"
+        )
+
+
+def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
+    dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
+    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_budget_bytes=int(config.rollout.kv_gb * 2**30))
+
+
+def make_encode(tokenizer: Any) -> Encode:
+    """Text to token ids as the model expects a text to begin: with a BOS token where its tokenizer adds one."""
+
+    def encode(text: str) -> list[int]:
+        has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+        ids = tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
+        return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+    return encode
+
+
+def make_grader(template: Template) -> Grader:
+    def grader(response: str, question: Question) -> Grade:
+        return grade(response, question.answers, template.extractor, verifier=question.verifier)
+
+    return grader
+
+
+def make_evaluator(
+    config: RunConfig, questions: QuestionSet, stream: Stream, encode: Encode, grader: Grader, pool: Executor
+) -> Evaluator | None:
+    evaluation: EvaluationConfig = config.evaluation
+    if not evaluation.every:
+        return None
+    held_out = load_questions(evaluation.questions).train if evaluation.questions else questions.holdout
+    source = QuestionStream(held_out, seed=0, order="shuffle")
+    parameters = SamplingParameters(
+        samples=evaluation.samples_per_question,
+        max_new_tokens=evaluation.max_new_tokens or config.rollout.max_new_tokens,
+        temperature=evaluation.temperature,
+        stop=stream.template.stop,
+        seed=request_seed(config.seed, "evaluation"),
+    )
+    chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
+    return Evaluator(stream.engine, encode, list(chosen.values()), stream.template, grader, pool, parameters)

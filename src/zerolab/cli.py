@@ -1,0 +1,124 @@
+"""The verbs. No logic here, and no heavy import before a verb needs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zerolab.errors import UserError
+
+app = typer.Typer(
+    help="The laboratory for R1-Zero-like training.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+recipe_app = typer.Typer(help="The recipes that ship.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+NO_OVERRIDES: list[str] = []
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
+    overrides: Overrides = NO_OVERRIDES,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
+) -> None:
+    """RL-tune a model by a recipe."""
+    from zerolab.config import load_run_config
+    from zerolab.recipes import find_recipe
+
+    config = load_run_config(find_recipe(recipe), overrides)
+    if dry_run:
+        from zerolab.plan import describe
+
+        print(describe(config))
+        return
+    from zerolab.train import train as run
+
+    print(run(config, resume=resume, overwrite=overwrite))
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
+    overrides: Overrides = NO_OVERRIDES,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again even if the cache has it.")] = False,
+) -> None:
+    """Pretrain a laptop base model from scratch (cached by the content of its recipe)."""
+    from zerolab.recipes import find_recipe, load
+
+    config = load(find_recipe(recipe), overrides)
+    if dry_run:
+        print(config.model_dump_json(indent=2))
+        return
+    from zerolab.pretrain.pretrain import pretrain as run
+
+    print(run(config, force=force))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs, figure and table.")] = Path("runs/demo"),
+    recipe: Annotated[str, typer.Option(help="Demo recipe.")] = "laptop/demo",
+    overrides: Overrides = NO_OVERRIDES,
+) -> None:
+    """GRPO and Dr. GRPO side by side from the same base and seeds, in about five minutes on two cores."""
+    from zerolab.demo import run
+    from zerolab.recipes import find_recipe, load
+
+    run(load(find_recipe(recipe), overrides), out)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, which extras work, and what would fail."""
+    from zerolab.doctor import report
+
+    report()
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """Name and purpose of every shipped recipe."""
+    from zerolab.recipes import header, shipped
+
+    for name, path in shipped().items():
+        print(f"{name:28} {next(iter(header(path)), '')}")
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: str) -> None:
+    """A recipe as it is written."""
+    from zerolab.recipes import find_recipe
+
+    print(find_recipe(recipe).read_text(encoding="utf-8"), end="")
+
+
+@recipe_app.command("diff")
+def recipe_diff(a: str, b: str) -> None:
+    """The coordinates in which two resolved recipes differ."""
+    from zerolab.recipes import difference, find_recipe
+
+    for key, old, new in difference(find_recipe(a), find_recipe(b)):
+        print(f"{key}: {old} -> {new}")
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        print(f"zerolab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("zerolab: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

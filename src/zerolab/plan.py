@@ -1,0 +1,82 @@
+"""What a run will need, from its config alone: printed by --dry-run."""
+
+import re
+from dataclasses import dataclass
+
+from zerolab.config import RunConfig
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    parameters: int
+    layers: int | None  # None where only the name is known
+    kv_width: int | None  # key and value elements per token and layer
+    vocabulary: int | None
+    source: str
+
+
+def model_shape(path: str) -> ModelShape | None:
+    """Shape by the model's config where it can be read, else the size in its name, else None."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError):
+        match = re.search(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", path)
+        return ModelShape(int(float(match[1]) * 1e9), None, None, None, "size in its name") if match else None
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    count = sum(p.numel() for p in model.parameters())
+    return ModelShape(count, text.num_hidden_layers, 2 * heads * width, text.vocab_size, "its config.json")
+
+
+def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
+    rollout = config.rollout
+    responses = rollout.questions_per_step * rollout.samples_per_question
+    rounds = 1 + rollout.refill_rounds
+    return [
+        ("responses per step", responses),
+        ("optimizer steps per step", config.learner.updates_per_rollout),
+        ("responses per optimizer step", responses / config.learner.updates_per_rollout),
+        ("new tokens per step, at most", responses * rollout.max_new_tokens * rounds),
+        ("new tokens in all, at most", responses * rollout.max_new_tokens * rounds * config.steps),
+    ]
+
+
+def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
+    """GiB of what is held for the whole run, and of one chunk of logits; activations are not counted."""
+    engine_bytes = 2 if config.model.precision == "bf16" else 4
+    rows = [
+        ("learner weights, fp32", 4 * shape.parameters),
+        ("gradients, fp32", 4 * shape.parameters),
+        ("AdamW moments, fp32", 8 * shape.parameters),
+        ("engine weights", engine_bytes * shape.parameters),
+        ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
+        ("logits of one chunk, three copies", 3 * config.learner.logits_mb * 2**20),
+    ]
+    return [(name, size / GIB) for name, size in [*rows, ("sum, without activations", sum(s for _, s in rows))]]
+
+
+def describe(config: RunConfig) -> str:
+    """Resolved config, the objective's formula, token and memory estimates, as text."""
+    shape = model_shape(config.model.path) if config.model.path else None
+    lines = [config.model_dump_json(indent=2), "", f"objective {config.objective.name}", config.objective.formula(), ""]
+    lines += [f"{name:36} {value:>16,.0f}" for name, value in token_estimates(config)]
+    if shape is None:
+        lines += ["", f"memory: unknown until the model is at hand ({config.model.path or config.model.base})"]
+        return "\n".join(lines)
+    lines += ["", f"{'parameters, by ' + shape.source:36} {shape.parameters:>16,}"]
+    lines += [f"{name:36} {value:>12.2f} GiB" for name, value in memory_estimates(config, shape)]
+    if shape.layers and shape.kv_width:
+        per_token = shape.layers * shape.kv_width * (2 if config.model.precision == "bf16" else 4)
+        fits = (
+            config.rollout.kv_gb * GIB / per_token / (config.rollout.max_prompt_tokens + config.rollout.max_new_tokens)
+        )
+        lines.append(f"{'full-length responses in that cache':36} {fits:>16,.0f}")
+    return "\n".join(lines)

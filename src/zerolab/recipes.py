@@ -1,0 +1,73 @@
+"""The recipes that ship: complete TOML files, found by path or by name."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from zerolab.errors import UserError
+from zerolab.rundir import differing_keys
+
+PACKAGE = Path(__file__).parent
+
+
+def recipe_folder() -> Path:
+    """Where the shipped recipes lie: inside an installed package, or at the root of a checkout."""
+    installed = PACKAGE / "recipes"
+    return installed if installed.is_dir() else PACKAGE.parent.parent / "recipes"
+
+
+def shipped() -> dict[str, Path]:
+    """Name, such as laptop/smoke, to file."""
+    root = recipe_folder()
+    return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.toml"))}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file at this path, or the shipped recipe of this name. Raises UserError naming what there is."""
+    if Path(name).is_file():
+        return Path(name)
+    wanted = str(name).removeprefix("recipes/").removesuffix(".toml")
+    if wanted in shipped():
+        return shipped()[wanted]
+    raise UserError(f"{name}: no such file, and no shipped recipe of that name: {', '.join(shipped())}")
+
+
+def header(path: Path) -> list[str]:
+    """The comment lines at the top of a recipe, which say what it is for."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return lines
+
+
+def kind(path: Path) -> str:
+    """train, pretrain or demo, by what the file declares."""
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    return "pretrain" if "corpus" in raw else "demo" if "arms" in raw else "train"
+
+
+def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Any:
+    """The resolved config of a recipe of any kind."""
+    from zerolab.config import apply_overrides, load_run_config, parse, read_toml
+
+    if kind(path) == "train":
+        return load_run_config(path, overrides)
+    from zerolab.config import DemoConfig, PretrainConfig
+
+    model = PretrainConfig if kind(path) == "pretrain" else DemoConfig
+    return parse(model, apply_overrides(read_toml(path), overrides), str(path))
+
+
+def difference(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
+    """(key, value in a, value in b) of every coordinate in which two resolved recipes differ."""
+    old, new = (json.loads(load(path).model_dump_json()) for path in (a, b))
+    return [(key, lookup(old, key), lookup(new, key)) for key in differing_keys(old, new)]
+
+
+def lookup(table: Any, key: str) -> Any:
+    for part in key.split("."):
+        table = table.get(part) if isinstance(table, dict) else None
+    return table

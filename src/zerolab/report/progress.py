@@ -1,0 +1,66 @@
+"""The numbers that matter while a run goes on: a live line in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+COLUMNS = (  # (metric, heading, format)
+    ("reward/mean", "reward", ".3f"),
+    ("accuracy", "acc", ".3f"),
+    ("eval/accuracy", "eval", ".3f"),
+    ("length/mean", "length", ".1f"),
+    ("length/correct", "right", ".1f"),
+    ("length/incorrect", "wrong", ".1f"),
+    ("truncated", "trunc", ".2f"),
+    ("entropy", "entropy", ".2f"),
+    ("clip_fraction", "clip", ".3f"),
+    ("grad_norm", "grad", ".2f"),
+    ("time/sample_tokens_per_s", "tok/s", ".0f"),
+)
+PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Context manager over a run of `steps` steps. `quiet` shows messages only."""
+
+    def __init__(self, name: str, steps: int, quiet: bool = False):
+        self.name, self.steps, self.quiet = name, steps, quiet
+        self.live = sys.stderr.isatty() and not quiet
+        self.last: dict[str, Any] = {}
+        self._printed = -PLAIN_SECONDS
+
+    def __enter__(self) -> "Progress":
+        if self.live:
+            self._start()
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=console)
+        self.bar.start()
+        self.task = self.bar.add_task(self.name, total=self.steps)
+
+    def row(self, step: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Shows the metrics of a step and hands them back."""
+        self.last |= {k: metrics[k] for k, _, _ in COLUMNS if metrics.get(k) is not None}
+        text = "  ".join(f"{heading} {self.last[k]:{form}}" for k, heading, form in COLUMNS if k in self.last)
+        if self.live:
+            self.bar.update(self.task, completed=step, description=f"{self.name}  {text}\n")
+        elif not self.quiet and (time.monotonic() - self._printed > PLAIN_SECONDS or step in (0, 1, self.steps)):
+            self._printed = time.monotonic()
+            print(f"{self.name} {step}/{self.steps}  {text}", file=sys.stderr, flush=True)
+        return metrics
+
+    def message(self, text: str) -> None:
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,58 @@
+"""What one rollout looked like. A response is solved when its answer is right and it finished within the budget."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zerolab.rl.reward import is_mixed
+from zerolab.types import Group
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over the responses of a rollout; lengths in tokens. NaN where there is nothing to average."""
+    completions = [c for g in groups for c in g.completions]
+    grades = [grade for g in groups for grade in g.grades]
+    length_N = np.array([len(c) for c in completions], dtype=float)
+    truncated_N = np.array([c.truncated for c in completions])
+    correct_N = np.array([g.correct for g in grades])
+    solved_N = correct_N & ~truncated_N
+    parts = {name for g in groups for name in g.parts_G}
+    return {
+        "reward/mean": float(np.mean([g.rewards_G.mean() for g in groups])),
+        **{f"reward/{n}": _mean([x for g in groups for x in g.parts_G.get(n, np.zeros(1))]) for n in sorted(parts)},
+        "accuracy": _mean(solved_N),
+        "correct_but_truncated": _mean(correct_N & truncated_N),
+        "formatted": _mean([g.formatted for g in grades]),
+        "length/mean": _mean(length_N),
+        "length/correct": _mean(length_N[solved_N]),
+        "length/incorrect": _mean(length_N[~solved_N]),
+        "truncated": _mean(truncated_N),
+        "tokens_per_solved": float(length_N.sum() / solved_N.sum()) if solved_N.any() else float("nan"),
+        "zero_variance_groups": _mean([not is_mixed(g) for g in groups]),
+        "grader/timeout": _mean([g.reason == "timeout" for g in grades]),
+        "grader/error": _mean([g.reason == "error" for g in grades]),
+    }
+
+
+def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The optimizer steps of one rollout as one row: means over them, and the first one's engine/learner mismatch.
+
+    Only at the first step are both policies meant to be equal. Policy means are weighted by the tokens forwarded.
+    """
+    if not updates:
+        return {"updates": 0.0}
+    tokens = np.array([u["tokens"] for u in updates])
+    row = {"updates": float(len(updates)), "learned_tokens": float(tokens.sum())}
+    for name in ("loss", "coverage", "padding", "grad_norm", "grad_clipped", "lr"):
+        row[name] = _mean([u[name] for u in updates])
+    for name in ("nll", "entropy", "clip_fraction"):
+        values = np.array([u[name] for u in updates])
+        row[name] = (
+            float((values[tokens > 0] * tokens[tokens > 0]).sum() / tokens.sum()) if tokens.any() else float("nan")
+        )
+    first = updates[0]
+    return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"]}
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

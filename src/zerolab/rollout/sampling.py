@@ -1,0 +1,63 @@
+"""Graded responses to a list of prompts: the step that training and evaluation share."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from zerolab.data.templates import Template
+from zerolab.rollout.engine import Engine, Request
+from zerolab.types import Completion, Grade, Prompt, Question
+
+Encode = Callable[[str], list[int]]
+Grader = Callable[[str, Question], Grade]
+Graded = tuple[list[Completion], list[Grade]]
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    samples: int  # G responses per prompt
+    max_new_tokens: int
+    temperature: float
+    stop: tuple[str, ...]
+    seed: int
+
+
+def make_prompt(question: Question, template: Template, encode: Encode) -> Prompt:
+    text = template.render(question.text)
+    return Prompt(question, text, tuple(encode(text)))
+
+
+def request_seed(*parts: int | str) -> int:
+    """Seed of one sample: a hash of run seed, draw counter, question and sample index, in [0, 2^63)."""
+    text = "\x1f".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def sample_graded(
+    engine: Engine,
+    grader: Grader,
+    pool: Executor,
+    prompts: Sequence[tuple[Prompt, int]],
+    parameters: SamplingParameters,
+) -> list[Graded]:
+    """G completions and grades for each (prompt, draw counter), graded in `pool` while others are being sampled."""
+    size = parameters.samples
+    requests = [
+        Request(
+            id=number * size + sample,
+            prompt_ids=prompt.token_ids,
+            seed=request_seed(parameters.seed, counter, prompt.question.id, sample),
+            max_new_tokens=parameters.max_new_tokens,
+            temperature=parameters.temperature,
+            stop=parameters.stop,
+        )
+        for number, (prompt, counter) in enumerate(prompts)
+        for sample in range(size)
+    ]
+    done: dict[int, tuple[Completion, Future[Grade]]] = {}
+    for completion in engine.generate(requests):
+        question = prompts[completion.request_id // size][0].question
+        done[completion.request_id] = completion, pool.submit(grader, completion.text, question)
+    members = [[done[number * size + sample] for sample in range(size)] for number in range(len(prompts))]
+    return [([c for c, _ in group], [future.result() for _, future in group]) for group in members]

@@ -1,0 +1,121 @@
+"""The stream of graded groups. It owns engine, grader and rewards: grading overlaps sampling, dynamic sampling refills
+here, and over-long prompts are dropped here."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from zerolab.config import RewardConfig, RolloutConfig
+from zerolab.data.questions import Draw
+from zerolab.data.templates import Template
+from zerolab.errors import UserError
+from zerolab.rl.reward import is_mixed, make_group
+from zerolab.rollout.engine import Engine
+from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, make_prompt, sample_graded
+from zerolab.types import Group, Prompt
+
+MAX_DROPPED_IN_A_ROW = 10_000
+
+
+class QuestionSource(Protocol):
+    """What the stream draws from: deterministic, endless, with a cursor."""
+
+    def take(self, count: int) -> list[Draw]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """P graded groups, and what it took to get them."""
+
+    groups: list[Group]
+    counts: dict[str, int]  # groups and tokens sampled, rounds, prompts dropped so far
+
+
+class Stream:
+    """Synchronous: every rollout is sampled under the weights published last."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        encode: Encode,
+        source: QuestionSource,
+        template: Template,
+        grader: Grader,
+        rollout: RolloutConfig,
+        reward: RewardConfig,
+        seed: int,
+    ):
+        self.engine, self.encode, self.source, self.template, self.grader = engine, encode, source, template, grader
+        self.config, self.reward = rollout, reward
+        self.parameters = SamplingParameters(
+            rollout.samples_per_question, rollout.max_new_tokens, rollout.temperature, template.stop, seed
+        )
+        self.dropped = 0
+        self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grader")
+
+    def __iter__(self) -> Iterator[Rollout]:
+        while True:
+            yield self.rollout()
+
+    def rollout(self) -> Rollout:
+        """P groups. With refill rounds, groups of equal rewards make place for fresh questions while rounds last; what
+        is still missing then is filled up with them, at no cost for a centred advantage."""
+        wanted, rounds = self.config.questions_per_step, self.config.refill_rounds
+        kept: list[Group] = []
+        spare: list[Group] = []
+        counts: Counter[str] = Counter()
+        while len(kept) < wanted and counts["rounds"] <= rounds:
+            groups = self.sample(self._prompts(wanted - len(kept)))
+            counts.update(rounds=1, groups=len(groups), tokens=sum(len(c) for g in groups for c in g.completions))
+            for group in groups:
+                (kept if is_mixed(group) or not rounds else spare).append(group)
+        return Rollout(kept + spare[: wanted - len(kept)], {**counts, "dropped_prompts": self.dropped})
+
+    def sample(self, prompts: list[tuple[Prompt, int]]) -> list[Group]:
+        """The rewarded groups of these (prompt, draw counter)."""
+        graded = sample_graded(self.engine, self.grader, self.pool, prompts, self.parameters)
+        return [
+            make_group(prompt, completions, grades, self.reward, self.config.max_new_tokens)
+            for (prompt, _), (completions, grades) in zip(prompts, graded, strict=True)
+        ]
+
+    def _prompts(self, count: int) -> list[tuple[Prompt, int]]:
+        """The next `count` prompts that fit max_prompt_tokens, each with its draw counter."""
+        prompts: list[tuple[Prompt, int]] = []
+        dropped = 0
+        while len(prompts) < count:
+            for draw in self.source.take(count - len(prompts)):
+                prompt = make_prompt(draw.question, self.template, self.encode)
+                if len(prompt.token_ids) <= self.config.max_prompt_tokens:
+                    prompts.append((prompt, draw.counter))
+                    dropped = 0
+                else:
+                    dropped += 1
+                    self.dropped += 1
+            if dropped >= MAX_DROPPED_IN_A_ROW:
+                raise UserError(
+                    f"{dropped} prompts in a row are longer than rollout.max_prompt_tokens = "
+                    f"{self.config.max_prompt_tokens}: raise it or use a shorter template"
+                )
+        return prompts
+
+    def publish(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """pi_old <- pi."""
+        self.engine.update_weights(version, weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"source": self.source.state_dict(), "dropped": self.dropped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.source.load_state_dict(state["source"])
+        self.dropped = state["dropped"]
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.engine.close()

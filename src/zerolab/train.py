@@ -1,0 +1,106 @@
+"""The loop is the method section: start reading here.
+
+Questions -> template -> prompts -> the engine samples G responses each -> grader -> rewards -> advantages -> batch ->
+learner -> new weights to the engine. `build.py` puts the pieces together from a config; this file only runs them.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from zerolab.build import Run, build
+from zerolab.config import RunConfig
+from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.models.hf import export_model
+from zerolab.report.progress import Progress
+from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.metrics import rollout_metrics, update_metrics
+from zerolab.rollout.sampling import request_seed
+from zerolab.rundir import RunDirectory
+from zerolab.signals import GracefulStop
+
+
+def train(
+    config: RunConfig, *, resume: bool = False, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """Runs a recipe to its end and returns the run directory; the final policy is the newest checkpoint.
+
+    Ctrl-C ends it after the current step with a checkpoint. With `resume` it goes on from the last checkpoint, on CPU
+    with the same threads to the bit as if it had never stopped.
+    """
+    directory = RunDirectory(config, resume, overwrite)
+    run = build(config)
+    directory.open()
+    try:
+        with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
+            first = restore(run, directory) if resume else 1
+            if first == 1 and run.evaluator:
+                directory.log({"step": 0} | shown.row(0, run.evaluator()))
+            for step in range(first, config.steps + 1):
+                record = train_step(run, directory, step)
+                last = step == config.steps
+                if run.evaluator and (last or step % config.evaluation.every == 0):
+                    record |= run.evaluator()
+                directory.log(record)
+                shown.row(step, record)
+                if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
+                    save(run, directory, step)
+                if stop.requested:
+                    shown.message(f"stopped after step {step} of {config.steps}; continue with --resume")
+                    break
+    finally:
+        run.stream.close()
+    return directory.path
+
+
+def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
+    """One rollout and its optimizer steps."""
+    started = time.perf_counter()
+    rollout = next(run.rollouts)
+    sampled = time.perf_counter()
+    batch = make_batch(rollout.groups, run.objective)  # A_i: statistics of the rollout
+    updates = update(run, batch, step)
+    run.stream.publish(run.learner.version, run.learner.weights())  # pi_old <- pi
+    learned = time.perf_counter()
+    directory.log_transcripts(step, rollout.groups[: run.config.transcripts_per_step])
+    return {
+        "step": step,
+        "version": run.learner.version,
+        **rollout_metrics(rollout.groups),
+        **update_metrics(updates),
+        **{f"rollout/{name}": count for name, count in rollout.counts.items()},
+        "time/sample_s": sampled - started,
+        "time/learn_s": learned - sampled,
+        "time/sample_tokens_per_s": rollout.counts["tokens"] / (sampled - started),
+        "time/learn_tokens_per_s": int(batch.response_len_N.sum()) / (learned - sampled),
+    }
+
+
+def update(run: Run, batch: Batch, step: int) -> list[dict[str, float]]:
+    """The optimizer steps over one rollout; each has its own denominators."""
+    seed = request_seed(run.config.seed, "minibatches", step)
+    return [
+        {**run.learner.forward_backward(part, run.objective), **run.learner.optim_step()}
+        for part in batch.optimizer_steps(run.config.learner.updates_per_rollout, seed)
+    ]
+
+
+def save(run: Run, directory: RunDirectory, step: int) -> None:
+    def write(folder: Path) -> None:
+        export_model(run.learner.model, run.tokenizer, folder)
+        run.learner.save(folder)
+
+    save_checkpoint(directory.checkpoints, step, write, {"stream": run.stream.state_dict()}, run.config.checkpoint.keep)
+
+
+def restore(run: Run, directory: RunDirectory) -> int:
+    """Puts the last checkpoint back; returns the step to go on with."""
+    folder = latest_checkpoint(directory.checkpoints)
+    state = load_state(folder) if folder else None
+    directory.cut_after(state["step"] if state else None)
+    if folder is None or state is None:
+        return 1
+    run.learner.load(folder)
+    run.stream.load_state_dict(state["stream"])
+    run.stream.publish(run.learner.version, run.learner.weights())
+    return state["step"] + 1
