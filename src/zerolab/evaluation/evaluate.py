@@ -12,7 +12,7 @@ from zerolab.types import Question
 
 
 class Evaluator:
-    """The same questions with the same random numbers each time, so that two evaluations differ by the weights alone."""
+    """The same questions with the same random numbers each time, so that evaluations differ by weights alone."""
 
     def __init__(
         self,
