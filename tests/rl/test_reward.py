@@ -1,0 +1,66 @@
+"""Truncation policies and reward terms, on a group with every kind of response."""
+
+import numpy as np
+import pytest
+
+from zerolab.config import RewardConfig
+from zerolab.rl.batch import make_batch
+from zerolab.rl.metrics import rollout_metrics
+from zerolab.rl.objective import PRESETS
+from zerolab.rl.reward import is_mixed, make_group
+from zerolab.types import Completion, Grade, Group, Prompt, Question
+
+BUDGET = 10
+KINDS = [("stop", True, 4), ("stop", False, 8), ("length", True, 10), ("length", False, 10)]  # finish, correct, length
+
+
+def group(**config: object) -> Group:
+    completions = [
+        Completion(i, "", np.arange(length), np.zeros(length, np.float32), finish, 0)  # type: ignore[arg-type]
+        for i, (finish, _, length) in enumerate(KINDS)
+    ]
+    grades = [Grade(correct, True, "correct" if correct else "wrong") for _, correct, _ in KINDS]
+    prompt = Prompt(Question("q", "?", ("1",)), "?", (1, 2))
+    return make_group(prompt, completions, grades, RewardConfig(**config), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("config", "rewards"),
+    [
+        ({"truncation": "zero"}, [1, 0, 0, 0]),
+        ({"truncation": "keep"}, [1, 0, 1, 0]),
+        ({"truncation": "soft", "soft_margin": 4}, [1, -0.5, 0, -1]),
+        ({"truncation": "zero", "format": 0.5}, [1.5, 0.5, 0, 0]),
+        ({"truncation": "keep", "format": 0.5, "correctness": 2.0}, [2.5, 0.5, 2.5, 0.5]),
+    ],
+)
+def test_rewards_are_the_sum_of_their_parts_under_every_truncation_policy(config: dict, rewards: list) -> None:
+    made = group(**config)
+    assert made.rewards_G.tolist() == rewards
+    assert np.sum(list(made.parts_G.values()), axis=0).tolist() == rewards
+    assert [g.correct for g in made.grades] == [True, False, True, False]  # no policy changes the verdict
+
+
+def test_masked_responses_do_not_enter_statistics_or_batch() -> None:
+    masked = group(truncation="mask")
+    batch = make_batch([masked], PRESETS["dr_grpo"])
+    assert batch.response_len_N.tolist() == [4, 8]
+    assert batch.advantage_N.tolist() == [0.5, -0.5]
+    assert is_mixed(masked)
+
+
+def test_a_group_with_equal_rewards_has_advantages_of_exactly_zero() -> None:
+    for name in ("dr_grpo", "grpo", "rloo", "dapo"):
+        same = group(truncation="zero", correctness=0.0, format=0.1)
+        thirds = Group(same.prompt, same.completions, same.grades, np.full(4, 1 / 3))
+        assert make_batch([thirds], PRESETS[name]).advantage_N.tolist() == [0, 0, 0, 0]
+
+
+def test_solved_means_right_and_finished() -> None:
+    metrics = rollout_metrics([group(truncation="keep")])
+    assert metrics["accuracy"] == 0.25
+    assert metrics["correct_but_truncated"] == 0.25
+    assert metrics["length/correct"] == 4
+    assert metrics["length/incorrect"] == pytest.approx(28 / 3)
+    assert metrics["truncated"] == 0.5
+    assert metrics["tokens_per_solved"] == 32
