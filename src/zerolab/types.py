@@ -42,7 +42,8 @@ class Completion:
     """One sampled response.
 
     token_ids_L keeps the EOS token and the tokens of a stop string. logprobs_L are natural logarithms under the
-    distribution that was really sampled (at the sampling temperature). `version` is the weight version of every token.
+    distribution that was really sampled (at the sampling temperature). `version` is the weight version of every token;
+    where weights changed under way (while the engine was paused) it is that of the first, and versions_L has them all.
     """
 
     request_id: int
@@ -51,6 +52,7 @@ class Completion:
     logprobs_L: np.ndarray  # float32
     finish_reason: FinishReason
     version: int
+    versions_L: np.ndarray | None = None  # int64
 
     @property
     def truncated(self) -> bool:

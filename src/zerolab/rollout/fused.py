@@ -1,0 +1,403 @@
+"""The forward pass of the Qwen2 and Llama families over fused weights, one token per row and step.
+
+A diff to the textbook (and to transformers):
+* one matrix for q, k, v and one for gate and up;
+* rotary embeddings as one complex product: the channels of q and k are interleaved once, when weights are loaded
+  (a permutation applied to both leaves every q.k as it is);
+* attention in two parts. The rows of one prompt stand side by side as one matrix against the prompt's keys, which are
+  stored and read once for all of them; each row's own keys are read block by block; one softmax over both.
+
+Shapes: N rows, Q prompts, H heads, K key/value heads, R = H/K heads per key/value head, D head dimension,
+M the most living rows of a prompt, P longest prompt, C positions in a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from zerolab.rollout.decoder import Prompt, check_names
+from zerolab.rollout.engine import Request
+from zerolab.rollout.memory import Memory, Plan, plan_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CPU_BLOCK = 32  # positions; a larger block reads more that is not yet written, a smaller one costs more calls
+PREFILL_TOKENS = {"cpu": 4096, "cuda": 65536}
+
+
+def supports(model: PreTrainedModel) -> bool:
+    """Whether this forward pass is the model's: family, activation, full attention, rotary over the whole head."""
+    config: Any = model.config
+    if config.model_type not in ("qwen2", "llama") or config.hidden_act != "silu":
+        return False
+    if getattr(config, "use_sliding_window", False) or getattr(config, "mlp_bias", False):
+        return False
+    if config.model_type == "llama" and config.attention_bias:
+        return False
+    rotary = model.get_decoder().rotary_emb
+    return rotary.rope_type in ("default", "linear", "llama3", "yarn") and 2 * len(rotary.inv_freq) == _head_dim(config)
+
+
+def _head_dim(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights of one block; matrices are [out, in]."""
+
+    norm_1: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    out: torch.Tensor
+    norm_2: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
+
+class Weights:
+    """The engine's copy of the weights, and where each Hugging Face tensor lies in it."""
+
+    def __init__(self, config: Any, *, device: torch.device, dtype: torch.dtype) -> None:
+        def empty(*shape: int) -> torch.Tensor:
+            return torch.empty(shape, device=device, dtype=dtype)
+
+        d, ff, dim = config.hidden_size, config.intermediate_size, _head_dim(config)
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.tied = bool(config.tie_word_embeddings)
+        self.embed = empty(config.vocab_size, d)
+        self.head = self.embed if self.tied else empty(config.vocab_size, d)
+        self.norm = empty(d)
+        biased = config.model_type == "qwen2"
+        # Channel i and its rotary partner i + D/2 become neighbours.
+        self._interleave = torch.arange(dim).view(2, dim // 2).t().flatten()
+        self.layers: list[Layer] = []
+        self._places: dict[str, tuple[torch.Tensor, int]] = {  # name -> (view, heads to interleave or 0)
+            "model.embed_tokens.weight": (self.embed, 0),
+            "model.norm.weight": (self.norm, 0),
+            "lm_head.weight": (self.head, 0),
+        }
+        for i in range(config.num_hidden_layers):
+            rows = (heads + 2 * kv_heads) * dim
+            layer = Layer(
+                norm_1=empty(d),
+                qkv=empty(rows, d),
+                qkv_bias=empty(rows) if biased else None,
+                out=empty(d, heads * dim),
+                norm_2=empty(d),
+                gate_up=empty(2 * ff, d),
+                down=empty(d, ff),
+            )
+            self.layers.append(layer)
+            self._place_layer(f"model.layers.{i}.", layer, (heads, kv_heads, dim, ff))
+
+    def _place_layer(self, prefix: str, layer: Layer, sizes: tuple[int, int, int, int]) -> None:
+        heads, kv_heads, dim, ff = sizes
+        self._places[prefix + "input_layernorm.weight"] = (layer.norm_1, 0)
+        self._places[prefix + "post_attention_layernorm.weight"] = (layer.norm_2, 0)
+        self._places[prefix + "self_attn.o_proj.weight"] = (layer.out, 0)
+        self._places[prefix + "mlp.gate_proj.weight"] = (layer.gate_up[:ff], 0)
+        self._places[prefix + "mlp.up_proj.weight"] = (layer.gate_up[ff:], 0)
+        self._places[prefix + "mlp.down_proj.weight"] = (layer.down, 0)
+        for kind, tensor in (("weight", layer.qkv), ("bias", layer.qkv_bias)):
+            if tensor is not None:
+                q, k, v = tensor.split([heads * dim, kv_heads * dim, kv_heads * dim])
+                self._places[prefix + f"self_attn.q_proj.{kind}"] = (q, heads)
+                self._places[prefix + f"self_attn.k_proj.{kind}"] = (k, kv_heads)
+                self._places[prefix + f"self_attn.v_proj.{kind}"] = (v, 0)
+
+    @torch.no_grad()
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copies in place. ValueError for a missing, unknown or misshapen tensor."""
+        given: set[str] = set()
+        for name, tensor in tensors:
+            if name not in self._places:
+                raise ValueError(f"unknown tensor {name}")
+            place, heads = self._places[name]
+            if place.shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(place.shape)}")
+            if heads:
+                tensor = tensor.unflatten(0, (heads, -1))[:, self._interleave.to(tensor.device)].flatten(0, 1)
+            place.copy_(tensor)
+            given.add(name)
+        check_names(given, set(self._places), {"lm_head.weight"} if self.tied else set())
+
+
+class FusedDecoder:
+    """See decoder.Decoder. Rows may be admitted at any time; prompts and rows are kept without gaps."""
+
+    def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+        from zerolab.models.hf import named_weights
+
+        config: Any = model.config
+        self._device, self._dtype = device, dtype
+        self._heads, self._kv_heads, self._dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            _head_dim(config),
+        )
+        self._eps = config.rms_norm_eps
+        self.vocab_size = config.vocab_size
+        self._weights = Weights(config, device=device, dtype=dtype)
+        self._weights.load(named_weights(model))
+        rotary: Any = model.get_decoder().rotary_emb
+        angles = torch.outer(torch.arange(config.max_position_embeddings).float(), rotary.inv_freq.float().cpu())
+        self._rotations = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles).to(device)
+        self._memory = Memory(config.num_hidden_layers, self._kv_heads, self._dim, device=device, dtype=dtype)
+        self._plan: Plan | None = None
+
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        self._weights.load(tensors)
+
+    def release(self) -> None:
+        self._plan = None
+        self._prompt_kv = self._own_kv = torch.empty(0)
+        self._memory.release()
+
+    def reserve(self, requests: Sequence[Request], budget_bytes: int, max_rows: int) -> int:
+        self._plan = plan_memory(
+            requests,
+            bytes_per_token=self._memory.bytes_per_token,
+            budget_bytes=budget_bytes,
+            max_rows=max_rows,
+            block=CPU_BLOCK if self._device.type == "cpu" else None,
+        )
+        self._prompt_kv, self._own_kv = self._memory.cut(self._plan)
+        self._prompts: list[Prompt] = []  # by slot
+        self._slot_N = np.zeros(0, dtype=np.int64)  # prompt slot of each row
+        return self._plan.rows
+
+    def room(self, prompts: Sequence[Prompt]) -> int:
+        assert self._plan is not None
+        slots, rows = set(self._prompts), len(self._slot_N)
+        for count, prompt in enumerate(prompts):
+            slots.add(prompt)
+            if rows + count == self._plan.rows or len(slots) > self._plan.prompts:
+                return count
+        return len(prompts)
+
+    def admit(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        known = {p: slot for slot, p in enumerate(self._prompts)}
+        # A prompt that has rows already is computed again when more arrive: its last logits are not kept.
+        fresh = list(dict.fromkeys(prompts))
+        for prompt in fresh:
+            if prompt not in known:
+                known[prompt] = len(self._prompts)
+                self._prompts.append(prompt)
+        logits_QV = self._prefill([known[p] for p in fresh])
+        self._slot_N = np.concatenate([self._slot_N, [known[p] for p in prompts]])
+        self._arrange()
+        place = {p: i for i, p in enumerate(fresh)}
+        return logits_QV[torch.tensor([place[p] for p in prompts], device=self._device)]
+
+    def keep(self, order: np.ndarray) -> None:
+        moved = np.nonzero(order != np.arange(len(order)))[0]
+        if len(moved):
+            to, source = (torch.from_numpy(a).to(self._device) for a in (moved, order[moved]))
+            blocks = self._used_blocks
+            self._own_kv[:, :, :blocks, to] = self._own_kv[:, :, :blocks, source]
+        self._slot_N = self._slot_N[order]
+        self._drop_prompts()
+        self._arrange()
+
+    def _drop_prompts(self) -> None:
+        """Closes the gaps that prompts without rows leave, as `rows.close_gaps` does for rows."""
+        used = np.bincount(self._slot_N, minlength=len(self._prompts)) > 0
+        left = int(used.sum())
+        if left == len(used):
+            return
+        holes, tail = np.nonzero(~used[:left])[0], left + np.nonzero(used[left:])[0]
+        if len(holes):
+            to, source = (torch.from_numpy(a).to(self._device) for a in (holes, tail))
+            self._prompt_kv[:, :, to] = self._prompt_kv[:, :, source]
+            new_slot = np.arange(len(used))
+            new_slot[tail] = holes
+            self._slot_N = new_slot[self._slot_N]
+            for hole, old in zip(holes, tail, strict=True):
+                self._prompts[hole] = self._prompts[old]
+        del self._prompts[left:]
+
+    def _arrange(self) -> None:
+        """Index tensors of the current rows: computed when rows come and go, used by every layer of every step."""
+        n, slots = len(self._slot_N), len(self._prompts)
+        if n == 0:
+            return
+        by_slot = np.argsort(self._slot_N, kind="stable")
+        counts = np.bincount(self._slot_N, minlength=slots)
+        member_N = np.empty(n, dtype=np.int64)
+        member_N[by_slot] = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._members = int(counts.max())
+        # Place of (row, kv head) in [slots, kv heads, members].
+        head_K = np.arange(self._kv_heads)
+        place_NK = (self._slot_N[:, None] * self._kv_heads + head_K) * self._members + member_N[:, None]
+        self._place = torch.from_numpy(place_NK.reshape(-1)).to(self._device)
+        length_Q = np.array([len(p) for p in self._prompts])
+        self._start_N = length_Q[self._slot_N]  # position of a row's first own token
+        self._prompt_bias: torch.Tensor | None = None
+        self._longest = int(length_Q.max())
+        if length_Q.min() < self._longest:
+            behind = torch.from_numpy(np.arange(self._longest) >= length_Q[:, None]).to(self._device)
+            bias = torch.zeros(behind.shape, device=self._device, dtype=self._dtype).masked_fill_(behind, -torch.inf)
+            self._prompt_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]  # [Q*K, 1, P]
+
+    @torch.inference_mode()
+    def step(self, tokens_N: np.ndarray, index_N: np.ndarray) -> torch.Tensor:
+        n = len(tokens_N)
+        write = self._own_places(index_N)
+        x = self._weights.embed[torch.from_numpy(tokens_N).to(self._device)]
+        rotation = self._rotations[torch.from_numpy(self._start_N + index_N).to(self._device)][:, None]
+        for i, layer in enumerate(self._weights.layers):
+            qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
+            q, k, v = self._rotate(qkv, rotation)
+            write(i, k, v)
+            x.addmm_(self._attend(i, q).view(n, -1), layer.out.t())
+            self._feed_forward(x, layer)
+        return F.linear(F.rms_norm(x, x.shape[-1:], self._weights.norm, self._eps), self._weights.head)
+
+    def _own_places(self, index_N: np.ndarray) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
+        """A function that writes a layer's keys and values at index_N; also sets what hides the places not written.
+
+        Rows that were admitted together have one index, and then slices do: the last `_tail` places are hidden.
+        Otherwise `_own_bias` [N*K, 1, places] hides what lies behind each row's own index.
+        """
+        assert self._plan is not None
+        n, block, last = len(index_N), self._plan.block, int(index_N.max())
+        self._used_blocks = last // block + 1
+        covered = self._used_blocks * block
+        self._tail, self._own_bias = 0, None
+        if index_N.min() == last:
+            self._tail = covered - last - 1
+            target = self._own_kv[:, :, last // block, :n, :, last % block]
+
+            def write(layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+                target[layer, 0].copy_(k)
+                target[layer, 1].copy_(v)
+
+            return write
+
+        b, c = (torch.from_numpy(a).to(self._device) for a in (index_N // block, index_N % block))
+        rows = torch.arange(n, device=self._device)
+        hidden = torch.from_numpy(np.arange(covered) > index_N[:, None]).to(self._device)
+        bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype).masked_fill_(hidden, -torch.inf)
+        self._own_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]
+
+        def write_each(layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+            self._own_kv[layer, 0][b, rows, :, c] = k
+            self._own_kv[layer, 1][b, rows, :, c] = v
+
+        return write_each
+
+    def _rotate(self, qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """q [..., H, D], k and v [..., K, D] out of [..., (H + 2K) D], with rotary embeddings on q and k."""
+        heads = self._heads + self._kv_heads
+        qkv = qkv.unflatten(-1, (heads + self._kv_heads, self._dim))
+        qk = qkv[..., :heads, :]
+        if qkv.dtype == torch.float32:
+            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(rotation)
+        else:
+            turned = torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))).mul_(rotation)
+            qk.copy_(torch.view_as_real(turned).flatten(-2))
+        return qkv[..., : self._heads, :], qkv[..., self._heads : heads, :], qkv[..., heads:, :]
+
+    def _attend(self, i: int, q: torch.Tensor) -> torch.Tensor:
+        """Attention of one query per row over its prompt and its own tokens: [N, H, D] to [N*K, R, D]."""
+        n, kv, r, dim = q.shape[0], self._kv_heads, self._heads // self._kv_heads, self._dim
+        slots, p = len(self._prompts), self._longest
+        q = (q * dim**-0.5).view(n * kv, r, dim)
+        prompt_k, prompt_v = (self._prompt_kv[i, j, :slots].flatten(0, 1)[:, :p] for j in (0, 1))
+        own_k = [block.flatten(0, 1) for block in self._own_kv[i, 0, : self._used_blocks, :n].unbind(0)]
+        own_v = [block.flatten(0, 1) for block in self._own_kv[i, 1, : self._used_blocks, :n].unbind(0)]
+
+        side_by_side = self._spread(q.view(n * kv, r * dim), r, dim)
+        scores = torch.bmm(side_by_side, prompt_k.transpose(1, 2))  # [Q*K, M*R, P]
+        if self._prompt_bias is not None:
+            scores += self._prompt_bias
+        prompt_scores = scores.view(-1, r * p).index_select(0, self._place).view(n * kv, r, p)
+        scores = torch.cat([prompt_scores, *(torch.bmm(q, k.transpose(1, 2)) for k in own_k)], -1)
+        if self._tail:
+            scores[..., -self._tail :] = -torch.inf
+        elif self._own_bias is not None:
+            scores[..., p:] += self._own_bias
+        weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+
+        spread = self._spread(weights[..., :p].reshape(n * kv, r * p), r, p)
+        out = torch.bmm(spread, prompt_v).view(-1, r * dim).index_select(0, self._place).view(n * kv, r, dim)
+        for block, v in zip(weights[..., p:].split(self._own_kv.shape[5], -1), own_v, strict=True):
+            out.baddbmm_(block, v)
+        return out
+
+    def _spread(self, rows: torch.Tensor, r: int, width: int) -> torch.Tensor:
+        """[N*K, R*width] to [Q*K, M*R, width]: the rows of a prompt side by side, unused places zero."""
+        places = len(self._prompts) * self._kv_heads * self._members
+        full = rows.new_empty if places == len(rows) else rows.new_zeros
+        return full((places, r * width)).index_copy_(0, self._place, rows).view(-1, self._members * r, width)
+
+    def _feed_forward(self, x: torch.Tensor, layer: Layer) -> None:
+        """x += down(silu(gate) * up), in place."""
+        gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_2, self._eps), layer.gate_up).chunk(2, -1)
+        x.addmm_(F.silu(gate).mul_(up), layer.down.t())
+
+    def _prefill(self, slots: list[int]) -> torch.Tensor:
+        """Stores the keys and values of these prompts; logits after their last tokens, in the order of `slots`."""
+        parts: list[tuple[list[int], torch.Tensor]] = []
+        for chunk in self._chunks([len(self._prompts[s]) for s in slots]):
+            to = torch.tensor([slots[c] for c in chunk], device=self._device)
+            last, kv = self._forward_whole([self._prompts[slots[c]] for c in chunk])
+            self._prompt_kv[:, :, to, :, : kv.shape[4]] = kv
+            parts.append((chunk, F.linear(last, self._weights.head)))
+        back = np.argsort(np.concatenate([chunk for chunk, _ in parts]))
+        return torch.cat([logits for _, logits in parts])[torch.from_numpy(back).to(self._device)]
+
+    def rebuild(self, responses: Sequence[np.ndarray]) -> None:
+        self._prefill(list(range(len(self._prompts))))
+        block = self._own_kv.shape[5]
+        whole = [self._prompts[s] + tuple(r[:-1].tolist()) for s, r in zip(self._slot_N, responses, strict=True)]
+        for chunk in self._chunks([len(s) for s in whole]):
+            _, kv = self._forward_whole([whole[c] for c in chunk])
+            for place, row in enumerate(chunk):
+                own = kv[:, :, place, :, self._start_N[row] : len(whole[row])]
+                for b, part in enumerate(own.split(block, -2)):
+                    self._own_kv[:, :, b, row, :, : part.shape[-2]] = part
+
+    def _chunks(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices by length, cut so that a padded chunk stays within the tokens of one prefill."""
+        limit = PREFILL_TOKENS.get(self._device.type, PREFILL_TOKENS["cpu"])
+        chunks: list[list[int]] = [[]]
+        for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+            if chunks[-1] and (len(chunks[-1]) + 1) * lengths[i] > limit:
+                chunks.append([])
+            chunks[-1].append(i)
+        return chunks
+
+    @torch.inference_mode()
+    def _forward_whole(self, sequences: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normed hidden state at the last token [B, d], and keys and values [layers, 2, B, K, S, D].
+
+        Sequences are padded on the right, where a causal mask already hides the padding.
+        """
+        b, s = len(sequences), max(map(len, sequences))
+        tokens = np.zeros((b, s), dtype=np.int64)
+        for row, sequence in zip(tokens, sequences, strict=True):
+            row[: len(sequence)] = sequence
+        x = self._weights.embed[torch.from_numpy(tokens).to(self._device).view(-1)]
+        rotation = self._rotations[:s, None]
+        kv = torch.empty(
+            (len(self._weights.layers), 2, b, self._kv_heads, s, self._dim), device=self._device, dtype=self._dtype
+        )
+        for i, layer in enumerate(self._weights.layers):
+            qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
+            q, k, v = (t.transpose(1, 2) for t in self._rotate(qkv.view(b, s, -1), rotation))
+            kv[i, 0], kv[i, 1] = k, v
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self._heads != self._kv_heads)
+            x.addmm_(out.transpose(1, 2).reshape(b * s, -1), layer.out.t())
+            self._feed_forward(x, layer)
+        ends = torch.tensor([len(q) - 1 for q in sequences], device=self._device)
+        last = x.view(b, s, -1)[torch.arange(b, device=self._device), ends]
+        return F.rms_norm(last, last.shape[-1:], self._weights.norm, self._eps), kv

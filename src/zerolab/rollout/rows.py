@@ -1,0 +1,65 @@
+"""The table of responses in flight: one row each, as columns, the rows without gaps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zerolab.rollout.engine import Request
+from zerolab.rollout.random import as_words, uniforms
+from zerolab.rollout.stops import StopStrings
+
+
+class Rows:
+    """Columns of up to `capacity` responses of at most `longest` tokens; rows 0..n-1 are alive."""
+
+    def __init__(self, capacity: int, longest: int) -> None:
+        self.n = 0
+        self.request = np.zeros(capacity, dtype=np.int64)  # index into the requests of the call
+        self.count = np.zeros(capacity, dtype=np.int64)  # tokens sampled so far
+        self.budget = np.zeros(capacity, dtype=np.int64)
+        self.seed = np.zeros(capacity, dtype=np.uint64)
+        self.temperature = np.zeros(capacity, dtype=np.float64)
+        self.stop = np.zeros(capacity, dtype=np.int64)  # set of stop strings, -1 for none
+        self.tokens = np.zeros((capacity, longest), dtype=np.int64)
+        self.logprobs = np.zeros((capacity, longest), dtype=np.float32)
+
+    def add(self, indices: Sequence[int], requests: Sequence[Request], stops: StopStrings) -> slice:
+        """Appends empty rows for requests[i], i in indices. Returns where they are."""
+        new = slice(self.n, self.n + len(indices))
+        chosen = [requests[i] for i in indices]
+        self.request[new] = indices
+        self.count[new] = 0
+        self.budget[new] = [r.max_new_tokens for r in chosen]
+        self.seed[new] = as_words([r.seed for r in chosen])
+        self.temperature[new] = [r.temperature for r in chosen]
+        self.stop[new] = [stops.register(r.stop) for r in chosen]
+        self.n = new.stop
+        return new
+
+    def uniforms(self, rows: slice) -> np.ndarray:
+        return uniforms(self.seed[rows], self.count[rows])
+
+    def append(self, rows: slice, tokens_N: np.ndarray, logprobs_N: np.ndarray) -> None:
+        where = np.arange(rows.start, rows.stop), self.count[rows]
+        self.tokens[where] = tokens_N
+        self.logprobs[where] = logprobs_N
+        self.count[rows] += 1
+
+    def keep(self, order: np.ndarray) -> None:
+        """New row i is old row order[i]."""
+        moved = np.nonzero(order != np.arange(len(order)))[0]
+        for column in (self.request, self.count, self.budget, self.seed, self.temperature, self.stop):
+            column[moved] = column[order[moved]]
+        self.tokens[moved] = self.tokens[order[moved]]
+        self.logprobs[moved] = self.logprobs[order[moved]]
+        self.n = len(order)
+
+
+def close_gaps(n: int, finished: np.ndarray) -> np.ndarray:
+    """order for `keep`: the last living rows fill the places of the finished ones, all others stay where they are."""
+    alive = np.ones(n, dtype=bool)
+    alive[finished] = False
+    left = int(alive.sum())
+    order = np.arange(left)
+    order[~alive[:left]] = left + np.nonzero(alive[left:])[0]
+    return order

@@ -1,0 +1,73 @@
+"""Stop strings, found in the text although tokens do not respect their borders."""
+
+from typing import Any
+
+import numpy as np
+
+
+class StopStrings:
+    """Says after each token whether a response now contains one of the stop strings of its request.
+
+    Decoding every row at every token would cost more than a small model's forward pass. So the vocabulary is looked
+    through once per set of stop strings: only a token whose text can hold the end of one makes a row worth decoding.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._texts: list[str] | None = None
+        self._ids: dict[tuple[str, ...], int] = {}
+        self._strings: list[tuple[str, ...]] = []
+        self._enders_SV = np.zeros((0, vocab_size), dtype=bool)
+
+    def register(self, strings: tuple[str, ...]) -> int:
+        """The number under which `found` knows this set of stop strings; -1 for none."""
+        strings = tuple(s for s in strings if s)
+        if not strings:
+            return -1
+        if strings not in self._ids:
+            self._ids[strings] = len(self._strings)
+            self._strings.append(strings)
+            self._enders_SV = np.vstack([self._enders_SV, self._enders(strings)])
+        return self._ids[strings]
+
+    def candidates(self, sets_N: np.ndarray, tokens_N: np.ndarray) -> np.ndarray:
+        """Indices of the rows whose newest token may complete a stop string. sets_N holds numbers from `register`."""
+        if not self._strings:
+            return np.empty(0, dtype=np.int64)
+        return np.nonzero((sets_N >= 0) & self._enders_SV[sets_N, tokens_N])[0]
+
+    def found(self, number: int, token_ids_L: np.ndarray) -> bool:
+        """Whether the response's text contains a stop string of this set.
+
+        Only a tail is decoded: a character is at most four tokens, and the tail starts some tokens earlier so that
+        what a decoder does at the start of a text does not matter.
+        """
+        strings = self._strings[number]
+        tail = token_ids_L[-(4 * max(map(len, strings)) + 8) :]
+        text = decode(self._tokenizer, tail)
+        return any(s in text for s in strings)
+
+    def _enders(self, strings: tuple[str, ...]) -> np.ndarray:
+        """bool [V]: the token contains a stop string, begins with the end of one, or is no whole character."""
+        if self._texts is None:
+            self._texts = token_texts(self._tokenizer, self._vocab_size)
+        ends = tuple({s[k:] for s in strings for k in range(len(s))})
+        return np.array(
+            [text.startswith(ends) or "\ufffd" in text or any(s in text for s in strings) for text in self._texts]
+        )
+
+
+def decode(tokenizer: Any, token_ids_L: np.ndarray) -> str:
+    """Text without special tokens, spaces untouched."""
+    return tokenizer.decode(token_ids_L.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def token_texts(tokenizer: Any, vocab_size: int) -> list[str]:
+    """What each token adds to a text. Decoded behind another token, because some decoders strip a leading space."""
+    anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
+    size = min(vocab_size, len(tokenizer))
+    before = len(decode(tokenizer, np.array([anchor])))
+    pairs = [[anchor, token] for token in range(size)]
+    texts = tokenizer.batch_decode(pairs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [text[before:] for text in texts] + [""] * (vocab_size - size)

@@ -1,0 +1,245 @@
+"""The sampling engine in plain torch: many responses at once, rows refilled or closed up as they finish.
+
+The four lines that matter are in `_advance`: admit what fits, one step for all rows, one draw per row, take out what
+is finished. The model is behind a Decoder (decoder.py), the rows are columns of numpy arrays (rows.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from zerolab.errors import UserError
+from zerolab.rollout.categorical import sample
+from zerolab.rollout.decoder import make_decoder
+from zerolab.rollout.engine import Request
+from zerolab.rollout.rows import Rows, close_gaps
+from zerolab.rollout.stops import StopStrings, decode
+from zerolab.types import Completion, FinishReason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class TorchEngine:
+    """Samples from its own copy of a causal LM's weights. See engine.Engine for the contract.
+
+    kv_bytes bounds the memory of keys and values, max_rows the rows that are computed at once; what does not fit waits
+    until rows finish. Pausing, aborting and updating may come from another thread, or between two completions.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str = torch.float32,
+        kv_bytes: int = 2 * 2**30,
+        max_rows: int = 1024,
+    ) -> None:
+        from zerolab.models.hf import as_dtype, eos_token_ids
+
+        self.version = 0
+        self._tokenizer = tokenizer
+        self._decoder = make_decoder(model, device=torch.device(device), dtype=as_dtype(dtype))
+        self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._eos = np.zeros(self._decoder.vocab_size, dtype=bool)
+        self._eos[[i for i in eos_token_ids(model, tokenizer) if i < len(self._eos)]] = True
+        self._stops = StopStrings(tokenizer, self._decoder.vocab_size)
+        self._kv_bytes, self._max_rows = kv_bytes, max_rows
+        # The condition's lock is held during a step; the flags are read between steps.
+        self._between_steps = threading.Condition()
+        self._busy = self._paused = self._aborted = self._asleep = self._stale = False
+        self._complete = True  # False after an update that failed half way
+        self._rows = Rows(0, 0)
+        # Index of a request in flight -> (tokens, version) pairs: so many tokens were sampled up to then, the newest
+        # of them under that version.
+        self._marks: dict[int, list[tuple[int, int]]] = {}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """See Engine.generate. UserError for a request that fits neither the context nor the memory budget."""
+        for request in requests:
+            self._check(request)
+        return self._run(list(requests))
+
+    def abort(self) -> None:
+        with self._between_steps:
+            self._aborted = self._busy
+            self._between_steps.notify_all()
+
+    def pause(self) -> None:
+        self._paused = True  # seen by the generating thread before its next step, which leaves the lock to us
+        with self._between_steps:
+            pass
+
+    def resume(self) -> None:
+        with self._between_steps:
+            self._paused = False
+            self._between_steps.notify_all()
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        with self._between_steps:
+            if self._busy and not self._paused:
+                raise RuntimeError("weights may change only while the engine is idle or paused")
+            self._complete = False
+            self._decoder.load(tensors)
+            self._complete = True
+            if self._busy:
+                self._stale = True
+                for row in range(self._rows.n):
+                    mark = int(self._rows.count[row]), self.version
+                    self._marks.setdefault(int(self._rows.request[row]), []).append(mark)
+            self.version = version
+
+    def sleep(self) -> None:
+        with self._between_steps:
+            if self._busy:
+                raise RuntimeError("the engine is generating; abort or finish first")
+            self._asleep = True
+            self._decoder.release()
+
+    def wake(self) -> None:
+        self._asleep = False
+
+    def close(self) -> None:
+        self.sleep()
+
+    def _check(self, request: Request) -> None:
+        length = len(request.prompt_ids)
+        if length == 0 or request.max_new_tokens < 1:
+            raise UserError("a request needs at least one prompt token and a budget of at least one new token")
+        if length + request.max_new_tokens > self._context:
+            raise UserError(
+                f"{length} prompt + {request.max_new_tokens} new tokens exceed the model's context of {self._context}; "
+                "lower rollout.max_new_tokens or rollout.max_prompt_tokens"
+            )
+        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._decoder.vocab_size:
+            raise UserError(
+                f"a prompt has token {max(request.prompt_ids)}, the model only {self._decoder.vocab_size}; "
+                "tokenizer and model do not belong together"
+            )
+        if not 0 <= request.temperature < float("inf"):
+            raise UserError(f"temperature must be a number >= 0, not {request.temperature}")
+
+    def _run(self, requests: list[Request]) -> Iterator[Completion]:
+        if not requests:
+            return
+        with self._between_steps:
+            if self._busy:
+                raise RuntimeError("the engine is generating already")
+            if self._asleep:
+                raise RuntimeError("the engine sleeps; call wake() first")
+            if not self._complete:
+                raise RuntimeError("the last weight update failed half way; update the weights again")
+            capacity = self._decoder.reserve(requests, self._kv_bytes, self._max_rows)
+            self._busy, self._aborted, self._stale = True, False, False
+        try:
+            rows = self._rows = Rows(capacity, max(r.max_new_tokens for r in requests))
+            # Samples of one prompt side by side, so that they share a prefill also where not all fit at once.
+            first = {p: i for i, p in reversed([(i, r.prompt_ids) for i, r in enumerate(requests)])}
+            pending = sorted(range(len(requests)), key=lambda i: (first[requests[i].prompt_ids], i), reverse=True)
+            while pending or rows.n:
+                with self._between_steps:
+                    self._between_steps.wait_for(lambda: not self._paused or self._aborted)
+                    if self._aborted:
+                        break
+                    if not self._complete:
+                        raise RuntimeError("the last weight update failed half way; update the weights again")
+                    done = self._advance(requests, rows, pending)
+                yield from done
+            yield from self._ended(requests, rows, pending)
+        finally:
+            with self._between_steps:
+                self._busy = self._aborted = False
+                self._marks.clear()
+
+    def _advance(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
+        """One token for every row, or the first token of newly admitted ones. Returns what finished."""
+        if self._stale:
+            self._rebuild(rows)
+        new = self._admissible(requests, rows, pending)
+        if new:
+            logits = self._decoder.admit([requests[i].prompt_ids for i in new])
+            where = rows.add(new, requests, self._stops)
+        else:
+            where = slice(0, rows.n)
+            last = rows.count[where] - 1
+            logits = self._decoder.step(rows.tokens[np.arange(rows.n), last], last)
+        tokens, logprobs = sample(logits, rows.temperature[where], rows.uniforms(where))
+        rows.append(where, tokens, logprobs)
+        return self._take_finished(requests, rows, where, tokens)
+
+    def _admissible(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[int]:
+        """Takes from `pending` (last first) what is admitted now: a quarter of all rows at least, or all the rest.
+
+        Rows that begin together are cheaper than rows of many different lengths.
+        """
+        if not pending:
+            return []
+        capacity = len(rows.count)
+        some = [requests[i].prompt_ids for i in pending[: -1 - capacity : -1]]
+        room = self._decoder.room(some)
+        if rows.n and room < min(len(pending), -(-capacity // 4)):
+            return []
+        return [pending.pop() for _ in range(room)]
+
+    def _take_finished(
+        self, requests: list[Request], rows: Rows, where: slice, tokens_N: np.ndarray
+    ) -> list[Completion]:
+        stopped = self._eos[tokens_N]
+        for i in self._stops.candidates(rows.stop[where], tokens_N):
+            row = where.start + i
+            stopped[i] |= self._stops.found(rows.stop[row], rows.tokens[row, : rows.count[row]])
+        finished = np.nonzero(stopped | (rows.count[where] == rows.budget[where]))[0]
+        if not len(finished):
+            return []
+        done = [self._completion(requests, rows, where.start + i, "stop" if stopped[i] else "length") for i in finished]
+        order = close_gaps(rows.n, where.start + finished)
+        self._decoder.keep(order)
+        rows.keep(order)
+        return done
+
+    def _completion(self, requests: list[Request], rows: Rows, row: int, reason: FinishReason) -> Completion:
+        index, count = int(rows.request[row]), int(rows.count[row])
+        token_ids = rows.tokens[row, :count].copy()
+        version, versions = self._versions(index, count)
+        return Completion(
+            request_id=requests[index].id,
+            text=decode(self._tokenizer, token_ids),
+            token_ids_L=token_ids,
+            logprobs_L=rows.logprobs[row, :count].copy(),
+            finish_reason=reason,
+            version=version,
+            versions_L=versions,
+        )
+
+    def _ended(self, requests: list[Request], rows: Rows, pending: list[int]) -> Iterator[Completion]:
+        """What an abort cut off: the rows with what they have, and what never began with nothing."""
+        for row in range(rows.n):
+            yield self._completion(requests, rows, row, "abort")
+        for index in reversed(pending):
+            none = np.zeros(0)
+            yield Completion(
+                requests[index].id, "", none.astype(np.int64), none.astype(np.float32), "abort", self.version
+            )
+
+    def _versions(self, index: int, count: int) -> tuple[int, np.ndarray | None]:
+        """The version of the first token, and those of all where they differ."""
+        versions_L = np.full(count, self.version, dtype=np.int64)
+        start = 0
+        for end, version in self._marks.get(index, []):
+            versions_L[start:end] = version
+            start = end
+        changed = bool((versions_L != versions_L[0]).any())
+        return int(versions_L[0]), versions_L if changed else None
+
+    def _rebuild(self, rows: Rows) -> None:
+        """New weights came while paused: what was computed under the old ones is computed again."""
+        if rows.n:
+            self._decoder.rebuild([rows.tokens[i, : rows.count[i]] for i in range(rows.n)])
+        self._stale = False
