@@ -33,8 +33,8 @@ def closing_brace(text: str, start: int) -> int | None:
 def last_box(text: str) -> str | None:
     """Content of the last box, however many boxes are nested in it."""
     last = None
-    for last in _BOX.finditer(text):
-        pass
+    for match in _BOX.finditer(text):
+        last = match
     if last is None or last.end() >= len(text) or text[last.end()] != "{":
         return None
     end = closing_brace(text, last.end())

@@ -1,61 +1,146 @@
-"""The grader: extract, compare, say why."""
+"""The grader: extract the answer, compare it with the gold, say why. The only entry of the training loop."""
 
+import math
+import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
+from concurrent.futures import ThreadPoolExecutor
 
 from zerolab.errors import UserError
+from zerolab.grading.equal import DEADLINE, Verdict, verdict
 from zerolab.grading.extract import extract
+from zerolab.grading.rules import STANDARD, Rules
+from zerolab.grading.sandbox import pool
 from zerolab.types import Grade
 
-Gold = str | float | Sequence
+Gold = str | float | Sequence[str | float]
+
+BATCH_DEADLINE = 120.0  # seconds; what is still open then gets the reason "timeout"
+_BOX_COMMAND = re.compile(r"\\(?:boxed|fbox)")
+_RUN_OF_WORDS = re.compile(r"[A-Za-z]{2,}[,;:]?\s+[A-Za-z]{2,}")
+_LONGEST_BARE = 200
 
 
 def _math(answer: str, gold: str) -> bool:
-    def clean(text: str) -> str:
-        return text.strip().strip("$").replace(" ", "").replace(",", "")
-
-    a, b = clean(answer), clean(gold)
-    if a == b:
-        return bool(a)
-    try:
-        return len(a) < 50 and len(b) < 50 and "e" not in a + b and Fraction(a) == Fraction(b)
-    except (ValueError, ZeroDivisionError):
-        return False
+    return verdict(answer, gold).outcome == "correct"
 
 
 def _countdown(answer: str, gold: str) -> bool:
     from zerolab.data.countdown import verify
 
-    return verify(answer, gold)
+    return bool(verify(answer, gold))
 
 
 VERIFIERS: dict[str, Callable[[str, str], bool]] = {"math": _math, "countdown": _countdown}
+"""How an extracted answer is compared with a gold, by the name in Question.verifier. Other entries may be added."""
 
 
 def golds_of(gold: Gold) -> tuple[str, ...]:
-    """Alternatives as strings: any one of them makes an answer right."""
-    return tuple(str(g) for g in gold) if isinstance(gold, list | tuple) else (str(gold),)
+    """Alternatives as text: any one of them makes an answer right. Raises UserError if there is none."""
+    items = list(gold) if isinstance(gold, list | tuple | set | frozenset) else [gold]
+    texts = []
+    for item in items:
+        if isinstance(item, float) and not math.isfinite(item):
+            raise UserError(f"the gold answer {item!r} is no number; give a finite number or text")
+        if not isinstance(item, str | int | float):
+            raise UserError(f"a gold answer must be text or a number, not {type(item).__name__}; convert it first")
+        try:
+            texts.append(str(item))
+        except ValueError as error:
+            raise UserError("the gold answer is an integer with too many digits; give it as text") from error
+    if not texts:
+        raise UserError("the list of gold answers is empty; give at least one answer")
+    return tuple(texts)
 
 
-def grade(response: str, gold: Gold, mode: str = "boxed", *, verifier: str = "math") -> Grade:
-    """Verdict on one response. `gold` is an answer or a list of alternatives."""
-    start = time.perf_counter()
+def _verdict(answer: str, golds: tuple[str, ...], verifier: str, rules: Rules, end: float | None = None) -> Verdict:
+    """The best verdict over the alternatives: correct, else an overrun or error, else wrong."""
+    worst = Verdict("wrong", "value")
+    for gold in golds:
+        if verifier != "math":
+            found = Verdict("correct" if VERIFIERS[verifier](answer, gold) else "wrong", verifier)
+        else:
+            left = DEADLINE if end is None else min(DEADLINE, end - time.monotonic())
+            found = verdict(answer, gold, rules, left)
+        if found.outcome == "correct":
+            return found
+        if found.outcome != "wrong":
+            worst = found
+    return worst
+
+
+def _check_verifier(verifier: str) -> None:
     if verifier not in VERIFIERS:
         raise UserError(f"unknown verifier {verifier!r}; choose one of {', '.join(VERIFIERS)}")
+
+
+def _grade(found: Verdict | None, answer: str | None, start: float) -> Grade:
+    reason = "unformatted" if found is None else found.outcome
+    milliseconds = 1e3 * (time.perf_counter() - start)
+    return Grade(reason == "correct", found is not None, reason, answer, milliseconds)  # type: ignore[arg-type]
+
+
+def grade(response: str, gold: Gold, mode: str = "boxed", *, verifier: str = "math", rules: Rules = STANDARD) -> Grade:
+    """Verdict on one response.
+
+    `gold` is an answer or a list of alternatives; `mode` one of extract.MODES. Reason "timeout" means that a worker
+    was killed at its deadline: the only verdict that another run may not repeat. Raises UserError on an unknown mode or
+    verifier and on a gold that is no answer, never on anything in the response.
+    """
+    start = time.perf_counter()
+    _check_verifier(verifier)
+    golds = golds_of(gold)
     answer = extract(response, mode)
-    correct = answer is not None and any(VERIFIERS[verifier](answer, g) for g in golds_of(gold))
-    reason = "correct" if correct else "unformatted" if answer is None else "wrong"
-    return Grade(correct, answer is not None, reason, answer, 1e3 * (time.perf_counter() - start))  # type: ignore[arg-type]
+    return _grade(None if answer is None else _verdict(answer, golds, verifier, rules), answer, start)
 
 
 def is_correct(response: str, gold: Gold) -> bool:
-    """Whether the last box of `response` holds the answer."""
-    return grade(response, gold).correct
+    """Whether the last box of `response` holds the answer.
+
+    A text without any box counts if it is nothing but an answer ("1/2", "(3, 4)"), so that two bare answers can be
+    compared here too; prose does not ("the answer is 5"). `grade`, which pays the reward, wants the box.
+    """
+    if _BOX_COMMAND.search(response):
+        return grade(response, gold).correct
+    bare = response.strip()
+    if not bare or "\n" in bare or len(bare) > _LONGEST_BARE or _RUN_OF_WORDS.search(bare):
+        return False
+    return _verdict(bare, golds_of(gold), "math", STANDARD).outcome == "correct"
 
 
 def grade_batch(
-    responses: Iterable[str], golds: Iterable[Gold], mode: str = "boxed", *, verifier: str = "math"
+    responses: Iterable[str],
+    golds: Iterable[Gold],
+    mode: str = "boxed",
+    *,
+    verifier: str = "math",
+    rules: Rules = STANDARD,
+    deadline: float = BATCH_DEADLINE,
 ) -> list[Grade]:
-    """One verdict per pair, in order."""
-    return [grade(r, g, mode, verifier=verifier) for r, g in zip(responses, golds, strict=True)]
+    """One verdict per pair, in order. Equal pairs are decided once; the rest is shared among the workers.
+
+    `deadline` in seconds holds for the whole batch. A verdict depends on its own pair alone, whatever the order of the
+    batch and the number of workers.
+    """
+    _check_verifier(verifier)
+    end = time.monotonic() + deadline
+    rows = [(extract(r, mode), golds_of(g)) for r, g in zip(responses, golds, strict=True)]
+    pairs = list(dict.fromkeys((a, g) for a, g in rows if a is not None))
+    decided: dict[tuple[str, tuple[str, ...]], Grade] = {}
+    lock = threading.Lock()
+
+    def decide(pair: tuple[str, tuple[str, ...]]) -> None:
+        start = time.perf_counter()
+        result = _grade(_verdict(*pair, verifier, rules, end), pair[0], start)
+        with lock:
+            decided[pair] = result
+
+    if len(pairs) < 8:
+        for pair in pairs:
+            decide(pair)
+    else:
+        with ThreadPoolExecutor(pool().size) as threads:
+            list(threads.map(decide, pairs))
+    missing = Grade(False, False, "unformatted")
+    return [missing if a is None else decided[a, g] for a, g in rows]

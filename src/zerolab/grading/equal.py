@@ -1,0 +1,170 @@
+"""Is this answer that gold? The cascade, cheapest first: text, exact numbers, then structure and symbols in a worker."""
+
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from zerolab.grading.normalize import LONGEST, compact, normalize, split_unit
+from zerolab.grading.number import exact, same_number
+from zerolab.grading.rules import STANDARD, Rules
+from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool
+
+DEADLINE = 1.0  # seconds for one pair in a worker
+
+_PLAIN = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_WORDS = re.compile(
+    r"[A-Za-z]{3,}(?:[ '-]+[A-Za-z]+)*|(?:[A-Za-z]+[ '-]+)+[A-Za-z]{3,}(?:[ '-]+[A-Za-z]+)*|[Nn]o|NO|[Oo]n"
+)
+_NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOICE_WITH_TEXT = re.compile(r"\(([A-J])\)\s*\S.*|([A-J])[).:]\s+\S.*")
+_TIME = re.compile(
+    r"([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """outcome: correct, wrong, timeout or error. why: the step that decided, for the counts."""
+
+    outcome: str
+    why: str
+
+    @property
+    def reproducible(self) -> bool:
+        """False where the clock decided."""
+        return self.outcome != "timeout"
+
+
+_counts: Counter[str] = Counter()
+_counts_lock = threading.Lock()
+
+
+def counts() -> Counter[str]:
+    """How many pairs each step decided since the process started, e.g. {"correct: number": 12, "wrong: undecided": 1}."""
+    with _counts_lock:
+        return Counter(_counts)
+
+
+def count(verdict: Verdict) -> None:
+    with _counts_lock:
+        _counts[f"{verdict.outcome}: {verdict.why.split(':')[0]}"] += 1
+
+
+def _decided(same: bool, why: str) -> Verdict:
+    return Verdict("correct" if same else "wrong", why)
+
+
+def _clock(text: str) -> tuple[int, int, int, str] | None:
+    match = _TIME.fullmatch(text)
+    if not match:
+        return None
+    hour, minute, second, half = int(match[1]), int(match[2]), int(match[3] or 0), (match[4] or "").lower()
+    if half:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    return hour, minute, second, half
+
+
+def _same_time(a: tuple[int, int, int, str], g: tuple[int, int, int, str]) -> bool:
+    if a[1:3] != g[1:3]:
+        return False
+    return (
+        a[0] == g[0] if bool(a[3]) == bool(g[3]) else a[0] == g[0] or ((not a[3] or not g[3]) and a[0] % 12 == g[0] % 12)
+    )
+
+
+def _same_words(a: str, g: str) -> Verdict | None:
+    """Names, choices and times. None if this is no matter of words."""
+    choice = _CHOICE.fullmatch(g)
+    if choice:
+        given = _CHOICE.fullmatch(a) or _CHOICE_WITH_TEXT.fullmatch(a)
+        if given:
+            return _decided(choice[1] in given.groups(), "choice")
+    times = _clock(a), _clock(g)
+    if times[0] and times[1]:
+        return _decided(_same_time(times[0], times[1]), "time")
+    words = _WORDS.fullmatch(a), _WORDS.fullmatch(g)
+    if words[0] and words[1] and a.lower() not in _NAMED and g.lower() not in _NAMED:
+        return _decided(a.casefold() == g.casefold(), "words")
+    return None
+
+
+def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
+    """Both are plain numbers, with or without a unit, or this is None."""
+    (value_a, unit_a), (value_g, unit_g) = split_unit(a), split_unit(g)
+    x, y = exact(value_a.replace("°", "")), exact(value_g.replace("°", ""))
+    if x is None or y is None:
+        return None
+    if unit_a and unit_g and not unit_a & unit_g:
+        return _decided(False, "unit")
+    if rules.percent_is_unit:
+        x, y = (x[0], False), (y[0], False)
+    if same_number(x, y):
+        return _decided(True, "number")
+    limit = Fraction(rules.relative_tolerance) * abs(y[0])
+    return _decided(limit > 0 and abs(x[0] - y[0]) <= limit, "number")
+
+
+def quick(answer: str, gold: str, rules: Rules) -> Verdict | None:
+    """A verdict that needs no tree, or None."""
+    if _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
+        return _decided(int(answer) == int(gold), "number")
+    a, g = normalize(answer), normalize(gold)
+    if not a or not g:
+        return Verdict("wrong", "empty")
+    if a == g or compact(a) == compact(g):
+        return _decided(True, "text")
+    if len(a) > LONGEST or len(g) > LONGEST:
+        return Verdict("wrong", "too long")
+    return _same_words(a, g) or _same_numbers(a, g, rules)
+
+
+@lru_cache(maxsize=65536)
+def _cached(answer: str, gold: str, rules: Rules) -> Verdict:
+    """Verdicts that no clock had a part in; the others leave as exceptions, which no cache keeps."""
+    verdict = quick(answer, gold, rules)
+    if verdict is not None:
+        return verdict
+    raise LookupError
+
+
+_asked: dict[tuple[str, str, Rules], Verdict] = {}
+_ASKED_SIZE = 65536
+
+
+def verdict(answer: str, gold: str, rules: Rules = STANDARD, seconds: float = DEADLINE) -> Verdict:
+    """The comparison of two bare answers (no box around them), by every step that is needed."""
+    try:
+        found = _cached(answer, gold, rules)
+    except LookupError:
+        key = (answer, gold, rules)
+        known = _asked.get(key)
+        found = known or _ask(normalize(answer), normalize(gold), rules, seconds)
+        if known is None and found.outcome in ("correct", "wrong"):
+            if len(_asked) >= _ASKED_SIZE:
+                _asked.clear()
+            _asked[key] = found
+    count(found)
+    return found
+
+
+def _ask(answer: str, gold: str, rules: Rules, seconds: float) -> Verdict:
+    if seconds <= 0:
+        return Verdict("timeout", "batch deadline")
+    try:
+        outcome, why = pool().ask(answer, gold, rules.ordered_lists, seconds)
+    except WorkerTimeout:
+        return Verdict("timeout", "deadline")
+    except WorkerDied as error:
+        return Verdict("error", f"worker: {error}")
+    if outcome == "error":
+        return Verdict("error", why)
+    return Verdict("correct" if outcome == "same" else "wrong", why)
+
+
+def equal(answer: str, gold: str, rules: Rules = STANDARD) -> bool:
+    """Whether two bare answers are the same, e.g. equal("1/2", "0.5")."""
+    return verdict(answer, gold, rules).outcome == "correct"

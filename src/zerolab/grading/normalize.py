@@ -1,0 +1,156 @@
+"""Step 1: one spelling for what is written in many. Plain text substitution, linear in the length of the text."""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from zerolab.grading.symbols import CONNECTIVES, LETTER_UNITS, SIGNS, UNIT_NAMES, UNITS
+
+LONGEST = 4000  # characters of an answer that is looked into; a longer one is compared as it is
+
+_COMMAND_NAMES = "frac|dfrac|tfrac|cfrac|sqrt|left|right|text|pi|cdot|times|infty|pm|cup|in|circ|begin|end"
+_DOUBLED = re.compile(r"\\\\(?=(?:" + _COMMAND_NAMES + r")(?![A-Za-z]))")
+_GROUP_GLUE = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\}|\\[,;:! ])\s*(?=[0-9]{3}(?![0-9]))")
+_SIZE = re.compile(
+    r"\\(?:left|right)(?![A-Za-z])\s*\.?|\\(?:middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it"
+    r"|mathstrut|hfill|noindent|centering)(?![A-Za-z])"
+)
+_SPACE = re.compile(
+    r"\\[,;:!> \n]|(?<!\\)~|\\(?:q?quad|thinspace|enspace|newline|nobreak)(?![A-Za-z])|\\[hv]space\*?\{[^{}]*\}"
+)
+_ROW_BREAK = re.compile(r"\\\\(?:\s*\[[0-9.]+(?:pt|em|ex|cm|mm)\])?")
+_FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_DELIMITER = re.compile(r"\\?\$|\\[()]|(?<!\\)\\[\[\]]")
+_WRAPPER = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|md|up)?|mbox|hbox|math(?:rm|bf|it|sf|tt|cal|frak|normal)|operatorname\*?|bold(?:symbol)?|emph|bm|rm"
+    r"|underline|boxed|fbox)\s*\{([^{}]*)\}"
+)
+_REALS = re.compile(r"\\(?:mathbb|mathbf|Bbb)\s*\{?\s*R\s*\}?(?![A-Za-z])|\\R(?![A-Za-z])|\\mathds\{R\}")
+_PERCENT = re.compile(r"\\?%|\s*(?<![A-Za-z])(?:\\text\{\s*)?(?:percent(?:age)?|per cent|pct)(?:\s*\})?(?![A-Za-z])")
+_DEGREE = re.compile(
+    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\\text\{\s*(?:°|deg(?:ree)?s?)\s*\}|(?<=[0-9}\s])deg(?:ree)?s?(?![A-Za-z]))"
+)
+_CELSIUS = re.compile(r"°\s*(?:\\text\{\s*)?[CF](?:\s*\})?\s*$")
+_TAIL = " \t\n.,;:?"
+_BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
+_ROOT_SIGN = re.compile(r"\\sqrt\s+([0-9]+(?:\.[0-9]+)?)")
+_TEXT_UNIT = re.compile(r"\s*\\text\{([^{}]*)\}\s*(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
+_WORD_UNIT = re.compile(r"(?:(?<=[0-9})\]°%])|\s)\s*([A-Za-z./-]{2,})(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
+_PRIME_UNIT = re.compile(r"(?<=[0-9])\s*(?:\^\s*\{(?:\s*\\prime\s*)+\}|\^\s*\\prime|'{1,2})\s*$")
+
+
+@lru_cache(maxsize=4096)
+def _sign(char: str) -> str:
+    """LaTeX for one character outside ASCII; "" for what cannot be seen."""
+    if char in SIGNS:
+        return SIGNS[char]
+    if unicodedata.category(char) == "Cf":
+        return ""
+    form, _, points = unicodedata.decomposition(char).partition(" ")
+    if form in ("<super>", "<sub>"):
+        plain = "".join(_sign(chr(int(p, 16))) if int(p, 16) > 127 else chr(int(p, 16)) for p in points.split())
+        return ("^{" if form == "<super>" else "_{") + plain + "}"
+    if form == "<fraction>":
+        return " " + unicodedata.normalize("NFKC", char).replace("⁄", "/") + " "
+    if form == "<circle>":  # a circled 2 is no digit
+        return char
+    plain = unicodedata.normalize("NFKC", char)
+    return SIGNS.get(plain, plain)
+
+
+def _ascii(text: str) -> str:
+    if text.isascii():
+        return text
+    text = "".join(c if c < "\x80" else _sign(c) for c in text)
+    return _ROOT_SIGN.sub(r"\\sqrt{\1}", text.replace("}^{", "").replace("}_{", ""))
+
+
+def _unwrap(match: re.Match[str]) -> str:
+    """Text that is mathematics loses its wrapper; words keep one, so that no product of letters is read into them."""
+    content = match.group(1).strip()
+    letters = re.search(r"[A-Za-z]{2,}", content)
+    if content in LETTER_UNITS and not match.group(0).startswith(r"\math"):
+        return r"\text{" + content + "}"
+    return rf" \text{{{content}}} " if letters else f" {content} "
+
+
+def _strip_tail(text: str) -> str:
+    if text.endswith(("...", r"\dots", r"\ldots")):
+        return text
+    text = text.rstrip(_TAIL)
+    while text.endswith("\\\\"):
+        text = text[:-2].rstrip(_TAIL)
+    return text
+
+
+@lru_cache(maxsize=65536)
+def normalize(text: str) -> str:
+    """One spelling of an answer, still LaTeX. Empty if nothing but formatting was there."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return text
+    text = _ascii(" ".join(text.split()))
+    if "\\" in text:
+        if "\\\\begin" in text:
+            text = text.replace("\\\\", "\\")
+        elif "\\begin" not in text:
+            text = _DOUBLED.sub(lambda _: "\\", text)
+        text = _GROUP_GLUE.sub("", text)
+        text = _SIZE.sub("", _FRAC.sub(lambda _: r"\frac", text))
+        text = _REALS.sub(lambda _: r"\R ", text)
+        for _ in range(3):  # wrappers in wrappers
+            unwrapped = _WRAPPER.sub(_unwrap, text)
+            if unwrapped == text:
+                break
+            text = unwrapped
+        text = _SPACE.sub(" ", _ROW_BREAK.sub("\x1f", text)).replace("\x1f", r" \\ ")
+    text = _DELIMITER.sub("", text)
+    text = _CELSIUS.sub("°", _DEGREE.sub("°", _PERCENT.sub("%", text)))
+    text = _strip_tail(" ".join(text.split()))
+    if text.startswith(r"\text{") and text.endswith("}") and text.count("{") == 1:
+        text = _strip_tail(text[6:-1].strip())
+    return _peel(text)
+
+
+def _peel(text: str) -> str:
+    """Without the one pair of braces that holds all of it (a list in braces is a set and keeps them)."""
+    while len(text) > 1 and text[0] == "{" and text[-1] == "}" and "," not in text and text.count("{") == 1:
+        text = text[1:-1].strip()
+    return text
+
+
+def compact(text: str) -> str:
+    """`text` without the spaces that mean nothing: all but those between two letters or digits."""
+    return "".join(_BETWEEN_WORDS.sub("\0", text).split()).replace("\0", " ")
+
+
+def _is_unit(phrase: str) -> bool:
+    words = phrase.replace(".", "").split()
+    return (
+        0 < len(words) <= 5
+        and all(w.strip("()^0123456789-/").isalpha() or not w.strip("()^0123456789-/") for w in words)
+        and not ({w.lower() for w in words} & CONNECTIVES)
+    )
+
+
+@lru_cache(maxsize=16384)
+def split_unit(text: str) -> tuple[str, frozenset[str]]:
+    """(what is measured, names of its units). Text behind a value is a unit unless it is a connective such as "or"."""
+    names: set[str] = set()
+    while True:
+        match = _TEXT_UNIT.search(text)
+        word = None if match else _WORD_UNIT.search(text)
+        if (
+            match
+            and match.start() > 0
+            and _is_unit(match.group(1))
+            and not text[: match.start()].rstrip().endswith(("=", "^", "_"))
+        ):
+            phrase, text = match.group(1), text[: match.start()]
+        elif word and word.start() > 0 and (word.group(1) in UNITS or word.group(1).lower() in UNITS):
+            phrase, text = word.group(1), text[: word.start()]
+        else:
+            break
+        names |= {UNIT_NAMES[w.lower()] for w in phrase.replace("/", " ").split() if w.lower() in UNIT_NAMES}
+        text = text.rstrip(" /")
+    return _PRIME_UNIT.sub("", text).strip(), frozenset(names)

@@ -1,0 +1,510 @@
+"""LaTeX and plain mathematics -> syntax tree: recursive descent with caps on depth and size. Nothing is evaluated."""
+
+from fractions import Fraction
+from functools import lru_cache
+
+from zerolab.grading.lexer import Token, tokenize
+from zerolab.grading.symbols import FUNCTIONS, LETTER_UNITS, RELATIONS, UNITS
+from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
+
+_OPEN = {
+    "(": ")",
+    "[": "]",
+    r"\{": r"\}",
+    r"\lbrace": r"\rbrace",
+    r"\langle": r"\rangle",
+    "{": "}",
+    r"\lbrack": r"\rbrack",
+}
+_SQUARE = {r"\lbrack": "[", r"\rbrack": "]", r"\langle": "(", r"\rangle": ")"}
+_CLOSERS = frozenset(")]}") | {r"\}", r"\rbrace", r"\rangle", r"\rbrack", r"\rfloor", r"\rceil", r"\rvert", r"\rVert"}
+_FENCES = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\lvert": (r"\rvert", "abs")}
+_SETS = {r"\cup": "union", r"\cap": "intersect", r"\setminus": "minus", r"\backslash": "minus", "U": "union"}
+_ACCENTS = frozenset(
+    [r"\overline", r"\bar", r"\vec", r"\hat", r"\tilde", r"\dot", r"\ddot", r"\widehat", r"\overrightarrow", r"\widetilde", r"\overleftrightarrow"]
+)
+_MATRICES = frozenset(("pmatrix", "bmatrix", "matrix", "vmatrix", "Bmatrix", "Vmatrix", "smallmatrix", "array"))
+_SYSTEMS = frozenset(("cases", "aligned", "align", "align*", "gathered", "split"))
+_CALLED = frozenset("fghFGHPQ")  # letters that are applied to a bracket, not multiplied with it
+
+
+class Parser:
+    """One pass over the tokens. Methods are the levels of precedence, lowest first."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+        self.nodes = 0
+        self.bars = 0
+
+    # -- tokens
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def take(self) -> Token:
+        token = self.tokens[self.at]
+        if token.kind != "end":
+            self.at += 1
+        return token
+
+    def accept(self, *texts: str) -> bool:
+        if self.token.text in texts and self.token.kind != "text":
+            self.take()
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        if not self.accept(text):
+            raise Unreadable(f"expected {text!r}, found {self.token.text!r}")
+
+    def node(self, kind: str, value: object = None, *args: Node) -> Node:
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise Unreadable("too many terms")
+        return Node(kind, value, args)
+
+    # -- levels
+
+    def statement(self) -> Node:
+        """item (separator item)*"""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise Unreadable("nested too deeply")
+        items = [self.item()]
+        while self.separator():
+            while self.separator():
+                pass
+            items.append(self.item())
+        self.depth -= 1
+        return items[0] if len(items) == 1 else self.node("list", None, *items)
+
+    def separator(self) -> bool:
+        token = self.token
+        if token.kind == "text":
+            found = token.text.strip(" ,") in ("and", "or")
+        else:
+            found = token.text in (",", ";", "and", "or", r"\lor", r"\land", r"\vee", r"\wedge")
+        if found:
+            self.take()
+        return found
+
+    def item(self) -> Node:
+        """A chain of relations."""
+        sides, operators = [self.sets()], []
+        while self.token.kind == "rel":
+            operators.append(RELATIONS[self.take().text])
+            sides.append(self.sets())
+        return self.node("rel", tuple(operators), *sides) if operators else sides[0]
+
+    def sets(self) -> Node:
+        left = self.sum()
+        while self.token.text in _SETS and self.token.kind in ("command", "word"):
+            kind = _SETS[self.take().text]
+            right = self.sum()
+            if kind == "union" and left.kind == "union":
+                left = self.node("union", None, *left.args, right)
+            else:
+                left = self.node(kind, None, left, right)
+        return left
+
+    def sum(self) -> Node:
+        terms = [self.product()]
+        while True:
+            if self.accept("+"):
+                terms.append(self.product())
+            elif self.accept("-"):
+                terms.append(self.node("neg", None, self.product()))
+            elif self.token.text in (r"\pm", r"\mp"):
+                sign = "+" if self.take().text == r"\pm" else "-"
+                left = terms[0] if len(terms) == 1 else self.node("add", None, *terms)
+                terms = [self.node("pm", sign, left, self.product())]
+            else:
+                return terms[0] if len(terms) == 1 else self.node("add", None, *terms)
+
+    def product(self) -> Node:
+        factors = [self.unary()]
+        while True:
+            if self.accept("*", r"\cdot", r"\times", r"\ast"):
+                factors.append(self.unary())
+            elif self.accept("/", r"\div"):
+                factors.append(self.node("pow", None, self.unary(), number(-1)))
+            elif self.starts_factor():
+                if self.token.kind == "number" and self.tokens[self.at - 1].kind == "number":
+                    raise Unreadable("two numbers side by side")
+                factors.append(self.power())
+            else:
+                return factors[0] if len(factors) == 1 else self.node("mul", None, *factors)
+
+    def starts_factor(self) -> bool:
+        token = self.token
+        if token.kind in ("number", "name", "fn"):
+            return True
+        if token.kind == "text":
+            return token.text.strip(" ,") not in ("and", "or")
+        if token.text == "|":
+            return self.bars == 0
+        return token.kind in ("command", "op") and (
+            token.text in _OPEN or token.text in _FENCES or token.text in _ACCENTS or token.text in self.commands
+        )
+
+    def unary(self) -> Node:
+        negative = False
+        count = 0
+        while self.token.text in ("+", "-"):
+            negative ^= self.take().text == "-"
+            count += 1
+            if count > 3:
+                raise Unreadable("too many signs")
+        if self.token.text in (r"\pm", r"\mp"):
+            sign = "+" if self.take().text == r"\pm" else "-"
+            return self.node("pm", sign, number(0), self.power())
+        inner = self.power()
+        return self.node("neg", None, inner) if negative else inner
+
+    def power(self) -> Node:
+        base = self.postfix(self.atom())
+        if self.accept("^", "**"):
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise Unreadable("nested too deeply")
+            exponent = self.exponent()
+            self.depth -= 1
+            if exponent is None:
+                return base
+            base = self.node("pow", None, base, exponent)
+            return self.postfix(base)
+        return base
+
+    def exponent(self) -> Node | None:
+        """What stands above; None for a unit's or an accent's mark, which changes nothing."""
+        if self.token.text == r"\prime":
+            raise Unreadable("a prime on no symbol")
+        if self.accept("{"):
+            inner = self.statement()
+            self.expect("}")
+            return inner
+        if self.token.text in ("-", "+"):
+            return self.unary()
+        base = self.postfix(self.atom())
+        if self.accept("^", "**"):
+            above = self.exponent()
+            return base if above is None else self.node("pow", None, base, above)
+        return base
+
+    def postfix(self, base: Node) -> Node:
+        for _ in range(8):
+            if self.token.text == "!" and self.tokens[self.at + 1].text != "!":
+                self.take()
+                base = self.node("fn", "factorial", base)
+            elif self.accept("°"):
+                base = self.node("deg", None, base)
+            elif self.accept("%"):
+                base = self.node("pct", None, base)
+            elif (
+                self.token.kind == "text" and base.kind in ("num", "deg", "pct", "pow", "fn", "mul") and self.is_unit()
+            ):
+                self.unit()
+            else:
+                return base
+        raise Unreadable("too many marks")
+
+    def is_unit(self) -> bool:
+        words = self.token.text.replace(".", "").split()
+        return bool(words) and all(w in UNITS or w.lower() in UNITS or w in LETTER_UNITS for w in words)
+
+    def unit(self) -> None:
+        self.take()
+        if self.accept("^"):
+            if self.accept("{"):
+                self.accept("-")
+                self.take()
+                self.expect("}")
+            else:
+                self.take()
+
+    # -- atoms
+
+    def atom(self) -> Node:
+        token = self.token
+        if token.kind == "number":
+            return self.numeral()
+        if token.kind == "name":
+            return self.name()
+        if token.kind == "fn":
+            return self.function()
+        if token.kind == "text":
+            self.take()
+            return self.node("sym", " ".join(token.text.split()))
+        if token.text in _OPEN:
+            return self.group()
+        if token.text in _FENCES:
+            closer, name = _FENCES[self.take().text]
+            inner = self.sum()
+            self.expect(closer)
+            return self.node("fn", name, inner)
+        if token.text == "|":
+            return self.absolute()
+        if token.text in _ACCENTS:
+            self.take()
+            return self.marked(self.node("sym", f"{token.text[1:]} {self.written(self.argument())}"))
+        method = self.commands.get(token.text)
+        if method is None:
+            raise Unreadable(f"unexpected {token.text!r}")
+        self.take()
+        return method(self)
+
+    def numeral(self) -> Node:
+        token = self.take()
+        if self.token.text == "_":
+            return self.based(token.text)
+        value = Fraction(token.text)
+        following = self.token
+        if following.text == r"\frac" and "." not in token.text:
+            part = self.atom()
+            if part.kind == "mul" and all(p.kind == "num" for p in (part.args[0], part.args[1].args[0])):
+                over, under = part.args[0].value, part.args[1].args[0].value
+                if 0 < over < under:
+                    return self.node("num", value + over / under)
+                raise Unreadable("a mixed number with an improper fraction")
+            return self.node("mul", None, self.node("num", value), part)
+        if following.kind == "number" and following.spaced and self.tokens[self.at + 1].text == "/":
+            return self.mixed(value)
+        return self.node("num", value)
+
+    def mixed(self, whole: Fraction) -> Node:
+        over, _, under = self.take(), self.take(), self.take()
+        if under.kind != "number" or "." in over.text + under.text or not 0 < int(over.text) < int(under.text):
+            raise Unreadable("not a mixed number")
+        return self.node("num", whole + Fraction(int(over.text), int(under.text)))
+
+    def based(self, digits: str) -> Node:
+        self.expect("_")
+        base = self.script()
+        return self.node("base", (digits.lstrip("0") or "0", base))
+
+    def script(self) -> str:
+        """A subscript as a name."""
+        if self.accept("{"):
+            start, open_braces = self.at, 1
+            while open_braces:
+                text = self.take().text
+                open_braces += (text == "{") - (text == "}")
+                if self.token.kind == "end" and open_braces:
+                    raise Unreadable("an open subscript")
+            return "".join(t.text for t in self.tokens[start : self.at - 1]).strip(r"\ ")
+        token = self.take()
+        if token.kind == "number" and len(token.text) > 1 and not token.spaced:
+            return token.text
+        if token.kind in ("number", "name", "text"):
+            return token.text
+        raise Unreadable("an odd subscript")
+
+    def name(self) -> Node:
+        token = self.take()
+        if token.text == "inf":
+            return self.node("inf")
+        node = self.marked(self.node("sym", token.text))
+        if node.value in _CALLED and self.token.text == "(":
+            return self.node("fn", f"call:{node.value}", self.group())
+        return node
+
+    def marked(self, symbol: Node) -> Node:
+        """With its subscript and primes, which are part of its name."""
+        name = symbol.value
+        for _ in range(6):
+            if self.accept("_"):
+                name += "_" + self.script()
+            elif self.accept("'"):
+                name += "'"
+            elif self.token.text == "^" and self.tokens[self.at + 1].text == r"\prime":
+                self.take()
+                self.take()
+                name += "'"
+            elif self.token.text == "^" and [t.text for t in self.tokens[self.at + 1 : self.at + 3]] == [
+                "{",
+                r"\prime",
+            ]:
+                self.at += 2
+                while self.accept(r"\prime"):
+                    name += "'"
+                self.expect("}")
+            else:
+                break
+        return symbol if name == symbol.value else self.node("sym", name)
+
+    def function(self) -> Node:
+        word = self.take().text
+        if word == "sqrt":
+            return self.root()
+        name = FUNCTIONS[word]
+        base: Node | None = None
+        exponent: Node | None = None
+        for _ in range(2):
+            if name == "log" and self.accept("_"):
+                base = self.argument()
+            elif self.accept("^"):
+                exponent = self.exponent()
+        argument = self.applied()
+        if exponent is not None and exponent.kind in ("num", "neg") and self.is_minus_one(exponent):
+            name = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}.get(name, name + "^-1")
+            exponent = None
+        if name == "lg":
+            name, base = "log", number(10)
+        node = self.node("fn", name, argument) if base is None else self.node("fn", "log", argument, base)
+        return node if exponent is None else self.node("pow", None, node, exponent)
+
+    @staticmethod
+    def is_minus_one(node: Node) -> bool:
+        return node.kind == "neg" and node.args[0] == number(1)
+
+    def applied(self) -> Node:
+        """The argument of a function: a bracket, or the factors up to the next sign or function."""
+        if self.token.text in ("(", "[", "{", "|", r"\lvert", r"\{"):
+            return self.postfix(self.atom())
+        factors = [self.unary() if self.token.text == "-" else self.power()]
+        while self.starts_factor() and self.token.kind != "fn" and self.token.text not in ("(", "["):
+            factors.append(self.power())
+        return factors[0] if len(factors) == 1 else self.node("mul", None, *factors)
+
+    def argument(self) -> Node:
+        """The argument of a LaTeX command: a group, or one sign (one digit of a number)."""
+        token = self.token
+        if token.text == "{":
+            self.take()
+            inner = self.statement()
+            self.expect("}")
+            return inner
+        if token.kind == "number" and len(token.text) > 1:
+            if not token.text[0].isdigit():
+                raise Unreadable("a point as an argument")
+            self.tokens[self.at] = Token("number", token.text[1:]) if token.text[1] != "." else token
+            if token.text[1] == ".":
+                return self.atom()
+            return self.node("num", Fraction(int(token.text[0])))
+        if token.kind in ("op", "end", "rel") and token.text not in ("(",):
+            raise Unreadable("a command without its argument")
+        return self.atom()
+
+    def fraction(self) -> Node:
+        over = self.argument()
+        under = self.argument()
+        return self.node("mul", None, over, self.node("pow", None, under, number(-1)))
+
+    def root(self) -> Node:
+        index = number(2)
+        if self.token.text == "[":
+            self.take()
+            index = self.sum()
+            self.expect("]")
+        radicand = self.argument()
+        return self.node("root", None, radicand, index)
+
+    def binomial(self) -> Node:
+        return self.node("fn", "binom", self.argument(), self.argument())
+
+    def angle(self) -> Node:
+        name = ""
+        while self.token.kind == "name":
+            name += self.marked(self.node("sym", self.take().text)).value
+        if not name:
+            raise Unreadable("an angle without a name")
+        return self.node("sym", "angle " + name)
+
+    def absolute(self) -> Node:
+        self.expect("|")
+        self.bars += 1
+        inner = self.sum()
+        self.bars -= 1
+        self.expect("|")
+        return self.node("fn", "abs", inner)
+
+    def group(self) -> Node:
+        """Brackets: a group if they hold one value, else a point, an interval, a vector or a set."""
+        opener = self.take().text
+        closer = _OPEN[opener]
+        bars, self.bars = self.bars, 0
+        if closer in (r"\}", r"\rbrace", "}") and self.accept(closer):
+            return self.node("empty")
+        inner = self.statement()
+        self.bars = bars
+        last = self.take().text
+        items = inner.args if inner.kind == "list" else (inner,)
+        if opener in (r"\{", r"\lbrace"):
+            if last not in (r"\}", r"\rbrace"):
+                raise Unreadable("an open set")
+            return self.node("set", None, *items)
+        if opener == "{":
+            if last != "}":
+                raise Unreadable("an open brace")
+            return self.node("set", None, *items) if len(items) > 1 else inner
+        opener, last = _SQUARE.get(opener, opener), _SQUARE.get(last, last)
+        if last not in (")", "]"):
+            raise Unreadable("an open bracket")
+        if len(items) == 1:
+            if (opener == "(") != (last == ")"):
+                raise Unreadable("brackets that do not match")
+            return inner
+        return self.node("seq", opener + last, *items)
+
+    def environment(self) -> Node:
+        kind = self.braced_word()
+        if kind not in _MATRICES and kind not in _SYSTEMS:
+            raise Unreadable(f"unknown environment {kind!r}")
+        if kind == "array":
+            self.script()
+        rows: list[list[Node]] = [[]]
+        while self.token.text != r"\end":
+            if self.accept("\\\\"):
+                rows.append([])
+            elif self.accept("&"):
+                pass
+            else:
+                rows[-1].append(self.item())
+                if kind in _SYSTEMS:
+                    self.accept(",")
+            if self.token.kind == "end":
+                raise Unreadable("an open environment")
+        self.take()
+        self.braced_word()
+        rows = [row for row in rows if row]
+        if not rows or len({len(row) for row in rows}) != 1:
+            raise Unreadable("a ragged matrix")
+        cells = [cell for row in rows for cell in row]
+        if kind in _SYSTEMS:
+            return self.node("list", None, *cells)
+        matrix = self.node("mat", len(rows[0]), *cells)
+        return self.node("fn", "det", matrix) if kind == "vmatrix" else matrix
+
+    def braced_word(self) -> str:
+        return self.script() if self.token.text == "{" else ""
+
+    def written(self, node: Node) -> str:
+        return str(node.value) if not node.args else " ".join(self.written(a) for a in node.args)
+
+    def reals(self) -> Node:
+        return self.node("reals")
+
+    def empty(self) -> Node:
+        return self.node("empty")
+
+    commands = {
+        r"\frac": fraction, r"\sqrt": root, r"\binom": binomial, r"\dbinom": binomial, r"\tbinom": binomial,
+        r"\begin": environment, r"\angle": angle, r"\measuredangle": angle, r"\R": reals, r"\emptyset": empty,
+        r"\varnothing": empty,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=8192)
+def parse(text: str) -> Node:
+    """Tree of normalised text. Raises Unreadable, and nothing else, on text that is not in the notation."""
+    parser = Parser(tokenize(text))
+    try:
+        tree = parser.statement()
+    except (IndexError, ZeroDivisionError, RecursionError) as error:
+        raise Unreadable(type(error).__name__) from error
+    if parser.token.kind != "end":
+        raise Unreadable(f"unexpected {parser.token.text!r}")
+    return tree

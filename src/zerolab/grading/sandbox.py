@@ -1,0 +1,149 @@
+"""Persistent worker processes that can be killed: the backstop behind the work caps.
+
+A worker is a fresh interpreter on two pipes (no fork of this process, no signals, no shared memory), so it works in
+threads, in asyncio, under any multiprocessing start method and after CUDA has started. A worker that misses its
+deadline is killed and replaced; the next question does not notice.
+"""
+
+import atexit
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import zerolab
+
+STARTUP = 60.0  # seconds a worker may take to start or to import sympy; counted in no deadline
+
+
+class WorkerTimeout(Exception):
+    """The worker did not answer in time and was killed."""
+
+
+class WorkerDied(Exception):
+    """The worker ended by itself: out of memory or CPU time."""
+
+
+class Worker:
+    """One process. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        paths = [str(Path(zerolab.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "zerolab.grading.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
+        )
+        self.loaded = False
+        self.rest = b""
+        self._receive(STARTUP)
+
+    def ask(self, answer: str, gold: str, ordered: bool, confirm: bool, seconds: float) -> tuple[str, str]:
+        """(verdict, why) of judge.judge. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
+        if confirm and not self.loaded:
+            self._send("load")
+            self._receive(STARTUP)
+            self.loaded = True
+        self._send([answer, gold, ordered, confirm, seconds])
+        verdict, why = self._receive(seconds)
+        return verdict, why
+
+    def _send(self, message: Any) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError as error:
+            self.kill()
+            raise WorkerDied("the worker is gone") from error
+
+    def _receive(self, seconds: float) -> Any:
+        assert self.process.stdout is not None
+        end = time.monotonic() + seconds
+        descriptor = self.process.stdout.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLHUP)
+        while b"\n" not in self.rest:
+            left = end - time.monotonic()
+            if left <= 0 or not poll.poll(max(1, int(left * 1000))):
+                self.kill()
+                raise WorkerTimeout(f"no answer within {seconds:g} s")
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                self.kill()
+                raise WorkerDied(f"the worker ended with code {self.process.returncode}")
+            self.rest += piece
+        line, self.rest = self.rest.split(b"\n", 1)
+        return json.loads(line)
+
+    def kill(self) -> None:
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    continue  # unsent bytes of a dead worker
+        self.process.wait()
+
+
+class Pool:
+    """At most `size` workers, started when first needed and shared by all threads."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size or min(4, os.cpu_count() or 1)
+        self.idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(self.size):
+            self.idle.put(None)
+
+    def ask(self, answer: str, gold: str, ordered: bool, seconds: float) -> tuple[str, str]:
+        """Both rounds of a question: normal forms and numbers, then sympy if these leave it open."""
+        worker = self.idle.get()
+        try:
+            worker = worker or Worker()
+            reply = worker.ask(answer, gold, ordered, False, seconds)
+            if reply[0] == "open":
+                reply = worker.ask(answer, gold, ordered, True, seconds)
+            return reply
+        except BaseException:
+            if worker is not None:
+                worker.kill()  # an unfinished exchange must not be read by the next question
+            worker = None
+            raise
+        finally:
+            self.idle.put(worker)
+
+    def close(self) -> None:
+        """End all idle workers."""
+        for _ in range(self.size):
+            try:
+                worker = self.idle.get_nowait()
+            except queue.Empty:
+                return
+            if worker is not None:
+                worker.kill()
+            self.idle.put(None)
+
+
+_lock = threading.Lock()
+_pools: dict[int, Pool] = {}  # by process: a forked child must not speak on its parent's pipes
+
+
+def pool() -> Pool:
+    """The pool of this process."""
+    with _lock:
+        if os.getpid() not in _pools:
+            _pools.clear()
+            _pools[os.getpid()] = Pool()
+            atexit.register(_pools[os.getpid()].close)
+        return _pools[os.getpid()]

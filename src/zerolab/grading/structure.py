@@ -1,0 +1,301 @@
+"""Step 3: what an answer is made of. Points and intervals are ordered and their brackets count; sets, lists, unions
+and signs from \\pm are not ordered; `x = v` is v; an equation counts up to a factor, an inequality as its interval.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from zerolab.grading.symbolic import Answer, proportional, scalar
+from zerolab.grading.tree import Node, is_scalar, kinds_of, number, symbols_of
+
+MOST_ITEMS = 60
+_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+_INFINITY = Node("inf")
+_MINUS_INFINITY = Node("neg", None, (_INFINITY,))
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One comparison: the rules it follows and what was left open on the way."""
+
+    ordered: bool = False  # lists must have the order of the gold
+    open: bool = False  # a pair of values was neither refuted nor confirmed
+    unproven: list[tuple[Node, Node]] = field(default_factory=list)
+    proven: frozenset[tuple[Node, Node]] = frozenset()
+
+    def values(self, a: Node, g: Node) -> bool:
+        if (a, g) in self.proven:
+            return True
+        verdict = scalar(a, g)
+        if verdict is Answer.OPEN:
+            self.open = True
+            self.unproven.append((a, g))
+        return verdict is Answer.SAME
+
+    # -- dispatch
+
+    def same(self, a: Node, g: Node) -> bool:
+        """Whether the answer `a` says what the gold `g` says."""
+        if a == g:
+            return True
+        a, g = unlabelled(member(a), member(g))
+        a, g = as_set(a, g), as_set(g, a)
+        if is_scalar(a) and is_scalar(g):
+            return self.values(a, g)
+        signs = "pm" in kinds_of(a) | kinds_of(g)
+        if signs and not {a.kind, g.kind} & {"seq", "mat", "rel"}:
+            return self.lists(signed(a), signed(g))
+        if a.kind == "rel" and g.kind == "rel":
+            return self.relations(a, g)
+        if {a.kind, g.kind} <= {"list", "set"}:
+            return self.collections(a, g)
+        if {a.kind, g.kind} == {"seq", "mat"}:
+            return vector(a) is not None and vector(g) is not None and self.in_order(a.args, g.args)
+        if a.kind == "list" and g.kind == "seq":
+            return self.labelled_point(a, g)
+        if "mat" in kinds_of(a) | kinds_of(g):
+            return self.matrices(folded(a), folded(g))
+        return self.alike(a, g)
+
+    def alike(self, a: Node, g: Node) -> bool:
+        """Two trees of the same kind."""
+        if a.kind == "neg" and g.kind == "neg":
+            return self.same(a.args[0], g.args[0])
+        if a.kind != g.kind or a.kind in SCALARS_ONLY:
+            return False
+        if a.kind == "seq":
+            return brackets(a) == brackets(g) and self.in_order(a.args, g.args)
+        if a.kind in ("union", "intersect"):
+            return self.unordered(pieces(a), pieces(g))
+        if a.kind in ("base", "text"):
+            return a.value == g.value
+        return a.value == g.value and self.in_order(a.args, g.args)
+
+    # -- collections
+
+    def in_order(self, a: tuple[Node, ...], g: tuple[Node, ...]) -> bool:
+        return len(a) == len(g) and all(self.same(x, y) for x, y in zip(a, g, strict=True))
+
+    def unordered(self, a: tuple[Node, ...], g: tuple[Node, ...]) -> bool:
+        """As many items, and a partner for each. Equality is transitive, so the first partner found will do."""
+        if len(a) != len(g) or len(a) > MOST_ITEMS:
+            return False
+        left = list(g)
+        for x in a:
+            partner = next((k for k, y in enumerate(left) if self.same(x, y)), None)
+            if partner is None:
+                return False
+            del left[partner]
+        return True
+
+    def distinct(self, items: tuple[Node, ...]) -> tuple[Node, ...]:
+        kept: list[Node] = []
+        for item in items[:MOST_ITEMS]:
+            if not any(self.same(item, k) for k in kept):
+                kept.append(item)
+        return tuple(kept)
+
+    def lists(self, a: tuple[Node, ...], g: tuple[Node, ...]) -> bool:
+        return self.unordered(self.distinct(a), self.distinct(g))
+
+    def collections(self, a: Node, g: Node) -> bool:
+        if a.kind == "set" or g.kind == "set":
+            return self.lists(a.args, g.args)
+        return self.in_order(a.args, g.args) if self.ordered else self.unordered(a.args, g.args)
+
+    def labelled_point(self, a: Node, g: Node) -> bool:
+        """x = 1, y = 2 for the point (1, 2): labels in alphabetical order."""
+        if brackets(g) != "()" or any(x.kind != "rel" or x.value != ("=",) or x.args[0].kind != "sym" for x in a.args):
+            return False
+        names = [x.args[0].value for x in a.args]
+        return names == sorted(set(names)) and self.in_order(tuple(x.args[1] for x in a.args), g.args)
+
+    def matrices(self, a: Node | None, g: Node | None) -> bool:
+        if a is None or g is None or a.kind != "mat" or g.kind != "mat":
+            return False
+        return a.value == g.value and self.in_order(a.args, g.args)
+
+    # -- relations
+
+    def relations(self, a: Node, g: Node) -> bool:
+        if len(a.value) != len(g.value):
+            return False
+        if len(a.value) > 1:
+            if a.value != g.value:
+                a = Node("rel", tuple(_FLIP.get(o, o) for o in reversed(a.value)), a.args[::-1])
+            return a.value == g.value and self.in_order(a.args, g.args)
+        (oa,), (og,) = a.value, g.value
+        if not all(is_scalar(side) for side in a.args + g.args):
+            return oa == og and self.in_order(a.args, g.args)
+        if oa in ("=", "!=") or og in ("=", "!="):
+            return oa == og and self.proportional(a, g, 0)
+        return self.proportional(a, g, 1 if oa == og else -1) if oa in (og, _FLIP[og]) else False
+
+    def proportional(self, a: Node, g: Node, sign: int) -> bool:
+        return proportional(difference(a), difference(g), sign)
+
+
+SCALARS_ONLY = frozenset(["num", "sym", "add", "mul", "pow", "fn", "deg", "pct", "root"])
+
+
+def difference(relation: Node) -> Node:
+    return Node("add", None, (relation.args[0], Node("neg", None, (relation.args[1],))))
+
+
+def is_label(node: Node) -> bool:
+    """A name that an answer may be given under: x, f(x), m_{max}, angle ABC, (x, y)."""
+    if node.kind == "sym":
+        return node.value not in ("e", "i", "pi")
+    if node.kind == "seq":
+        return all(item.kind == "sym" for item in node.args)
+    if node.kind == "mul" and len(node.args) == 2:  # p(x) reads as a product
+        return all(item.kind == "sym" for item in node.args)
+    return node.kind == "fn" and node.value.startswith("call:")
+
+
+def member(node: Node) -> Node:
+    """The set S of "x in S", all reals as an interval."""
+    if node.kind == "rel" and node.value == ("in",) and is_label(node.args[0]):
+        node = node.args[1]
+    return Node("seq", "()", (_MINUS_INFINITY, _INFINITY)) if node.kind == "reals" else node
+
+
+def split_label(node: Node) -> tuple[Node | None, Node]:
+    """(label, value): the last side of x = ... = v, or what stands before an approximation."""
+    if node.kind != "rel":
+        return None, node
+    operators, sides = node.value, node.args
+    if "~" in operators:
+        cut = operators.index("~")
+        if cut == 0 and is_label(sides[0]) and len(sides) == 2:
+            return sides[0], sides[1]
+        operators, sides = operators[:cut], sides[: cut + 1]
+        if not operators:
+            return None, sides[0]
+    if set(operators) == {"="} and is_label(sides[0]):
+        return sides[0], sides[-1]
+    return None, Node("rel", operators, sides)
+
+
+def unlabelled(a: Node, g: Node) -> tuple[Node, Node]:
+    """Both without their labels, unless the labels name different things."""
+    label_a, value_a = split_label(a)
+    label_g, value_g = split_label(g)
+    if label_a is None and label_g is None:
+        return value_a, value_g
+    if label_a is not None and label_g is not None and label_a != label_g:
+        names = {label_a.kind, label_g.kind}
+        plain = {n.value for n in (label_a, label_g) if n.kind == "sym"}
+        if (names == {"sym"} and "y" not in plain) or not (symbols_of(value_a) or symbols_of(value_g)):
+            return a, g
+    if (label_a is None) != (label_g is None):
+        label, value, other = (label_a, value_a, g) if label_a is not None else (label_g, value_g, a)
+        if other.kind == "rel" or (other.kind == "sym" and value == label):
+            return a, g
+    return value_a, value_g
+
+
+def as_set(node: Node, other: Node) -> Node:
+    """An inequality in one variable as an interval, where the other side is one; x != c as two intervals."""
+    if other.kind not in ("seq", "union", "set", "minus") or node.kind not in ("rel", "list", "union"):
+        return node
+    if node.kind in ("list", "union"):
+        parts = [as_set(item, other) for item in node.args]
+        return Node("union", None, tuple(parts)) if all(p.kind in ("seq", "union") for p in parts) else node
+    operators, sides = node.value, node.args
+    if operators == ("!=",) and sides[0].kind == "sym" and not symbols_of(sides[1]):
+        left, right = Node("seq", "()", (_MINUS_INFINITY, sides[1])), Node("seq", "()", (sides[1], _INFINITY))
+        return Node("union", None, (left, right))
+    if not set(operators) <= {"<", "<="}:
+        if not set(operators) <= {">", ">="}:
+            return node
+        operators, sides = tuple(_FLIP[o] for o in reversed(operators)), sides[::-1]
+    places = [k for k, side in enumerate(sides) if side.kind == "sym" and side.value not in ("e", "i", "pi")]
+    if len(places) != 1 or any(symbols_of(s) for k, s in enumerate(sides) if k != places[0]) or len(sides) > 3:
+        return node
+    k = places[0]
+    low = sides[k - 1] if k > 0 else _MINUS_INFINITY
+    high = sides[k + 1] if k + 1 < len(sides) else _INFINITY
+    opener = "[" if k > 0 and operators[k - 1] == "<=" else "("
+    closer = "]" if k + 1 < len(sides) and operators[k] == "<=" else ")"
+    return Node("seq", opener + closer, (low, high))
+
+
+def brackets(seq: Node) -> str:
+    """Brackets of a sequence; at an infinite end a square one is as good as a round one."""
+    opener, closer = seq.value
+    first, last = seq.args[0], seq.args[-1]
+    if first == _MINUS_INFINITY:
+        opener = "("
+    if last == _INFINITY or (last.kind == "add" and last.args[-1] == _INFINITY):
+        closer = ")"
+    return opener + closer
+
+
+def pieces(node: Node) -> tuple[Node, ...]:
+    """Parts of a union; finite sets beside one another are one set, and neighbouring intervals that touch are joined."""
+    points = [item for part in node.args if part.kind == "set" for item in part.args]
+    rest = [part for part in node.args if part.kind not in ("set", "empty")]
+    return (*rest, Node("set", None, tuple(points))) if points else tuple(rest)
+
+
+def signed(node: Node) -> tuple[Node, ...]:
+    """The values of an expression with \\pm: all upper signs, then all lower signs."""
+    if node.kind in ("list", "set"):
+        return tuple(value for item in node.args for value in signed(item))
+    if "pm" not in kinds_of(node):
+        return (node,)
+    return (_choose(node, "+"), _choose(node, "-"))
+
+
+def _choose(node: Node, upper: str) -> Node:
+    args = tuple(_choose(a, upper) for a in node.args)
+    if node.kind != "pm":
+        return Node(node.kind, node.value, args)
+    right = args[1] if node.value == upper else Node("neg", None, (args[1],))
+    return Node("add", None, (args[0], right))
+
+
+def vector(node: Node) -> tuple[Node, ...] | None:
+    """Entries of a point in round brackets or of a matrix with one column or one row."""
+    if node.kind == "seq":
+        return node.args if brackets(node) == "()" else None
+    return node.args if node.kind == "mat" and node.value in (1, len(node.args)) else None
+
+
+def folded(node: Node) -> Node | None:
+    """A sum or product of explicit matrices and scalars as one matrix; None if it is none or has no value."""
+    if node.kind == "mat" or "mat" not in kinds_of(node):
+        return node
+    parts = [folded(a) for a in node.args]
+    if any(p is None for p in parts):
+        return None
+    known = [p for p in parts if p is not None]
+    if node.kind == "neg":
+        return Node("mat", known[0].value, tuple(Node("neg", None, (c,)) for c in known[0].args))
+    if node.kind == "add" and len({(p.kind, p.value, len(p.args)) for p in known}) == 1 and known[0].kind == "mat":
+        cells = tuple(Node("add", None, cell) for cell in zip(*(p.args for p in known), strict=True))
+        return Node("mat", known[0].value, cells)
+    if node.kind == "mul":
+        product: Node | None = known[0]
+        for factor in known[1:]:
+            product = _times(product, factor) if product is not None else None
+        return product
+    return None
+
+
+def _times(a: Node, b: Node) -> Node | None:
+    if a.kind != "mat" or b.kind != "mat":
+        matrix, factor = (a, b) if a.kind == "mat" else (b, a)
+        if matrix.kind != "mat":
+            return Node("mul", None, (a, b))
+        return Node("mat", matrix.value, tuple(Node("mul", None, (factor, c)) for c in matrix.args))
+    rows, inner = len(a.args) // a.value, a.value
+    if len(b.args) // b.value != inner or rows * b.value > MOST_ITEMS:
+        return None
+    cells = []
+    for r in range(rows):
+        for c in range(b.value):
+            terms = tuple(Node("mul", None, (a.args[r * inner + k], b.args[k * b.value + c])) for k in range(inner))
+            cells.append(Node("add", None, (number(Fraction(0)), *terms)))
+    return Node("mat", b.value, tuple(cells))

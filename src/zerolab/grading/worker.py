@@ -1,0 +1,53 @@
+"""The process behind sandbox.py: one JSON line in, one JSON line out, under limits on memory and CPU time.
+
+A question is [answer, gold, ordered, confirm, seconds]; a reply [verdict, why]. "load" imports what confirming needs, so
+that its import time counts in no deadline. End of input ends the process.
+"""
+
+import json
+import resource
+import sys
+
+MEMORY = 2 << 30  # bytes of address space
+
+
+def _limit(kind: int, soft: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    try:
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    except (ValueError, OSError):
+        return  # a system without this limit still has the deadline of the parent
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Serve questions until the input ends."""
+    from zerolab.grading.judge import judge
+
+    _limit(resource.RLIMIT_AS, MEMORY)
+    _limit(resource.RLIMIT_CORE, 0)
+    out = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may speak on the line of replies
+    print(json.dumps(["ready", ""]), file=out, flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question == "load":
+            import zerolab.grading.confirm
+
+            reply = ["ready", zerolab.grading.confirm.__name__]
+        else:
+            answer, gold, ordered, confirm, seconds = question
+            _limit(resource.RLIMIT_CPU, int(_cpu_seconds() + seconds) + 2)
+            try:
+                reply = list(judge(answer, gold, ordered, confirm))
+            except Exception as error:  # the reply carries it to the parent, which counts it as an error
+                reply = ["error", f"{type(error).__name__}: {error}"[:200]]
+        print(json.dumps(reply), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
