@@ -99,7 +99,7 @@ def check_context(config: RunConfig, model_config: Any) -> None:
 
 def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
     dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
-    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_budget_bytes=int(config.rollout.kv_gb * 2**30))
+    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(config.rollout.kv_gb * 2**30))
 
 
 def make_encode(tokenizer: Any) -> Encode:

@@ -67,12 +67,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs, figure and table.")] = Path("runs/demo"),
     recipe: Annotated[str, typer.Option(help="Demo recipe.")] = "laptop/demo",
     overrides: Overrides = NO_OVERRIDES,
+    resume: Resume = False,
 ) -> None:
     """GRPO and Dr. GRPO side by side from the same base and seeds, in about five minutes on two cores."""
     from zerolab.demo import run
     from zerolab.recipes import find_recipe, load
 
-    run(load(find_recipe(recipe), overrides), out)
+    run(load(find_recipe(recipe), overrides), out, resume=resume)
 
 
 @app.command()

@@ -35,7 +35,7 @@ def train(
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
             if first == 1 and run.evaluator:
-                directory.log({"step": 0} | shown.row(0, run.evaluator()))
+                directory.log({"step": 0, **shown.row(0, run.evaluator())})
             for step in range(first, config.steps + 1):
                 record = train_step(run, directory, step)
                 last = step == config.steps

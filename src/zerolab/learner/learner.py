@@ -61,8 +61,11 @@ class Learner:
         for parameter in model.parameters():  # so that a step to which nothing contributes still is a step
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self.version = 0  # optimizer steps taken
-        vocabulary = model.config.get_text_config().vocab_size
-        self.chunk_rows = max(1, config.logits_mb * 2**20 // (4 * vocabulary))
+        head = lm_head(model)
+        if not isinstance(head, nn.Linear):
+            raise UserError(f"{type(model).__name__}: its output head is no linear layer, which the learner needs")
+        self.head = head
+        self.chunk_rows = max(1, config.logits_mb * 2**20 // (4 * head.out_features))
 
     def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
@@ -106,7 +109,7 @@ class Learner:
         """(log pi of the response tokens, entropy), both T, at the sampling temperature."""
         with self._precision():
             hidden_TD = hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
-            return token_logprobs(hidden_TD, lm_head(self.model), micro.targets_T, self.temperature, self.chunk_rows)
+            return token_logprobs(hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows)
 
     def _precision(self) -> AbstractContextManager:
         if self.precision == "bf16":

@@ -1,0 +1,232 @@
+"""Base model, arms, table, figure: what `zerolab demo` does."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from zerolab.config import DemoConfig, RunConfig, load_run_config
+from zerolab.demo.jobs import Job, cores, metrics_so_far, run_all
+from zerolab.demo.summary import ArmSummary, sentences, summarise
+from zerolab.errors import UserError
+from zerolab.recipes import find_recipe
+from zerolab.report.curves import draw, write_csv
+from zerolab.report.terminal import sparkline
+from zerolab.rundir import write_atomically
+
+REFRESH_SECONDS = 0.5
+WIDTH = 32
+PREVIEW_STEPS = 1500
+
+
+def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
+    """Trains every arm under every seed and leaves table, figure, CSV and sentences in `out`."""
+    started = time.monotonic()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    arms = {(arm, seed): arm_config(arm, seed, out) for arm in config.arms for seed in config.seeds}
+    base = the_base(arms)
+    console.print(
+        f"[bold]{config.name}[/]: {' against '.join(names(arms))}, {len(config.seeds)} seeds, {cores()} cores"
+    )
+    prepare_base(base, out, console)
+    train_arms(arms, out, console, resume)
+    runs = {c.name: [] for c in arms.values()}
+    for arm in arms.values():
+        runs[arm.name].append(metrics_so_far(arm.folder))
+    summaries = summarise(config, runs)
+    lines = sentences(config, summaries)
+    write_results(out, runs, summaries, lines, config)
+    show_curves(console, runs)
+    console.print(result_table(summaries))
+    for line in lines:
+        console.print(f"- {line}", highlight=False)
+    console.print(f"{out / 'curves.png'}, {out / 'curves.csv'}  ({time.monotonic() - started:.0f} s in all)")
+
+
+def arm_config(recipe: str, seed: int, out: Path) -> RunConfig:
+    path = find_recipe(recipe)
+    name = load_run_config(path).name
+    return load_run_config(path, overrides(seed, out / f"{name}-seed{seed}"))
+
+
+def overrides(seed: int, folder: Path) -> list[str]:
+    return [f"seed={seed}", f"out={json.dumps(str(folder))}", "threads=1"]
+
+
+def names(arms: Mapping[Any, RunConfig]) -> list[str]:
+    return list(dict.fromkeys(c.name for c in arms.values()))
+
+
+def the_base(arms: Mapping[Any, RunConfig]) -> str:
+    """The one pretraining recipe that all arms start from."""
+    bases = {c.model.base for c in arms.values()}
+    if len(bases) != 1 or None in bases:
+        raise UserError("the arms of a demo start from one laptop base: give all of them the same model.base")
+    return str(next(iter(bases)))
+
+
+def prepare_base(recipe: str, out: Path, console: Console) -> None:
+    """Pretrains the base unless it is cached; a second core shows the effect in a five-parameter policy meanwhile."""
+    from zerolab.pretrain.pretrain import base_model_is_cached
+
+    job = Job("pretraining", ["pretrain", recipe], out / "base.log")
+    if base_model_is_cached(recipe):
+        console.print(f"base model {recipe}: from the cache")
+    else:
+        console.print(f"base model {recipe}: pretraining from scratch")
+    preview = Preview() if not base_model_is_cached(recipe) else None
+    with shown(console) as live:
+        for _ in run_all([job], 1):
+            steps = preview.advance(REFRESH_SECONDS) if preview and cores() > 1 else time.sleep(REFRESH_SECONDS)
+            progress = job.log.read_text().strip().splitlines()[-1:] if job.log.exists() else []
+            live(Group(*(preview.lines() if preview and steps else []), Text("".join(progress))))
+    gate = json.loads((Path(job.log.read_text().strip().splitlines()[-1]) / "gate.json").read_text())
+    marker = f", its marker agrees with the truth {gate['marker_accuracy']:.0%}" if gate["marker_accuracy"] else ""
+    console.print(f"base accuracy {gate['accuracy']:.3f} at temperature 1{marker}")
+    for sentence in gate["missed"]:
+        console.print(f"[yellow]the base misses its gate: {sentence}; read the results with that in mind[/]")
+
+
+class Preview:
+    """The five-parameter policy under GRPO and Dr. GRPO, a little at a time."""
+
+    def __init__(self) -> None:
+        from zerolab.claims.confidence_policy import simulate
+
+        self.streams: dict[str, Iterator[Any]] = {
+            n: simulate(n, seed=0, steps=PREVIEW_STEPS) for n in ("grpo", "dr_grpo")
+        }
+        self.lengths: dict[str, list[float]] = {name: [] for name in self.streams}
+
+    def advance(self, seconds: float) -> int:
+        """Trains both for about so long (then sleeps instead when they are done); returns the steps taken so far."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            rows = {name: next(stream, None) for name, stream in self.streams.items()}
+            if None in rows.values():
+                time.sleep(max(0.0, deadline - time.monotonic()))
+                break
+            for name, row in rows.items():
+                self.lengths[name].append(row.length_incorrect)
+        return len(self.lengths["grpo"])
+
+    def lines(self) -> list[Text]:
+        top = max(max(values, default=1.0) for values in self.lengths.values())
+        title = "meanwhile, a five-parameter policy that sees how sure it is: length of its incorrect answers"
+        return [Text(title)] + [
+            Text(f"  {name:8} {sparkline(values, 2 * WIDTH, 0, top)} {values[-1]:5.1f} tokens, step {len(values)}")
+            for name, values in self.lengths.items()
+        ]
+
+
+def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Console, resume: bool) -> None:
+    """All arms in one-thread processes, with a live table."""
+    jobs = []
+    for (recipe, seed), config in arms.items():
+        going_on = resume and (config.folder / "config.json").exists()
+        flags = ["--resume"] if going_on else ["--overwrite"]
+        settings = [word for item in overrides(seed, config.folder) for word in ("--set", item)]
+        name = f"{config.name} seed {seed}"
+        jobs.append(Job(name, ["train", recipe, *flags, *settings], out / f"{config.folder.name}.log"))
+    # Seeds first, so that every arm shows something early.
+    order = sorted(range(len(jobs)), key=lambda i: list(arms)[i][1])
+    with shown(console) as live:
+        for _ in run_all([jobs[i] for i in order], cores()):
+            time.sleep(REFRESH_SECONDS)
+            live(live_table(list(arms.values())))
+        live(live_table(list(arms.values())))
+
+
+def live_table(configs: Sequence[RunConfig]) -> Table:
+    """The state of every arm, from what it has logged by now."""
+    table = Table(box=None)
+    for heading in (
+        "arm",
+        "seed",
+        "step",
+        "accuracy",
+        "correct",
+        "incorrect",
+        "truncated",
+        "length of incorrect answers",
+    ):
+        table.add_column(heading, justify="left" if heading.startswith(("arm", "length")) else "right")
+    for config in configs:
+        rows = [row for row in metrics_so_far(config.folder) if row["step"] > 0]
+        last = rows[-1] if rows else {}
+        numbers = [last.get(k) for k in ("accuracy", "length/correct", "length/incorrect", "truncated")]
+        cells = ["" if n is None else f"{n:.2f}" if n <= 1 else f"{n:.1f}" for n in numbers]
+        curve = sparkline([row["length/incorrect"] for row in rows], WIDTH, 0, config.rollout.max_new_tokens)
+        table.add_row(config.name, str(config.seed), f"{last.get('step', 0)}/{config.steps}", *cells, curve)
+    return table
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Any]:
+    """A function that shows a renderable: live in a terminal, every 15 seconds and at the end elsewhere."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4) as live:
+            yield live.update
+        return
+    state = {"printed": time.monotonic(), "last": None}
+
+    def show(renderable: Any) -> None:
+        state["last"] = renderable
+        if time.monotonic() - state["printed"] > 15:
+            console.print(renderable)
+            state["printed"] = time.monotonic()
+
+    yield show
+    if state["last"] is not None:
+        console.print(state["last"])
+
+
+def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
+    """Length of incorrect and accuracy of the first seed of each arm, as lines of text."""
+    for metric, label in (("length/incorrect", "length of incorrect"), ("accuracy", "accuracy")):
+        series = {arm: [row.get(metric) for row in seeds[0] if row["step"] > 0] for arm, seeds in runs.items()}
+        top = max(v for values in series.values() for v in values if v is not None)
+        console.print(f"{label}, 0 to {top:.3g}")
+        for arm, values in series.items():
+            console.print(f"  {arm:10} {sparkline(values, 2 * WIDTH, 0, top)}", highlight=False)
+
+
+def result_table(summaries: Sequence[ArmSummary]) -> Table:
+    table = Table(title="start -> end, mean over seeds")
+    columns = {
+        "accuracy": ("accuracy", ".3f"),
+        "length/mean": ("tokens", ".1f"),
+        "length/correct": ("correct", ".1f"),
+        "length/incorrect": ("incorrect", ".1f"),
+        "truncated": ("truncated", ".1%"),
+        "tokens_per_solved": ("tokens per solved", ".1f"),
+    }
+    table.add_column("arm")
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right")
+    for arm in summaries:
+        cells = ["{:{f}} -> {:{f}}".format(*arm.mean(metric), f=form) for metric, (_, form) in columns.items()]
+        table.add_row(arm.name, *cells)
+    return table
+
+
+def write_results(
+    out: Path,
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    summaries: Sequence[ArmSummary],
+    lines: Sequence[str],
+    config: DemoConfig,
+) -> None:
+    write_csv(out / "curves.csv", runs)
+    draw(out / "curves.png", runs, f"{config.name}: {len(config.seeds)} seeds, thin lines are single runs")
+    rows = [{"arm": s.name, "windows": {k: [list(w) for w in v] for k, v in s.windows.items()}} for s in summaries]
+    record = {"config": config.model_dump(), "arms": rows, "sentences": list(lines)}
+    write_atomically(out / "summary.json", json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,95 @@
+"""What the arms' metrics say: windows fixed in the recipe, a table, and sentences computed from the numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zerolab.config import DemoConfig
+from zerolab.report.curves import Runs, column
+
+Window = tuple[float, float]  # mean over the first steps, mean over the last share
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """Windows of each metric for each seed of an arm."""
+
+    name: str
+    windows: Mapping[str, Sequence[Window]]
+    tokens: Sequence[float]  # sampled in all, one number per seed
+
+    def mean(self, metric: str) -> Window:
+        start, end = np.nanmean(np.array(self.windows[metric]), axis=0)
+        return float(start), float(end)
+
+    def growth(self, metric: str) -> list[float]:
+        """End minus start, for each seed."""
+        return [end - start for start, end in self.windows[metric]]
+
+
+METRICS = ("accuracy", "length/mean", "length/correct", "length/incorrect", "truncated", "tokens_per_solved")
+
+
+def window(rows: Sequence[Mapping[str, Any]], metric: str, config: DemoConfig) -> Window:
+    """Means over the first `first_steps` and the last `last_share` of the steps; NaN where nothing was measured."""
+    steps, values = column(rows, metric)
+    last = max((row["step"] for row in rows), default=0)
+    early, late = values[steps <= config.first_steps], values[steps > last * (1 - config.last_share)]
+    return (float(early.mean()) if len(early) else np.nan, float(late.mean()) if len(late) else np.nan)
+
+
+def summarise(config: DemoConfig, runs: Runs) -> list[ArmSummary]:
+    return [
+        ArmSummary(
+            arm,
+            {metric: [window(rows, metric, config) for rows in seeds] for metric in (*METRICS, "eval/accuracy")},
+            [sum(row.get("rollout/tokens") or 0 for row in rows) for rows in seeds],
+        )
+        for arm, seeds in runs.items()
+    ]
+
+
+def sentences(config: DemoConfig, arms: Sequence[ArmSummary]) -> list[str]:
+    """What was and what was not seen, for the first arm against the second."""
+    first, second = arms[0], arms[1]
+    seeds = len(config.seeds)
+    lines = [_length(first, second, seeds), _accuracy(first, second, seeds)]
+    for arm in (first, second):
+        start, end = arm.mean("truncated")
+        lines.append(f"Truncated under {arm.name}: {start:.1%} of the responses at the start, {end:.1%} at the end.")
+    tokens = [float(np.mean(arm.tokens)) for arm in (first, second)]
+    lines.append(
+        f"{first.name} sampled {tokens[0]:,.0f} tokens per run, {second.name} {tokens[1]:,.0f} "
+        f"({tokens[0] / tokens[1]:.2f} times as many)."
+    )
+    lines.append(
+        "The confidence marker is built into the base model's training text: this shows the mechanism in a "
+        f"transformer, not how common it is. {seeds} seeds are too few for an interval."
+    )
+    return lines
+
+
+def _length(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
+    metric = "length/incorrect"
+    more = sum(a > b for a, b in zip(first.growth(metric), second.growth(metric), strict=True))
+    moves = " and ".join("{} from {:.1f} to {:.1f} tokens".format(a.name, *a.mean(metric)) for a in (first, second))
+    verdict = "seen" if more == seeds else "not seen" if more == 0 else "mixed"
+    return (
+        f"Length of incorrect answers, start to end: {moves}. It grew more under {first.name} in {more} of {seeds} "
+        f"seeds: the length bias was {verdict}."
+    )
+
+
+def _accuracy(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
+    a, b = first.mean("accuracy")[1], second.mean("accuracy")[1]
+    pairs = [x - y for (_, x), (_, y) in zip(first.windows["accuracy"], second.windows["accuracy"], strict=True)]
+    side = "higher" if a > b else "lower"
+    same = "in every seed" if len({np.sign(p) for p in pairs}) == 1 else "not in every seed"
+    held_out = [arm.mean("eval/accuracy") for arm in (first, second)]
+    text = f"Accuracy at the end: {first.name} {a:.3f}, {second.name} {b:.3f} ({100 * abs(a - b):.1f} points {side}, {same})."
+    if not np.isnan(held_out).any():
+        (a0, a1), (b0, b1) = held_out
+        text += f" On held-out questions: {first.name} {a0:.3f} to {a1:.3f}, {second.name} {b0:.3f} to {b1:.3f}."
+    return text

@@ -1,0 +1,86 @@
+"""What this machine has, which extras work, and what would fail."""
+
+import importlib
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
+EXTRAS = {"math-verify": "math_verify", "tensorboard": "tensorboard"}  # extra of pyproject -> module it brings
+
+
+def report() -> None:
+    """Prints a table of facts and a list of what would fail; a clean list means that everything here should run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    problems: list[str] = []
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for section in (versions, machine, extras, caches):
+        for name, value in section(problems):
+            table.add_row(name, value)
+    console.print(table)
+    console.print("\nwhat would fail:" if problems else "\nnothing would fail here")
+    for problem in problems:
+        console.print(f"- {problem}", highlight=False)
+
+
+Rows = list[tuple[str, str]]
+
+
+def versions(problems: list[str]) -> Rows:
+    rows = [("python", platform.python_version()), ("zerolab", metadata.version("zerolab"))]
+    for name in CORE:
+        try:
+            rows.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            rows.append((name, "missing"))
+            problems.append(f"{name} is not installed: run `make setup`")
+    return rows
+
+
+def machine(problems: list[str]) -> Rows:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    rows = [("cores", str(len(os.sched_getaffinity(0)))), ("memory", f"{memory:.0f} GiB")]
+    rows.append(("bf16 on this CPU", "fast" if torch.cpu._is_avx512_bf16_supported() else "emulated, slow"))
+    if not torch.cuda.is_available():
+        problems.append("recipes under paper/ need a GPU; laptop/ recipes do not")
+        return [*rows, ("gpu", "none")]
+    for i in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(i)
+        rows.append((f"gpu {i}", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"))
+    return rows
+
+
+def extras(problems: list[str]) -> Rows:
+    rows = []
+    for extra, module in EXTRAS.items():
+        try:
+            importlib.import_module(module)
+            rows.append((f"extra [{extra}]", "works"))
+        except ImportError as error:
+            rows.append((f"extra [{extra}]", f"not usable ({error})"))
+            problems.append(f"extra [{extra}]: pip install 'zerolab[{extra}]'")
+    return rows
+
+
+def caches(problems: list[str]) -> Rows:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from zerolab.pretrain.pretrain import cache_root
+
+    rows = []
+    for name, folder in (("laptop base models", cache_root()), ("hub", Path(HF_HUB_CACHE)), ("runs", Path("runs"))):
+        parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(parent).free / 2**30
+        rows.append((f"{name} in", f"{folder} ({free:.0f} GiB free)"))
+        if not os.access(parent, os.W_OK):
+            problems.append(f"{folder} cannot be written: set ZEROLAB_CACHE, HF_HOME or `out` to another place")
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        problems.append("HF_HUB_OFFLINE=1: hub ids load from the local cache alone")
+    return rows

@@ -1,0 +1,141 @@
+"""Pretraining of a laptop base model: the same learner, with cross-entropy as its objective.
+
+The result is a Hugging Face folder in a cache, under a name made of everything that decides its content.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from zerolab.config import LearnerConfig, PretrainConfig
+from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.learner.learner import Learner
+from zerolab.models.hf import export_model
+from zerolab.models.tiny import tiny_qwen2
+from zerolab.pretrain.corpus import Corpus, make_corpus
+from zerolab.pretrain.gate import measure
+from zerolab.report.progress import Progress
+from zerolab.rl.batch import Batch, pack
+from zerolab.rl.objective import PRESETS
+from zerolab.rundir import clear_errors, write_atomically
+from zerolab.signals import GracefulStop
+
+CODE_VERSION = "1"  # raise it when the same config would give another model
+CHECKPOINT_EVERY = 400
+METRICS = "pretrain.jsonl"
+
+
+def cache_root() -> Path:
+    """Folder of cached base models: $ZEROLAB_CACHE, or ~/.cache/zerolab."""
+    return Path(os.environ.get("ZEROLAB_CACHE", Path.home() / ".cache" / "zerolab"))
+
+
+def cache_folder(config: PretrainConfig) -> Path:
+    """Where the model of this config lies or will lie: a hash of the config, the corpus code and this code."""
+    content = config.model_dump(exclude={"name", "threads", "gate"})
+    key = json.dumps([CODE_VERSION, make_corpus(config.corpus, config.seed).version, content], sort_keys=True)
+    return cache_root() / "bases" / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def base_model_is_cached(recipe: str) -> bool:
+    from zerolab.recipes import find_recipe, load
+
+    return is_complete(cache_folder(load(find_recipe(recipe))))
+
+
+def is_complete(folder: Path) -> bool:
+    """The gate is measured last, and the folder is renamed into place after that."""
+    return (folder / "gate.json").is_file()
+
+
+def base_model(recipe: str) -> Path:
+    """The folder of a base model, pretrained now unless the cache has it."""
+    from zerolab.recipes import find_recipe, load
+
+    return pretrain(load(find_recipe(recipe)))
+
+
+def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
+    """Trains the base model of a recipe and returns its Hugging Face folder. Goes on where a killed run stopped.
+
+    The folder also holds the recipe, the loss curve and the gate's measurement; a missed gate is printed and kept there.
+    """
+    folder = cache_folder(config)
+    if is_complete(folder) and not force:
+        return folder
+    work = folder.with_name(folder.name + ".work")
+    with clear_errors(folder):
+        if force:
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    corpus = make_corpus(config.corpus, config.seed)
+    learner = make_learner(config, corpus)
+    _train(config, corpus, learner, work)
+    export_model(learner.model, corpus.tokenizer, work / "model")
+    write_atomically(work / "model" / "recipe.json", config.model_dump_json(indent=2) + "\n")
+    shutil.move(work / METRICS, work / "model" / METRICS)
+    report = measure(config, work / "model", corpus)
+    write_atomically(work / "model" / "gate.json", json.dumps(report, indent=2) + "\n")
+    with clear_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        (work / "model").rename(folder)
+        shutil.rmtree(work)
+    return folder
+
+
+def make_learner(config: PretrainConfig, corpus: Corpus) -> Learner:
+    shape = config.architecture
+    model = tiny_qwen2(
+        len(corpus.tokenizer),
+        hidden_size=shape.hidden_size,
+        layers=shape.layers,
+        heads=shape.heads,
+        intermediate_size=shape.intermediate_size,
+        context=shape.context,
+        eos_token_id=corpus.tokenizer.eos_token_id,
+        pad_token_id=corpus.tokenizer.pad_token_id,
+        seed=config.seed,
+    )
+    optimizer = LearnerConfig(**config.optimizer.model_dump(), old_logprobs="detach")
+    return Learner(model, optimizer, budget=shape.context, total_steps=config.steps)
+
+
+def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path) -> None:
+    checkpoints, curve = work / "checkpoints", work / METRICS
+    saved = latest_checkpoint(checkpoints)
+    rows: list[str] = []
+    if saved:
+        learner.load(saved)
+        rows = load_state(saved)["curve"]
+
+    def write(folder: Path) -> None:
+        export_model(learner.model, corpus.tokenizer, folder)
+        learner.save(folder)
+
+    with Progress(f"pretraining {config.name}", config.steps) as shown, GracefulStop() as stop:
+        for step in range(learner.version, config.steps):
+            documents = corpus.batch(step, config.documents_per_step)
+            stats = learner.forward_backward(as_batch(documents), PRESETS["cross_entropy"]) | learner.optim_step()
+            shown.row(step + 1, {"loss": stats["nll"]})
+            if step % 20 == 0 or step + 1 == config.steps:
+                rows.append(json.dumps({"step": step + 1, "loss": stats["nll"], "tokens": stats["tokens"]}))
+            if stop.requested or (step + 1) % CHECKPOINT_EVERY == 0:
+                save_checkpoint(checkpoints, step + 1, write, {"curve": rows}, keep=1)
+            if stop.requested:
+                raise KeyboardInterrupt
+    write_atomically(curve, "".join(row + "\n" for row in rows))
+
+
+def as_batch(documents: list) -> Batch:
+    """Documents as responses with advantage 1 after a one-token prompt: the first token is given, the rest is learned."""
+    import numpy as np
+
+    rows = [(1, len(ids) - 1, i, 1.0, 1.0, 0) for i, ids in enumerate(documents)]
+    zeros = [np.zeros(len(ids) - 1, np.float32) for ids in documents]
+    return pack(documents, zeros, rows)
