@@ -1,0 +1,1 @@
+"""Questions, where they come from, and the templates that turn them into prompts."""

@@ -1,0 +1,183 @@
+"""Question sets, split for evaluation, and the endless deterministic stream that a run draws from."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from zerolab.config import QuestionsConfig, QuestionSource
+from zerolab.data.sources import open_source, passes
+from zerolab.data.synthetic import Family, generator
+from zerolab.errors import UserError
+from zerolab.types import Question
+
+Side = Literal["train", "holdout"]
+Order = Literal["shuffle", "sequential"]
+MAX_REJECTED_IN_A_ROW = 100_000
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A drawn question. The counter says which draw of the run it is: it is unique, a question may come again."""
+
+    question: Question
+    counter: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The questions of one source on one side of the split."""
+
+    name: str  # unique; the ids of its questions start with it
+    weight: float
+    questions: tuple[Question, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when the questions do; a saved cursor is worth nothing then."""
+        return _hash(*(f"{question.id} {question.text} {question.answers}" for question in self.questions))
+
+    def draw(self, position: int, seed: int, order: Order) -> tuple[Question, int]:
+        """(question, next position); every epoch has its own order by (seed, epoch)."""
+        epoch, place = divmod(position, len(self.questions))
+        index = place if order == "sequential" else self._permutation(seed, epoch)[place]
+        return self.questions[index], position + 1
+
+    def _permutation(self, seed: int, epoch: int) -> np.ndarray:
+        return _permutation(len(self.questions), seed, epoch, self.name)
+
+
+@dataclass(frozen=True)
+class EndlessPool:
+    """One side of an endless family: its questions one after another, those of the other side skipped."""
+
+    name: str
+    weight: float
+    family: Family
+    source: QuestionSource  # its filters
+    side: Side
+    holdout: float
+
+    @property
+    def fingerprint(self) -> str:
+        probe = [self.family.question(i) for i in range(16)]
+        return _hash(self.side, str(self.holdout), *(f"{question.text} {question.answers}" for question in probe))
+
+    def draw(self, position: int, seed: int, order: Order) -> tuple[Question, int]:
+        """(question, next position). `shuffle` starts somewhere else for every seed. UserError where none fits."""
+        start = 0 if order == "sequential" else int(_random(seed, 0, self.name).integers(2**40))
+        for at in range(position, position + MAX_REJECTED_IN_A_ROW):
+            question = self.family.question(start + at)
+            if passes(question, self.source) and side_of(question.text, self.holdout) == self.side:
+                return replace(question, id=f"{self.name}:{start + at}"), at + 1
+        raise UserError(
+            f"{self.source.path}: {MAX_REJECTED_IN_A_ROW} questions in a row that its filters or questions.holdout "
+            "exclude: change them"
+        )
+
+
+Pools = tuple[Pool | EndlessPool, ...]
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """All sources of a config, on the two sides of the split. No text stands on both."""
+
+    train: Pools
+    holdout: Pools
+
+
+def load_questions(config: QuestionsConfig) -> QuestionSet:
+    """Opens every source and splits it. Raises UserError, with file and line, for what is wrong."""
+    sides: dict[Side, list[Pool | EndlessPool]] = {"train": [], "holdout": []}
+    names: set[str] = set()
+    for source in config.sources:
+        found, opened = open_source(source, config.data_dir)
+        name = _unique(found, names)
+        for side, pools in sides.items():
+            if side == "holdout" and config.holdout == 0:
+                continue
+            if isinstance(opened, Family):
+                pools.append(EndlessPool(name, source.weight, opened, source, side, config.holdout))
+            elif chosen := [q for q in opened if side_of(q.text, config.holdout) == side]:
+                named = (replace(q, id=name + q.id.removeprefix(found)) for q in chosen)
+                pools.append(Pool(name, source.weight, tuple(named)))
+    if not sides["train"]:
+        raise UserError(f"questions.holdout = {config.holdout} leaves no question for training: lower it")
+    if config.holdout and not sides["holdout"]:
+        raise UserError(f"questions.holdout = {config.holdout} leaves no question for evaluation: raise it")
+    return QuestionSet(tuple(sides["train"]), tuple(sides["holdout"]))
+
+
+class QuestionStream:
+    """Draws without end from pools mixed by weight: the same draws for the same seed, in any process.
+
+    The mix is exact: after n draws no source is more than about one draw away from its share.
+    """
+
+    def __init__(self, pools: Pools, seed: int, order: Order = "shuffle"):
+        if not pools:
+            raise UserError("no questions to draw from: set questions.holdout, or another set of questions")
+        self.pools, self.seed, self.order = pools, seed, order
+        self.counter = 0
+        self._drawn = [0] * len(pools)
+        self._positions = [0] * len(pools)
+
+    def take(self, count: int) -> list[Draw]:
+        """The next `count` draws. A caller who drops some (too long, say) just takes more."""
+        return [self._next() for _ in range(count)]
+
+    def _next(self) -> Draw:
+        lag = [(drawn + 1) / pool.weight for drawn, pool in zip(self._drawn, self.pools, strict=True)]
+        chosen = lag.index(min(lag))
+        question, self._positions[chosen] = self.pools[chosen].draw(self._positions[chosen], self.seed, self.order)
+        self._drawn[chosen] += 1
+        self.counter += 1
+        return Draw(question, self.counter - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, as JSON."""
+        return {
+            "counter": self.counter,
+            "drawn": list(self._drawn),
+            "positions": list(self._positions),
+            "fingerprints": [pool.fingerprint for pool in self.pools],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken. Raises UserError if the questions are not the same."""
+        if state["fingerprints"] != [pool.fingerprint for pool in self.pools]:
+            raise UserError("the questions are not those of the checkpoint: put them back, or start a new run")
+        self.counter = state["counter"]
+        self._drawn, self._positions = list(state["drawn"]), list(state["positions"])
+
+
+def side_of(text: str, holdout: float) -> Side:
+    """The side of a question by a hash of its text, so that duplicates agree across sources. Spaces do not count."""
+    number = int.from_bytes(hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest(), "big")
+    return "holdout" if number < holdout * 2**64 else "train"
+
+
+def _random(seed: int, epoch: int, name: str) -> np.random.Generator:
+    return generator(seed, epoch, int(_hash(name), 16))
+
+
+@lru_cache(maxsize=64)
+def _permutation(size: int, seed: int, epoch: int, name: str) -> np.ndarray:
+    return _random(seed, epoch, name).permutation(size)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, numbered where an earlier source has it."""
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}#{number}"
+    taken.add(unique)
+    return unique

@@ -1,0 +1,199 @@
+"""From a source in the config to questions: where it is found, which columns, which answers, which filters."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from zerolab.config import QuestionSource
+from zerolab.data.builtin import BUILT_IN
+from zerolab.data.rows import READERS, Row, hub_rows, read_rows
+from zerolab.data.synthetic import PREFIX, Family, make_family
+from zerolab.errors import UserError
+from zerolab.types import Question
+
+PROBLEM_KEYS = ("problem", "question", "prompt", "query", "input")
+ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_truth", "gold", "target", "solution")
+SOLUTION_KEY = "solution"  # a worked solution, of which only the marked final answer is gold
+LEVEL_KEYS = ("level", "difficulty")
+MAX_REJECTED_IN_A_ROW = 100_000
+_MARKED = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
+_LEVEL = re.compile(r"(?:level\s*)?(\d{1,9})", re.IGNORECASE)
+
+
+def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[str, list[Question] | Family]:
+    """(name, questions that pass the filters in file order); ids start with the name. Or a family, where it is endless.
+
+    Raises UserError for a source that is not there or empty, a malformed row, a question without an answer.
+    """
+    if source.path.startswith(PREFIX):
+        family = make_family(source.path.removeprefix(PREFIX), source.options)
+        if family.size is None and source.limit is None:
+            return family.name, family
+        numbers = range(family.size) if family.size is not None else count()
+        return family.name, _filter(map(family.question, numbers), source)
+    if source.options:
+        raise UserError(f"questions.options are for {PREFIX}FAMILY; {source.path} takes none")
+    located, name, rows = _locate(source, data_dir)
+    return name, _filter(_questions(name, rows, located), located)
+
+
+def _locate(source: QuestionSource, data_dir: str | None) -> tuple[QuestionSource, str, Iterator[Row]]:
+    """(source completed by what is known of a built-in set, prefix of the ids, rows)."""
+    path = Path(source.path).expanduser()
+    local = _in_folder(source.path, data_dir)
+    if local is not None:
+        return source, source.path, read_rows(local)
+    if path.exists():
+        return source, path.stem, read_rows(path)
+    if built_in := BUILT_IN.get(source.path):
+        known = {key: getattr(source, key) or getattr(built_in, key) for key in ("problem_key", "answer_key", "levels")}
+        rows = hub_rows(built_in.hub_id, source.subset or built_in.subset, source.split or built_in.split)
+        if built_in.convert is not None:
+            rows = ((place, built_in.convert(row)) for place, row in rows)
+        return source.model_copy(update=known), source.path, rows
+    if path.suffix in READERS:
+        raise UserError(f"{path}: no such file")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source.path) and not source.path.startswith("."):
+        return source, source.path, hub_rows(source.path, source.subset, source.split or "train")
+    close = difflib.get_close_matches(source.path, BUILT_IN, n=1)
+    raise UserError(
+        f"questions.path {source.path!r} is no file, hub id or built-in name"
+        + (f" (did you mean {close[0]}?)" if close else f": built in are {', '.join(BUILT_IN)}")
+    )
+
+
+def _in_folder(name: str, data_dir: str | None) -> Path | None:
+    """NAME.jsonl (.json, .csv, .parquet) in the local folder."""
+    if data_dir is None:
+        return None
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"questions.data_dir {data_dir}: no such folder")
+    if "/" in name:
+        return None
+    return next((file for suffix in READERS if (file := folder / f"{name}{suffix}").is_file()), None)
+
+
+def _questions(name: str, rows: Iterable[Row], source: QuestionSource) -> Iterator[Question]:
+    for number, (place, row) in enumerate(rows):
+        _, text = _column(row, source.problem_key, PROBLEM_KEYS, "question", place)
+        key, answer = _column(row, source.answer_key, ANSWER_KEYS, "answer", place)
+        if key == SOLUTION_KEY and isinstance(answer, str) and _final(answer) is answer:
+            raise UserError(f"{place}: no answer: the solution holds neither \\boxed{{}} nor ####")
+        yield Question(f"{name}:{number}", _text(text, place), _answers(answer, place), level=_level(row))
+
+
+def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place: str) -> tuple[str, Any]:
+    """(name, value) of the column `key`, else of the first known name with a value. A key may be a path: a.b.0."""
+    for name in (key,) if key else known:
+        value = row.get(name) if isinstance(row, Mapping) else None
+        if value is None and "." in name:
+            value = _dig(row, name)
+        if value is not None:
+            return name, value
+    if key is None and not isinstance(row, Mapping):
+        raise UserError(f"{place}: expected an object with a question and an answer, found {type(row).__name__}")
+    wanted = f"under {key!r}" if key else f"under any of {', '.join(known)}"
+    has = ", ".join(map(str, row))[:200] if isinstance(row, Mapping) else type(row).__name__
+    option = "questions.problem_key" if what == "question" else "questions.answer_key"
+    raise UserError(f"{place}: no {what} {wanted} (the row has {has}); {option} names the column")
+
+
+def _dig(row: Any, path: str) -> Any:
+    for part in path.split("."):
+        if isinstance(row, Mapping):
+            row = row.get(part)
+        elif isinstance(row, list) and part.isdecimal() and int(part) < len(row):
+            row = row[int(part)]
+        else:
+            return None
+    return row
+
+
+def _text(value: Any, place: str) -> str:
+    """A question: text, or a conversation whose last user turn it is."""
+    if isinstance(value, list):
+        turns = [turn.get("content") for turn in value if isinstance(turn, Mapping) and turn.get("role") == "user"]
+        value = turns[-1] if turns else None
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{place}: the question is empty or no text")
+    return _unicode(value, place)
+
+
+def _answers(value: Any, place: str) -> tuple[str, ...]:
+    """Every alternative as text: numbers as the file has them (142.0 stays "142.0"), the final answer of a solution."""
+    if isinstance(value, list | tuple):
+        if not value:
+            raise UserError(f"{place}: a question without an answer")
+        return tuple(answer for item in value for answer in _answers(item, place))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{place}: the answer is a {type(value).__name__}; expected text, a number or a list of them")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{place}: the answer is not a finite number")
+    answer = _final(json.dumps(value) if not isinstance(value, str) else value)
+    if not answer.strip():
+        raise UserError(f"{place}: a question without an answer")
+    return (_unicode(answer, place),)
+
+
+def _final(text: str) -> str:
+    """What stands after the last "####", else in the last \\boxed{}, else the text itself."""
+    if marked := _MARKED.findall(text):
+        return marked[-1].strip()
+    if "\\boxed" in text or "\\fbox" in text:
+        from zerolab.grading.extract import last_box
+
+        return last_box(text) or ""
+    return text
+
+
+def _level(row: Any) -> int | None:
+    """3 from 3, "3" or "Level 3"; None where there is none."""
+    for key in LEVEL_KEYS:
+        value = row.get(key) if isinstance(row, Mapping) else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and (match := _LEVEL.fullmatch(value.strip())):
+            return int(match[1])
+    return None
+
+
+def _unicode(text: str, place: str) -> str:
+    """The text, checked: half of a surrogate pair would stop a tokenizer in the middle of a run."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{place}: holds a lone surrogate, which is no valid Unicode text") from None
+    return text
+
+
+def passes(question: Question, source: QuestionSource) -> bool:
+    """Whether the filters of a source keep a question. A question without a level has none of the asked ones."""
+    if source.levels is not None:
+        low, high = source.levels
+        if question.level is None or not low <= question.level <= high:
+            return False
+    return source.max_chars is None or len(question.text) <= source.max_chars
+
+
+def _filter(questions: Iterable[Question], source: QuestionSource) -> list[Question]:
+    """The questions that pass, at most `limit`. Gives up on an endless family of which nothing passes."""
+    kept: list[Question] = []
+    rejected = 0
+    for question in questions:
+        if passes(question, source):
+            kept.append(question)
+            rejected = 0
+        else:
+            rejected += 1
+        if len(kept) == source.limit or rejected == MAX_REJECTED_IN_A_ROW:
+            break
+    if not kept:
+        filtered = source.levels is not None or source.max_chars is not None
+        raise UserError(f"{source.path}: no questions" + (" left by levels and max_chars" if filtered else ""))
+    return kept

@@ -1,0 +1,150 @@
+"""Synthetic question families: offline, with known answers and adjustable difficulty. Path `synthetic:NAME`.
+
+Question number i of an endless family depends on its options and i alone, in any process.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from zerolab.config import Strict, parse
+from zerolab.data.countdown import encode_gold, evaluate
+from zerolab.errors import UserError
+from zerolab.types import Question
+
+PREFIX = "synthetic:"
+
+
+@dataclass(frozen=True)
+class Family:
+    """`question(i)` for 0 <= i < size; an endless family has no size."""
+
+    name: str
+    question: Callable[[int], Question]
+    size: int | None
+
+
+class ModularOptions(Strict):
+    modulus: int = Field(13, ge=2, le=1000, description="All numbers are taken modulo this.")
+    explicit: bool = Field(False, description="Say the modulus in the question: for models that were not raised on it.")
+
+
+class ArithmeticOptions(Strict):
+    digits: int = Field(2, ge=1, le=12, description="Digits of every operand.")
+    terms: int = Field(2, ge=2, le=8, description="Operands of a question.")
+    operations: str = Field("+-*", description="Operations to draw from.")
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+    @field_validator("operations")
+    @classmethod
+    def _known(cls, operations: str) -> str:
+        if not operations or set(operations) - set("+-*"):
+            raise ValueError(f'draw from some of "+-*" (got {operations!r})')
+        return operations
+
+
+class CountdownOptions(Strict):
+    numbers: int = Field(4, ge=2, le=8, description="Numbers of a question.")
+    max_number: int = Field(99, ge=2, le=1000, description="Largest number.")
+    max_target: int = Field(999, ge=10, le=100000, description="Largest target; the smallest is 1.")
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+
+def make_family(name: str, options: Mapping[str, Any]) -> Family:
+    """The family `name` with these options. Raises UserError for an unknown name or option."""
+    if name not in FAMILIES:
+        raise UserError(f"questions.path {PREFIX}{name}: no such family; choose one of {', '.join(FAMILIES)}")
+    model, make = FAMILIES[name]
+    return make(parse(model, dict(options), f"options of {PREFIX}{name}"))
+
+
+def _modular(options: ModularOptions) -> Family:
+    m = options.modulus
+
+    def question(i: int) -> Question:
+        operation, x, y = "+-*"[i // (m * m)], i // m % m, i % m
+        z = {"+": x + y, "-": x - y, "*": x * y}[operation] % m
+        text = f"({x} {operation} {y}) mod {m} = ?" if options.explicit else f"{x} {operation} {y} = ?"
+        return Question(f"modular:{i}", text, (str(z),))
+
+    return Family("modular", question, 3 * m * m)
+
+
+def _arithmetic(options: ArithmeticOptions) -> Family:
+    low, high = (10 ** (options.digits - 1) if options.digits > 1 else 0), 10**options.digits
+
+    def question(i: int) -> Question:
+        random = generator(options.seed, i)
+        operands = random.integers(low, high, size=options.terms)
+        operations = random.integers(len(options.operations), size=options.terms - 1)
+        expression = str(operands[0])
+        for operation, operand in zip(operations, operands[1:], strict=True):
+            expression += f" {options.operations[operation]} {operand}"
+        return Question(f"arithmetic:{i}", f"{expression} = ?", (str(evaluate(expression)[0]),), level=options.digits)
+
+    return Family("arithmetic", question, None)
+
+
+def _countdown(options: CountdownOptions) -> Family:
+    def question(i: int) -> Question:
+        numbers, target, _ = countdown_problem(options, i)
+        listed = ", ".join(map(str, numbers))
+        text = (
+            f"Use each of the numbers {listed} exactly once, with the operations +, -, *, / and parentheses, "
+            f"to write an expression that equals {target}."
+        )
+        gold = encode_gold(numbers, target)
+        return Question(f"countdown:{i}", text, (gold,), verifier="countdown", level=options.numbers)
+
+    return Family("countdown", question, None)
+
+
+FAMILIES: dict[str, tuple[type[Strict], Callable[[Any], Family]]] = {
+    "modular": (ModularOptions, _modular),
+    "arithmetic": (ArithmeticOptions, _arithmetic),
+    "countdown": (CountdownOptions, _countdown),
+}
+
+
+def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int, str]:
+    """(numbers, target, an expression that solves it) of question i.
+
+    Built backwards: random pairs are joined by operations that keep every value a positive integer, until one value is
+    left, which is the target; so a solution exists.
+    """
+    random = generator(options.seed, i)
+    while True:
+        numbers = [int(n) for n in random.integers(1, options.max_number + 1, size=options.numbers)]
+        values = [(n, str(n)) for n in numbers]
+        while len(values) > 1:
+            first, second = (values.pop(int(random.integers(len(values)))) for _ in range(2))
+            values.append(_join(first, second, str(random.choice(list("+-*/")))))
+        target, expression = values[0]
+        if target <= options.max_target:
+            return numbers, target, _without_outer_parentheses(expression)
+
+
+def _join(a: tuple[int, str], b: tuple[int, str], operation: str) -> tuple[int, str]:
+    """a and b joined; where - or / would leave the positive integers they become + and *."""
+    if a[0] < b[0]:
+        a, b = b, a
+    if operation == "-" and a[0] > b[0]:
+        value = a[0] - b[0]
+    elif operation == "/" and a[0] % b[0] == 0:
+        value = a[0] // b[0]
+    else:
+        operation = {"-": "+", "/": "*"}.get(operation, operation)
+        value = a[0] + b[0] if operation == "+" else a[0] * b[0]
+    return value, f"({a[1]} {operation} {b[1]})"
+
+
+def _without_outer_parentheses(expression: str) -> str:
+    return expression[1:-1] if expression.startswith("(") else expression
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Random numbers that depend on the key alone."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
