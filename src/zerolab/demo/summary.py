@@ -88,7 +88,8 @@ def _accuracy(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
     side = "higher" if a > b else "lower"
     same = "in every seed" if len({np.sign(p) for p in pairs}) == 1 else "not in every seed"
     held_out = [arm.mean("eval/accuracy") for arm in (first, second)]
-    text = f"Accuracy at the end: {first.name} {a:.3f}, {second.name} {b:.3f} ({100 * abs(a - b):.1f} points {side}, {same})."
+    points = f"{100 * abs(a - b):.1f} points {side}, {same}"
+    text = f"Accuracy at the end: {first.name} {a:.3f}, {second.name} {b:.3f} ({points})."
     if not np.isnan(held_out).any():
         (a0, a1), (b0, b1) = held_out
         text += f" On held-out questions: {first.name} {a0:.3f} to {a1:.3f}, {second.name} {b0:.3f} to {b1:.3f}."

@@ -1,4 +1,4 @@
-"""Does a base model show what its recipe asks for before RL starts? Measured on samples, reported, never trained around."""
+"""Does a base model show what its recipe asks for before RL starts? Measured and reported, never trained around."""
 
 import re
 from pathlib import Path

@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from zerolab.config import LearnerConfig, PretrainConfig
@@ -16,7 +18,7 @@ from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_check
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model
 from zerolab.models.tiny import tiny_qwen2
-from zerolab.pretrain.corpus import Corpus, make_corpus
+from zerolab.pretrain.corpus import Corpus, Document, make_corpus
 from zerolab.pretrain.gate import measure
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch, pack
@@ -62,7 +64,7 @@ def base_model(recipe: str) -> Path:
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
     """Trains the base model of a recipe and returns its Hugging Face folder. Goes on where a killed run stopped.
 
-    The folder also holds the recipe, the loss curve and the gate's measurement; a missed gate is printed and kept there.
+    The folder also holds the recipe, the loss curve and the gate's measurement; a missed gate is kept there.
     """
     folder = cache_folder(config)
     if is_complete(folder) and not force:
@@ -90,20 +92,9 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
 
 
 def make_learner(config: PretrainConfig, corpus: Corpus) -> Learner:
-    shape = config.architecture
-    model = tiny_qwen2(
-        len(corpus.tokenizer),
-        hidden_size=shape.hidden_size,
-        layers=shape.layers,
-        heads=shape.heads,
-        intermediate_size=shape.intermediate_size,
-        context=shape.context,
-        eos_token_id=corpus.tokenizer.eos_token_id,
-        pad_token_id=corpus.tokenizer.pad_token_id,
-        seed=config.seed,
-    )
+    model = tiny_qwen2(config.architecture, corpus.tokenizer, config.seed)
     optimizer = LearnerConfig(**config.optimizer.model_dump(), old_logprobs="detach")
-    return Learner(model, optimizer, budget=shape.context, total_steps=config.steps)
+    return Learner(model, optimizer, budget=config.architecture.context, total_steps=config.steps)
 
 
 def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path) -> None:
@@ -132,10 +123,8 @@ def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path)
     write_atomically(curve, "".join(row + "\n" for row in rows))
 
 
-def as_batch(documents: list) -> Batch:
-    """Documents as responses with advantage 1 after a one-token prompt: the first token is given, the rest is learned."""
-    import numpy as np
-
-    rows = [(1, len(ids) - 1, i, 1.0, 1.0, 0) for i, ids in enumerate(documents)]
-    zeros = [np.zeros(len(ids) - 1, np.float32) for ids in documents]
-    return pack(documents, zeros, rows)
+def as_batch(documents: Sequence[Document]) -> Batch:
+    """Documents as responses to their prompts, every one with advantage 1: the cross-entropy of what follows."""
+    rows = [(prompt, len(ids) - prompt, i, 1.0, 1.0, 0) for i, (ids, prompt) in enumerate(documents)]
+    unused = [np.zeros(len(ids) - prompt, np.float32) for ids, prompt in documents]
+    return pack([ids for ids, _ in documents], unused, rows)

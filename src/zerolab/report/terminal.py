@@ -1,5 +1,6 @@
 """Curves in a line of text."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ def sparkline(values: Sequence[float | None], width: int, low: float, high: floa
     known = [math.nan if v is None else float(v) for v in values]
     bins = min(width, len(known))
     edges = [round(i * len(known) / bins) for i in range(bins + 1)] if bins else [0]
-    return "".join(_block(known[a:b], low, high) for a, b in zip(edges, edges[1:], strict=False))
+    return "".join(_block(known[a:b], low, high) for a, b in itertools.pairwise(edges))
 
 
 def _block(values: Sequence[float], low: float, high: float) -> str:
