@@ -84,6 +84,21 @@ def doctor() -> None:
     report()
 
 
+@app.command()
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSON Lines with problem, answer and response or responses.")],
+    mode: Annotated[str, typer.Option(help="boxed, answer-tag, answer-tag-lenient or last-number.")] = "boxed",
+    rules: Annotated[str, typer.Option(help="standard, or reference for the paper's grader.")] = "standard",
+    verifier: Annotated[str, typer.Option(help="math or countdown.")] = "math",
+    out: Annotated[Path | None, typer.Option(help="Verdicts; FILE.graded.jsonl by default.")] = None,
+    compare: Annotated[str | None, typer.Option(help="math-verify: list the disagreements with it.")] = None,
+) -> None:
+    """Grade recorded responses: verdicts to a file, a summary with reasons to the screen."""
+    from zerolab.grading.command import run
+
+    print(run(file, mode, rules, verifier, out, compare))
+
+
 @recipe_app.command("list")
 def recipe_list() -> None:
     """Name and purpose of every shipped recipe."""

@@ -179,6 +179,8 @@ class Algebra:
     def whole_power(self, base: Ratio, n: int) -> Ratio:
         if n < 0:
             return self.whole_power(self.inverse(base), -n)
+        if n == 0 and not base.num:
+            raise TooHard("0 to the power 0")
         if base.single:
             ((m, c),) = base.num.items()
             if (c.numerator.bit_length() + c.denominator.bit_length()) * n > MOST_BITS and abs(c) != 1:

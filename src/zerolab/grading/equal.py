@@ -1,11 +1,10 @@
-"""Is this answer that gold? The cascade, cheapest first: text, exact numbers, then structure and symbols in a worker."""
+"""Is this answer that gold? Cheapest first: text, exact numbers, then structure and symbols in a worker."""
 
 import re
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
 from zerolab.grading.normalize import LONGEST, compact, normalize, split_unit
 from zerolab.grading.number import exact, same_number
@@ -44,7 +43,7 @@ _counts_lock = threading.Lock()
 
 
 def counts() -> Counter[str]:
-    """How many pairs each step decided since the process started, e.g. {"correct: number": 12, "wrong: undecided": 1}."""
+    """How many pairs each step decided in this process, e.g. {"correct: number": 12, "wrong: undecided": 1}."""
     with _counts_lock:
         return Counter(_counts)
 
@@ -71,9 +70,7 @@ def _clock(text: str) -> tuple[int, int, int, str] | None:
 def _same_time(a: tuple[int, int, int, str], g: tuple[int, int, int, str]) -> bool:
     if a[1:3] != g[1:3]:
         return False
-    return (
-        a[0] == g[0] if bool(a[3]) == bool(g[3]) else a[0] == g[0] or ((not a[3] or not g[3]) and a[0] % 12 == g[0] % 12)
-    )
+    return a[0] == g[0] or (bool(a[3]) != bool(g[3]) and a[0] % 12 == g[0] % 12)
 
 
 def _same_words(a: str, g: str) -> Verdict | None:
@@ -102,51 +99,56 @@ def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
         return _decided(False, "unit")
     if rules.percent_is_unit:
         x, y = (x[0], False), (y[0], False)
+    if rules.strict_form and _other_form(value_a, value_g, y[0]):
+        return _decided(False, "form")
     if same_number(x, y):
         return _decided(True, "number")
     limit = Fraction(rules.relative_tolerance) * abs(y[0])
     return _decided(limit > 0 and abs(x[0] - y[0]) <= limit, "number")
 
 
+def _other_form(answer: str, gold: str, value: Fraction) -> bool:
+    """Whether the answer is a quotient where the gold is an integer, or another quotient than the gold."""
+    quotients = ["frac" in text or "/" in text for text in (answer, gold)]
+    if value.denominator == 1:
+        return quotients[0]
+    return all(quotients) and re.findall("[0-9]+", answer) != re.findall("[0-9]+", gold)
+
+
 def quick(answer: str, gold: str, rules: Rules) -> Verdict | None:
     """A verdict that needs no tree, or None."""
     if _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
         return _decided(int(answer) == int(gold), "number")
+    if len(answer) > LONGEST or len(gold) > LONGEST:
+        return _decided(answer.strip() == gold.strip() != "", "too long")
     a, g = normalize(answer), normalize(gold)
     if not a or not g:
         return Verdict("wrong", "empty")
     if a == g or compact(a) == compact(g):
         return _decided(True, "text")
-    if len(a) > LONGEST or len(g) > LONGEST:
-        return Verdict("wrong", "too long")
-    return _same_words(a, g) or _same_numbers(a, g, rules)
+    found = _same_words(a, g) or _same_numbers(a, g, rules)
+    if found is None and rules.strict_form and _PLAIN.fullmatch(g):
+        return _decided(False, "form")
+    return found
 
 
-@lru_cache(maxsize=65536)
-def _cached(answer: str, gold: str, rules: Rules) -> Verdict:
-    """Verdicts that no clock had a part in; the others leave as exceptions, which no cache keeps."""
-    verdict = quick(answer, gold, rules)
-    if verdict is not None:
-        return verdict
-    raise LookupError
-
-
-_asked: dict[tuple[str, str, Rules], Verdict] = {}
-_ASKED_SIZE = 65536
+_known: dict[tuple[str, str, Rules], Verdict] = {}
+_KNOWN_SIZE = 65536
 
 
 def verdict(answer: str, gold: str, rules: Rules = STANDARD, seconds: float = DEADLINE) -> Verdict:
-    """The comparison of two bare answers (no box around them), by every step that is needed."""
-    try:
-        found = _cached(answer, gold, rules)
-    except LookupError:
-        key = (answer, gold, rules)
-        known = _asked.get(key)
-        found = known or _ask(normalize(answer), normalize(gold), rules, seconds)
-        if known is None and found.outcome in ("correct", "wrong"):
-            if len(_asked) >= _ASKED_SIZE:
-                _asked.clear()
-            _asked[key] = found
+    """The comparison of two bare answers (no box around them), by every step that is needed.
+
+    Verdicts are kept, but for those in which a clock or a failure had a part.
+    """
+    key = (answer, gold, rules)
+    found = _known.get(key)
+    if found is None:
+        found = quick(answer, gold, rules) or _ask(normalize(answer), normalize(gold), rules, seconds)
+        if found.outcome in ("correct", "wrong") and len(answer) + len(gold) <= LONGEST:
+            if len(_known) >= _KNOWN_SIZE:
+                _known.clear()
+            _known[key] = found
     count(found)
     return found
 

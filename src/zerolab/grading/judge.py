@@ -35,13 +35,13 @@ def joined_groups(text: str) -> str:
 
 
 def read(text: str) -> Node:
-    """Tree of an answer, without a tail of prose if it cannot be read with it."""
+    """Tree of an answer. Raises Unreadable."""
     if _ALL_REALS.fullmatch(text):
         return Node("reals")
     try:
         return parse(text)
     except Unreadable:
-        head = _MODULUS.sub("", _PROSE.sub("", text)).rstrip(" ,;")
+        head = _MODULUS.sub("", text)
         if not head or head == text:
             raise
         return parse(head)
@@ -68,6 +68,8 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
 
 
 def _compared(answer: str, gold: str, ordered: bool, confirm: bool) -> tuple[str, str]:
+    if bool(_PROSE.search(answer)) != bool(_PROSE.search(gold)):  # a condition that only one side spells out
+        answer, gold = (_PROSE.sub("", text).rstrip(" ,;") for text in (answer, gold))
     try:
         a, g = read(answer), read(gold)
     except Unreadable as error:
@@ -81,7 +83,7 @@ def _compared(answer: str, gold: str, ordered: bool, confirm: bool) -> tuple[str
     except RecursionError:
         return "different", "too deep"
     if not comparison.open:
-        return "different", "value"
+        return "different", "undecided" if comparison.unknown else "value"
     if not confirm:
         return "open", "value"
     return _confirmed(a, g, comparison)

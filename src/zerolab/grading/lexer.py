@@ -7,7 +7,7 @@ from zerolab.grading.symbols import ALIASES, FUNCTIONS, GREEK, OTHER_SYMBOLS, RE
 from zerolab.grading.tree import LONGEST_NUMBER, Unreadable
 
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|\\text\{(?P<text>[^{}]*)\}"
+    r"(?P<space>\s+)|(?P<hex>0[xXbBoO][0-9A-Fa-f])|(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|\\text\{(?P<text>[^{}]*)\}"
     r"|(?P<rel><=|>=|!=|==|[=<>])|(?P<command>\\[A-Za-z]+|\\.)|(?P<word>[A-Za-z]+)|(?P<op>\*\*|\.\.\.|.)",
     re.DOTALL,
 )
@@ -66,6 +66,8 @@ def tokenize(text: str) -> list[Token]:
         if kind == "space" or piece in _IGNORED:
             spaced = True
             continue
+        if kind == "hex":
+            raise Unreadable("a number of a programming language")
         if kind == "number" and len(piece) > LONGEST_NUMBER:
             raise Unreadable("a number with too many digits")
         if kind == "word":

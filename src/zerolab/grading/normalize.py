@@ -8,6 +8,9 @@ from zerolab.grading.symbols import CONNECTIVES, LETTER_UNITS, SIGNS, UNIT_NAMES
 
 LONGEST = 4000  # characters of an answer that is looked into; a longer one is compared as it is
 
+_UNSEEN = frozenset(
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
+)  # overrides stay: they show
 _COMMAND_NAMES = "frac|dfrac|tfrac|cfrac|sqrt|left|right|text|pi|cdot|times|infty|pm|cup|in|circ|begin|end"
 _DOUBLED = re.compile(r"\\\\(?=(?:" + _COMMAND_NAMES + r")(?![A-Za-z]))")
 _GROUP_GLUE = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\}|\\[,;:! ])\s*(?=[0-9]{3}(?![0-9]))")
@@ -44,7 +47,7 @@ def _sign(char: str) -> str:
     """LaTeX for one character outside ASCII; "" for what cannot be seen."""
     if char in SIGNS:
         return SIGNS[char]
-    if unicodedata.category(char) == "Cf":
+    if char in _UNSEEN:
         return ""
     form, _, points = unicodedata.decomposition(char).partition(" ")
     if form in ("<super>", "<sub>"):
@@ -67,9 +70,9 @@ def _ascii(text: str) -> str:
 
 def _unwrap(match: re.Match[str]) -> str:
     """Text that is mathematics loses its wrapper; words keep one, so that no product of letters is read into them."""
-    content = match.group(1).strip()
+    content = match.group(1).strip(" ~")
     letters = re.search(r"[A-Za-z]{2,}", content)
-    if content in LETTER_UNITS and not match.group(0).startswith(r"\math"):
+    if content in LETTER_UNITS and not match.group(0).startswith((r"\mathb", r"\mathi", r"\mathc")):
         return r"\text{" + content + "}"
     return rf" \text{{{content}}} " if letters else f" {content} "
 
@@ -90,12 +93,13 @@ def normalize(text: str) -> str:
     if len(text) > LONGEST:
         return text
     text = _ascii(" ".join(text.split()))
+    if "\\" in text or "{" in text:
+        text = _GROUP_GLUE.sub("", text)
     if "\\" in text:
         if "\\\\begin" in text:
             text = text.replace("\\\\", "\\")
         elif "\\begin" not in text:
             text = _DOUBLED.sub(lambda _: "\\", text)
-        text = _GROUP_GLUE.sub("", text)
         text = _SIZE.sub("", _FRAC.sub(lambda _: r"\frac", text))
         text = _REALS.sub(lambda _: r"\R ", text)
         for _ in range(3):  # wrappers in wrappers
@@ -147,7 +151,11 @@ def split_unit(text: str) -> tuple[str, frozenset[str]]:
             and not text[: match.start()].rstrip().endswith(("=", "^", "_"))
         ):
             phrase, text = match.group(1), text[: match.start()]
-        elif word and word.start() > 0 and (word.group(1) in UNITS or word.group(1).lower() in UNITS):
+        elif (
+            word
+            and re.search(r"[0-9\\]", text[: word.start()])
+            and (word.group(1) in UNITS or word.group(1).lower() in UNITS)
+        ):
             phrase, text = word.group(1), text[: word.start()]
         else:
             break

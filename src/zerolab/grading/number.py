@@ -76,7 +76,7 @@ def exact(text: str) -> tuple[Fraction, bool] | None:
 
 
 def same_number(a: tuple[Fraction, bool], b: tuple[Fraction, bool]) -> bool:
-    """Equality of exact numbers. A percent sign on one side only is a unit or a factor of 1/100; on both it is a unit."""
+    """Equality of exact numbers. A percent sign on one side only is a unit or 1/100; on both sides it is a unit."""
     if a[0] == b[0]:
         return True
     if a[1] == b[1]:

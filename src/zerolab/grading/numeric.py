@@ -94,7 +94,8 @@ def _function(name: str, args: list) -> mpmath.mpc:
 
 _DIRECT = {
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
-    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "coth": mpmath.coth, "sech": mpmath.sech, "csch": mpmath.csch,
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "coth": mpmath.coth, "sech": mpmath.sech,
+    "csch": mpmath.csch,
     "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arccot": mpmath.acot, "log": mpmath.log,
     "exp": mpmath.exp, "abs": mpmath.fabs, "floor": mpmath.floor, "ceil": mpmath.ceil, "arsinh": mpmath.asinh,
     "arcosh": mpmath.acosh, "artanh": mpmath.atanh,
@@ -102,7 +103,7 @@ _DIRECT = {
 
 
 def points(names: frozenset[str]) -> list[dict[str, mpmath.mpf]]:
-    """Seeded values for the variables: two points with positive ones, two with both signs. One point if there are none."""
+    """Seeded values for the variables: two points with positive values, two with both signs."""
     if not names:
         return [{}]
     rng = random.Random(_SEED)
@@ -112,8 +113,9 @@ def points(names: frozenset[str]) -> list[dict[str, mpmath.mpf]]:
     return made
 
 
-def differ(a: Node, b: Node, names: frozenset[str]) -> bool:
-    """Whether some point shows that a and b are not the same function."""
+def differ(a: Node, b: Node, names: frozenset[str]) -> bool | None:
+    """Whether some point shows that a and b are not the same function; None if no point gives both a value."""
+    seen = False
     for point in points(names):
         try:
             x, y = value(a, point), value(b, point)
@@ -121,4 +123,5 @@ def differ(a: Node, b: Node, names: frozenset[str]) -> bool:
             continue
         if abs(x - y) > SAME * max(abs(x), abs(y), SAME):
             return True
-    return False
+        seen = True
+    return False if seen else None

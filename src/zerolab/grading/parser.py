@@ -3,28 +3,19 @@
 from fractions import Fraction
 from functools import lru_cache
 
+from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
 from zerolab.grading.lexer import Token, tokenize
-from zerolab.grading.symbols import FUNCTIONS, LETTER_UNITS, RELATIONS, UNITS
+from zerolab.grading.symbols import LETTER_UNITS, RELATIONS, UNITS
 from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
 
-_OPEN = {
-    "(": ")",
-    "[": "]",
-    r"\{": r"\}",
-    r"\lbrace": r"\rbrace",
-    r"\langle": r"\rangle",
-    "{": "}",
-    r"\lbrack": r"\rbrack",
-}
-_SQUARE = {r"\lbrack": "[", r"\rbrack": "]", r"\langle": "(", r"\rangle": ")"}
-_CLOSERS = frozenset(")]}") | {r"\}", r"\rbrace", r"\rangle", r"\rbrack", r"\rfloor", r"\rceil", r"\rvert", r"\rVert"}
 _FENCES = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\lvert": (r"\rvert", "abs")}
 _SETS = {r"\cup": "union", r"\cap": "intersect", r"\setminus": "minus", r"\backslash": "minus", "U": "union"}
 _ACCENTS = frozenset(
-    [r"\overline", r"\bar", r"\vec", r"\hat", r"\tilde", r"\dot", r"\ddot", r"\widehat", r"\overrightarrow", r"\widetilde", r"\overleftrightarrow"]
+    (
+        *(r"\overline", r"\bar", r"\vec", r"\hat", r"\tilde", r"\dot", r"\ddot", r"\widehat", r"\widetilde"),
+        *(r"\overrightarrow", r"\overleftrightarrow"),
+    )
 )
-_MATRICES = frozenset(("pmatrix", "bmatrix", "matrix", "vmatrix", "Bmatrix", "Vmatrix", "smallmatrix", "array"))
-_SYSTEMS = frozenset(("cases", "aligned", "align", "align*", "gathered", "split"))
 _CALLED = frozenset("fghFGHPQ")  # letters that are applied to a bracket, not multiplied with it
 
 
@@ -132,7 +123,7 @@ class Parser:
             elif self.accept("/", r"\div"):
                 factors.append(self.node("pow", None, self.unary(), number(-1)))
             elif self.starts_factor():
-                if self.token.kind == "number" and self.tokens[self.at - 1].kind == "number":
+                if self.token.kind == "number" and factors[-1].kind == "num":
                     raise Unreadable("two numbers side by side")
                 factors.append(self.power())
             else:
@@ -147,7 +138,7 @@ class Parser:
         if token.text == "|":
             return self.bars == 0
         return token.kind in ("command", "op") and (
-            token.text in _OPEN or token.text in _FENCES or token.text in _ACCENTS or token.text in self.commands
+            token.text in OPEN or token.text in _FENCES or token.text in _ACCENTS or token.text in COMMANDS
         )
 
     def unary(self) -> Node:
@@ -156,7 +147,7 @@ class Parser:
         while self.token.text in ("+", "-"):
             negative ^= self.take().text == "-"
             count += 1
-            if count > 3:
+            if count > 1:
                 raise Unreadable("too many signs")
         if self.token.text in (r"\pm", r"\mp"):
             sign = "+" if self.take().text == r"\pm" else "-"
@@ -234,23 +225,23 @@ class Parser:
         if token.kind == "name":
             return self.name()
         if token.kind == "fn":
-            return self.function()
+            return function(self)
         if token.kind == "text":
             self.take()
             return self.node("sym", " ".join(token.text.split()))
-        if token.text in _OPEN:
-            return self.group()
+        if token.text in OPEN:
+            return group(self)
         if token.text in _FENCES:
             closer, name = _FENCES[self.take().text]
             inner = self.sum()
             self.expect(closer)
             return self.node("fn", name, inner)
         if token.text == "|":
-            return self.absolute()
+            return absolute(self)
         if token.text in _ACCENTS:
             self.take()
-            return self.marked(self.node("sym", f"{token.text[1:]} {self.written(self.argument())}"))
-        method = self.commands.get(token.text)
+            return self.marked(self.node("sym", f"{token.text[1:]} {written(self.argument())}"))
+        method = COMMANDS.get(token.text)
         if method is None:
             raise Unreadable(f"unexpected {token.text!r}")
         self.take()
@@ -308,7 +299,7 @@ class Parser:
             return self.node("inf")
         node = self.marked(self.node("sym", token.text))
         if node.value in _CALLED and self.token.text == "(":
-            return self.node("fn", f"call:{node.value}", self.group())
+            return self.node("fn", f"call:{node.value}", group(self))
         return node
 
     def marked(self, symbol: Node) -> Node:
@@ -335,40 +326,6 @@ class Parser:
                 break
         return symbol if name == symbol.value else self.node("sym", name)
 
-    def function(self) -> Node:
-        word = self.take().text
-        if word == "sqrt":
-            return self.root()
-        name = FUNCTIONS[word]
-        base: Node | None = None
-        exponent: Node | None = None
-        for _ in range(2):
-            if name == "log" and self.accept("_"):
-                base = self.argument()
-            elif self.accept("^"):
-                exponent = self.exponent()
-        argument = self.applied()
-        if exponent is not None and exponent.kind in ("num", "neg") and self.is_minus_one(exponent):
-            name = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}.get(name, name + "^-1")
-            exponent = None
-        if name == "lg":
-            name, base = "log", number(10)
-        node = self.node("fn", name, argument) if base is None else self.node("fn", "log", argument, base)
-        return node if exponent is None else self.node("pow", None, node, exponent)
-
-    @staticmethod
-    def is_minus_one(node: Node) -> bool:
-        return node.kind == "neg" and node.args[0] == number(1)
-
-    def applied(self) -> Node:
-        """The argument of a function: a bracket, or the factors up to the next sign or function."""
-        if self.token.text in ("(", "[", "{", "|", r"\lvert", r"\{"):
-            return self.postfix(self.atom())
-        factors = [self.unary() if self.token.text == "-" else self.power()]
-        while self.starts_factor() and self.token.kind != "fn" and self.token.text not in ("(", "["):
-            factors.append(self.power())
-        return factors[0] if len(factors) == 1 else self.node("mul", None, *factors)
-
     def argument(self) -> Node:
         """The argument of a LaTeX command: a group, or one sign (one digit of a number)."""
         token = self.token
@@ -387,114 +344,6 @@ class Parser:
         if token.kind in ("op", "end", "rel") and token.text not in ("(",):
             raise Unreadable("a command without its argument")
         return self.atom()
-
-    def fraction(self) -> Node:
-        over = self.argument()
-        under = self.argument()
-        return self.node("mul", None, over, self.node("pow", None, under, number(-1)))
-
-    def root(self) -> Node:
-        index = number(2)
-        if self.token.text == "[":
-            self.take()
-            index = self.sum()
-            self.expect("]")
-        radicand = self.argument()
-        return self.node("root", None, radicand, index)
-
-    def binomial(self) -> Node:
-        return self.node("fn", "binom", self.argument(), self.argument())
-
-    def angle(self) -> Node:
-        name = ""
-        while self.token.kind == "name":
-            name += self.marked(self.node("sym", self.take().text)).value
-        if not name:
-            raise Unreadable("an angle without a name")
-        return self.node("sym", "angle " + name)
-
-    def absolute(self) -> Node:
-        self.expect("|")
-        self.bars += 1
-        inner = self.sum()
-        self.bars -= 1
-        self.expect("|")
-        return self.node("fn", "abs", inner)
-
-    def group(self) -> Node:
-        """Brackets: a group if they hold one value, else a point, an interval, a vector or a set."""
-        opener = self.take().text
-        closer = _OPEN[opener]
-        bars, self.bars = self.bars, 0
-        if closer in (r"\}", r"\rbrace", "}") and self.accept(closer):
-            return self.node("empty")
-        inner = self.statement()
-        self.bars = bars
-        last = self.take().text
-        items = inner.args if inner.kind == "list" else (inner,)
-        if opener in (r"\{", r"\lbrace"):
-            if last not in (r"\}", r"\rbrace"):
-                raise Unreadable("an open set")
-            return self.node("set", None, *items)
-        if opener == "{":
-            if last != "}":
-                raise Unreadable("an open brace")
-            return self.node("set", None, *items) if len(items) > 1 else inner
-        opener, last = _SQUARE.get(opener, opener), _SQUARE.get(last, last)
-        if last not in (")", "]"):
-            raise Unreadable("an open bracket")
-        if len(items) == 1:
-            if (opener == "(") != (last == ")"):
-                raise Unreadable("brackets that do not match")
-            return inner
-        return self.node("seq", opener + last, *items)
-
-    def environment(self) -> Node:
-        kind = self.braced_word()
-        if kind not in _MATRICES and kind not in _SYSTEMS:
-            raise Unreadable(f"unknown environment {kind!r}")
-        if kind == "array":
-            self.script()
-        rows: list[list[Node]] = [[]]
-        while self.token.text != r"\end":
-            if self.accept("\\\\"):
-                rows.append([])
-            elif self.accept("&"):
-                pass
-            else:
-                rows[-1].append(self.item())
-                if kind in _SYSTEMS:
-                    self.accept(",")
-            if self.token.kind == "end":
-                raise Unreadable("an open environment")
-        self.take()
-        self.braced_word()
-        rows = [row for row in rows if row]
-        if not rows or len({len(row) for row in rows}) != 1:
-            raise Unreadable("a ragged matrix")
-        cells = [cell for row in rows for cell in row]
-        if kind in _SYSTEMS:
-            return self.node("list", None, *cells)
-        matrix = self.node("mat", len(rows[0]), *cells)
-        return self.node("fn", "det", matrix) if kind == "vmatrix" else matrix
-
-    def braced_word(self) -> str:
-        return self.script() if self.token.text == "{" else ""
-
-    def written(self, node: Node) -> str:
-        return str(node.value) if not node.args else " ".join(self.written(a) for a in node.args)
-
-    def reals(self) -> Node:
-        return self.node("reals")
-
-    def empty(self) -> Node:
-        return self.node("empty")
-
-    commands = {
-        r"\frac": fraction, r"\sqrt": root, r"\binom": binomial, r"\dbinom": binomial, r"\tbinom": binomial,
-        r"\begin": environment, r"\angle": angle, r"\measuredangle": angle, r"\R": reals, r"\emptyset": empty,
-        r"\varnothing": empty,
-    }  # fmt: skip
 
 
 @lru_cache(maxsize=8192)

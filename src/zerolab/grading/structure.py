@@ -20,6 +20,7 @@ class Comparison:
 
     ordered: bool = False  # lists must have the order of the gold
     open: bool = False  # a pair of values was neither refuted nor confirmed
+    unknown: bool = False  # a pair of values lay outside the caps
     unproven: list[tuple[Node, Node]] = field(default_factory=list)
     proven: frozenset[tuple[Node, Node]] = frozenset()
 
@@ -27,6 +28,7 @@ class Comparison:
         if (a, g) in self.proven:
             return True
         verdict = scalar(a, g)
+        self.unknown |= verdict is Answer.UNKNOWN
         if verdict is Answer.OPEN:
             self.open = True
             self.unproven.append((a, g))
@@ -49,6 +51,8 @@ class Comparison:
             return self.relations(a, g)
         if {a.kind, g.kind} <= {"list", "set"}:
             return self.collections(a, g)
+        if (a.kind == "set" and is_scalar(g)) or (g.kind == "set" and is_scalar(a)):  # {5} for 5
+            return self.lists(items_of(a), items_of(g))
         if {a.kind, g.kind} == {"seq", "mat"}:
             return vector(a) is not None and vector(g) is not None and self.in_order(a.args, g.args)
         if a.kind == "list" and g.kind == "seq":
@@ -138,6 +142,10 @@ class Comparison:
 SCALARS_ONLY = frozenset(["num", "sym", "add", "mul", "pow", "fn", "deg", "pct", "root"])
 
 
+def items_of(node: Node) -> tuple[Node, ...]:
+    return node.args if node.kind == "set" else (node,)
+
+
 def difference(relation: Node) -> Node:
     return Node("add", None, (relation.args[0], Node("neg", None, (relation.args[1],))))
 
@@ -149,7 +157,8 @@ def is_label(node: Node) -> bool:
     if node.kind == "seq":
         return all(item.kind == "sym" for item in node.args)
     if node.kind == "mul" and len(node.args) == 2:  # p(x) reads as a product
-        return all(item.kind == "sym" for item in node.args)
+        head = node.args[0].args[0] if node.args[0].kind == "pow" else node.args[0]  # f^{-1}(x)
+        return head.kind == "sym" and node.args[1].kind == "sym"
     return node.kind == "fn" and node.value.startswith("call:")
 
 
@@ -233,7 +242,7 @@ def brackets(seq: Node) -> str:
 
 
 def pieces(node: Node) -> tuple[Node, ...]:
-    """Parts of a union; finite sets beside one another are one set, and neighbouring intervals that touch are joined."""
+    """Parts of a union; its finite sets together are one set."""
     points = [item for part in node.args if part.kind == "set" for item in part.args]
     rest = [part for part in node.args if part.kind not in ("set", "empty")]
     return (*rest, Node("set", None, tuple(points))) if points else tuple(rest)

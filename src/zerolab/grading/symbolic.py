@@ -17,7 +17,8 @@ from zerolab.grading.tree import Node, TooHard, symbols_of
 class Answer(Enum):
     SAME = "same"
     DIFFERENT = "different"
-    OPEN = "open"
+    OPEN = "open"  # the same at every point, without a proof
+    UNKNOWN = "unknown"  # outside the caps: no proof and no value
 
 
 def top_degrees(node: Node) -> Node:
@@ -44,7 +45,7 @@ def readings(a: Node, g: Node) -> list[tuple[Node, Node]]:
 def scalar(a: Node, g: Node) -> Answer:
     """Whether two scalar expressions have the same value for all real values of their variables."""
     answers = {_scalar(x, y) for x, y in readings(a, g)}
-    return next(answer for answer in (Answer.SAME, Answer.OPEN, Answer.DIFFERENT) if answer in answers)
+    return next(answer for answer in (Answer.SAME, Answer.OPEN, Answer.UNKNOWN, Answer.DIFFERENT) if answer in answers)
 
 
 def _scalar(a: Node, g: Node) -> Answer:
@@ -58,7 +59,8 @@ def _scalar(a: Node, g: Node) -> Answer:
             return Answer.SAME
     except TooHard:
         pass
-    return Answer.DIFFERENT if numeric.differ(a, g, symbols_of(a) | symbols_of(g)) else Answer.OPEN
+    differ = numeric.differ(a, g, symbols_of(a) | symbols_of(g))
+    return {True: Answer.DIFFERENT, False: Answer.OPEN, None: Answer.UNKNOWN}[differ]
 
 
 def proportional(a: Node, g: Node, sign: int) -> bool:

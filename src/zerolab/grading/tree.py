@@ -55,7 +55,8 @@ def symbols_of(node: Node) -> frozenset[str]:
     stack = [node]
     while stack:
         top = stack.pop()
-        if (top.kind == "sym" and top.value not in ("pi", "e", "i")) or (top.kind == "fn" and top.value.startswith("call:")):
+        named = top.kind == "sym" and top.value not in ("pi", "e", "i")
+        if named or (top.kind == "fn" and top.value.startswith("call:")):
             found.add(top.value)
         stack.extend(top.args)
     return frozenset(found)

@@ -1,7 +1,7 @@
 """The process behind sandbox.py: one JSON line in, one JSON line out, under limits on memory and CPU time.
 
-A question is [answer, gold, ordered, confirm, seconds]; a reply [verdict, why]. "load" imports what confirming needs, so
-that its import time counts in no deadline. End of input ends the process.
+A question is [answer, gold, ordered, confirm, seconds]; a reply [verdict, why]. "load" imports what confirming needs,
+so that its import time counts in no deadline. End of input ends the process.
 """
 
 import json
