@@ -92,7 +92,14 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
 
 
 def make_learner(config: PretrainConfig, corpus: Corpus) -> Learner:
-    model = tiny_qwen2(config.architecture, corpus.tokenizer, config.seed)
+    tokenizer = corpus.tokenizer
+    model = tiny_qwen2(
+        len(tokenizer),
+        **config.architecture.model_dump(),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        seed=config.seed,
+    )
     optimizer = LearnerConfig(**config.optimizer.model_dump(), old_logprobs="detach")
     return Learner(model, optimizer, budget=config.architecture.context, total_steps=config.steps)
 

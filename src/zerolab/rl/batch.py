@@ -91,7 +91,7 @@ def _spans(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 # What one more forward and backward pass costs beside its tokens, in tokens (small models on a CPU).
-PASS_TOKENS = 128
+PASS_TOKENS = 64
 
 
 @dataclass(frozen=True)
