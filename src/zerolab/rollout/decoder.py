@@ -62,7 +62,8 @@ class Decoder(Protocol):
 
 def make_decoder(model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The fused decoder where it knows the family, else transformers' forward pass. Both copy the weights."""
-    from zerolab.rollout.fused import FusedDecoder, supports
+    from zerolab.rollout.fused import FusedDecoder
+    from zerolab.rollout.weights import supports
 
     if supports(model):
         return FusedDecoder(model, device=device, dtype=dtype)
@@ -83,7 +84,8 @@ class CachedDecoder:
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
         # Tied weights stay tied in a deep copy, so an update under either name reaches both.
-        self._model: Any = copy.deepcopy(model)
+        source: Any = model
+        self._model = copy.deepcopy(source)
         self._model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self._device, self._dtype = device, dtype
         self.vocab_size = int(model.config.vocab_size)

@@ -1,0 +1,112 @@
+"""Fused weights of the Qwen2 and Llama families: the engine's own copy, updated in place by Hugging Face names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zerolab.rollout.decoder import check_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def supports(model: PreTrainedModel) -> bool:
+    """Whether this forward pass is the model's: family, activation, full attention, rotary over the whole head."""
+    config: Any = model.config
+    if config.model_type not in ("qwen2", "llama") or config.hidden_act != "silu":
+        return False
+    if getattr(config, "use_sliding_window", False) or getattr(config, "mlp_bias", False):
+        return False
+    if config.model_type == "llama" and config.attention_bias:
+        return False
+    rotary = model.get_decoder().rotary_emb
+    return rotary.rope_type in ("default", "linear", "llama3", "yarn") and 2 * len(rotary.inv_freq) == head_dim(config)
+
+
+def head_dim(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights of one block; matrices are [out, in]."""
+
+    norm_1: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    out: torch.Tensor
+    norm_2: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
+
+class Weights:
+    """The engine's copy of the weights, and where each Hugging Face tensor lies in it."""
+
+    def __init__(self, config: Any, *, device: torch.device, dtype: torch.dtype) -> None:
+        def empty(*shape: int) -> torch.Tensor:
+            return torch.empty(shape, device=device, dtype=dtype)
+
+        d, ff, dim = config.hidden_size, config.intermediate_size, head_dim(config)
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.tied = bool(config.tie_word_embeddings)
+        self.embed = empty(config.vocab_size, d)
+        self.head = self.embed if self.tied else empty(config.vocab_size, d)
+        self.norm = empty(d)
+        biased = config.model_type == "qwen2"
+        # Channel i and its rotary partner i + D/2 become neighbours.
+        self._interleave = torch.arange(dim).view(2, dim // 2).t().flatten()
+        self.layers: list[Layer] = []
+        self._places: dict[str, tuple[torch.Tensor, int]] = {  # name -> (view, heads to interleave or 0)
+            "model.embed_tokens.weight": (self.embed, 0),
+            "model.norm.weight": (self.norm, 0),
+            "lm_head.weight": (self.head, 0),
+        }
+        for i in range(config.num_hidden_layers):
+            rows = (heads + 2 * kv_heads) * dim
+            layer = Layer(
+                norm_1=empty(d),
+                qkv=empty(rows, d),
+                qkv_bias=empty(rows) if biased else None,
+                out=empty(d, heads * dim),
+                norm_2=empty(d),
+                gate_up=empty(2 * ff, d),
+                down=empty(d, ff),
+            )
+            self.layers.append(layer)
+            self._place_layer(f"model.layers.{i}.", layer, (heads, kv_heads, dim, ff))
+
+    def _place_layer(self, prefix: str, layer: Layer, sizes: tuple[int, int, int, int]) -> None:
+        heads, kv_heads, dim, ff = sizes
+        self._places[prefix + "input_layernorm.weight"] = (layer.norm_1, 0)
+        self._places[prefix + "post_attention_layernorm.weight"] = (layer.norm_2, 0)
+        self._places[prefix + "self_attn.o_proj.weight"] = (layer.out, 0)
+        self._places[prefix + "mlp.gate_proj.weight"] = (layer.gate_up[:ff], 0)
+        self._places[prefix + "mlp.up_proj.weight"] = (layer.gate_up[ff:], 0)
+        self._places[prefix + "mlp.down_proj.weight"] = (layer.down, 0)
+        for kind, tensor in (("weight", layer.qkv), ("bias", layer.qkv_bias)):
+            if tensor is not None:
+                q, k, v = tensor.split([heads * dim, kv_heads * dim, kv_heads * dim])
+                self._places[prefix + f"self_attn.q_proj.{kind}"] = (q, heads)
+                self._places[prefix + f"self_attn.k_proj.{kind}"] = (k, kv_heads)
+                self._places[prefix + f"self_attn.v_proj.{kind}"] = (v, 0)
+
+    @torch.no_grad()
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copies in place. ValueError for a missing, unknown or misshapen tensor."""
+        given: set[str] = set()
+        for name, tensor in tensors:
+            if name not in self._places:
+                raise ValueError(f"unknown tensor {name}")
+            place, heads = self._places[name]
+            if place.shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(place.shape)}")
+            if heads:
+                tensor = tensor.unflatten(0, (heads, -1))[:, self._interleave.to(tensor.device)].flatten(0, 1)
+            place.copy_(tensor)
+            given.add(name)
+        check_names(given, set(self._places), {"lm_head.weight"} if self.tied else set())
