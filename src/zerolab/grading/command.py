@@ -1,4 +1,4 @@
-"""`zerolab grade FILE.jsonl`: verdicts on recorded responses, a summary with reasons, and a comparison with Math-Verify."""
+"""`zerolab grade`: verdicts on recorded responses, a summary with reasons, a comparison with Math-Verify."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ def run(
     out: Path | None = None,
     compare: str | None = None,
 ) -> str:
-    """Grade a file, write FILE.graded.jsonl (or `out`) and return the summary to print. Raises UserError on bad input."""
+    """Grade a file, write FILE.graded.jsonl (or `out`), return the summary. Raises UserError on bad input."""
     from zerolab.grading import grade_batch
     from zerolab.grading.rules import RULES
 

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from zerolab.grading.normalize import LONGEST, compact, normalize, split_unit
 from zerolab.grading.number import exact, same_number
@@ -53,6 +54,7 @@ def count(verdict: Verdict) -> None:
         _counts[f"{verdict.outcome}: {verdict.why.split(':')[0]}"] += 1
 
 
+@cache
 def _decided(same: bool, why: str) -> Verdict:
     return Verdict("correct" if same else "wrong", why)
 
@@ -103,8 +105,9 @@ def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
         return _decided(False, "form")
     if same_number(x, y):
         return _decided(True, "number")
-    limit = Fraction(rules.relative_tolerance) * abs(y[0])
-    return _decided(limit > 0 and abs(x[0] - y[0]) <= limit, "number")
+    if not rules.relative_tolerance:
+        return _decided(False, "number")
+    return _decided(abs(x[0] - y[0]) <= Fraction(rules.relative_tolerance) * abs(y[0]), "number")
 
 
 def _other_form(answer: str, gold: str, value: Fraction) -> bool:
@@ -124,9 +127,12 @@ def quick(answer: str, gold: str, rules: Rules) -> Verdict | None:
     a, g = normalize(answer), normalize(gold)
     if not a or not g:
         return Verdict("wrong", "empty")
-    if a == g or compact(a) == compact(g):
+    if a == g or ((" " in a or " " in g) and compact(a) == compact(g)):
         return _decided(True, "text")
-    found = _same_words(a, g) or _same_numbers(a, g, rules)
+    if a[0].isalpha() or g[0].isalpha():
+        found = _same_words(a, g) or _same_numbers(a, g, rules)
+    else:
+        found = _same_numbers(a, g, rules) or _same_words(a, g)
     if found is None and rules.strict_form and _PLAIN.fullmatch(g):
         return _decided(False, "form")
     return found

@@ -36,6 +36,7 @@ _DEGREE = re.compile(
 _CELSIUS = re.compile(r"°\s*(?:\\text\{\s*)?[CF](?:\s*\})?\s*$")
 _TAIL = " \t\n.,;:?"
 _BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
+_BARE_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,/][0-9]+)*")
 _ROOT_SIGN = re.compile(r"\\sqrt\s+([0-9]+(?:\.[0-9]+)?)")
 _TEXT_UNIT = re.compile(r"\s*\\text\{([^{}]*)\}\s*(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
 _WORD_UNIT = re.compile(r"(?:(?<=[0-9})\]°%])|\s)\s*([A-Za-z./-]{2,})(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
@@ -90,7 +91,7 @@ def _strip_tail(text: str) -> str:
 def normalize(text: str) -> str:
     """One spelling of an answer, still LaTeX. Empty if nothing but formatting was there."""
     text = text.strip()
-    if len(text) > LONGEST:
+    if len(text) > LONGEST or _BARE_NUMBER.fullmatch(text):
         return text
     text = _ascii(" ".join(text.split()))
     if "\\" in text or "{" in text:
@@ -141,6 +142,8 @@ def _is_unit(phrase: str) -> bool:
 def split_unit(text: str) -> tuple[str, frozenset[str]]:
     """(what is measured, names of its units). Text behind a value is a unit unless it is a connective such as "or"."""
     names: set[str] = set()
+    if _BARE_NUMBER.fullmatch(text):
+        return text, frozenset()
     while True:
         match = _TEXT_UNIT.search(text)
         word = None if match else _WORD_UNIT.search(text)

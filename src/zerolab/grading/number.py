@@ -28,6 +28,7 @@ _FORMS = tuple(
         rf"(?P<value>{_DECIMAL})\s*(?:\\text\{{\s*)?(?P<scale>hundred|thousand|million|billion|trillion)(?:\s*\}})?",
     )
 )
+_SIMPLE = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _STARTS_LIKE_A_NUMBER = re.compile(r"[-+]?\s*(?:[0-9.(]|\\frac)")
 
 
@@ -64,6 +65,8 @@ def _value(found: dict[str, str]) -> Fraction | None:
 @lru_cache(maxsize=65536)
 def exact(text: str) -> tuple[Fraction, bool] | None:
     """(value as written, whether a percent sign follows) of normalised text; None if it is not one plain number."""
+    if _SIMPLE.fullmatch(text) and len(text) <= LONGEST_NUMBER:
+        return Fraction(text), False
     if not _STARTS_LIKE_A_NUMBER.match(text) or len(text) > LONGEST_NUMBER:
         return None
     for form in _FORMS:
