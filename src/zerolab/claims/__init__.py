@@ -1,0 +1,1 @@
+"""Re-tests of the paper's claims, one module each."""

@@ -1,0 +1,102 @@
+"""The five-parameter policy: its score is exact, and the length bias appears, in the right arms only."""
+
+import numpy as np
+import pytest
+
+from zerolab.claims.confidence_policy import LEVELS, Rollout, Setting, sample, score, simulate
+from zerolab.errors import UserError
+
+SEEDS = (0, 1)
+
+
+def incorrect_lengths(objective: str, seed: int, accuracy: float = 0.8, steps: int = 400) -> tuple[float, float]:
+    """Mean length of incorrect answers over the first 10 and the last third of the steps."""
+    rows = list(simulate(objective, seed=seed, steps=steps, setting=Setting(signal_accuracy=accuracy)))
+    lengths = np.array([row.length_incorrect for row in rows])
+    return float(lengths[:10].mean()), float(lengths[-steps // 3 :].mean())
+
+
+def logprob(parameters: np.ndarray, right: bool, level: int, sure: int, length: int, stopped: bool) -> float:
+    """log pi of one response, token by token."""
+
+    def log_sigmoid(x: float) -> float:
+        return -float(np.log1p(np.exp(-x)))
+
+    answer, stop = parameters[level], parameters[LEVELS + sure]
+    total = log_sigmoid(answer) if right else log_sigmoid(-answer)
+    for _ in range(length - 1 - stopped):
+        total += log_sigmoid(-stop)
+    return total + (log_sigmoid(stop) if stopped else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("right", "sure", "length", "stopped"), [(True, 1, 2, True), (False, 0, 9, True), (True, 0, 64, False)]
+)
+def test_score_is_the_gradient_of_logprob(right: bool, sure: int, length: int, stopped: bool) -> None:
+    parameters = np.array([-2.5, -1.0, 0.5, -1.3, 0.4])
+    arrays = [np.array([[value]]) for value in (1, right, sure, length, stopped)]
+    exact = score(Rollout(*arrays), parameters)[0, 0]
+    h = 1e-6
+    for k in range(5):
+        up, down = parameters.copy(), parameters.copy()
+        up[k] += h
+        down[k] -= h
+        difference = logprob(up, right, 1, sure, length, stopped) - logprob(down, right, 1, sure, length, stopped)
+        assert exact[k] == pytest.approx(difference / (2 * h), abs=1e-6)
+
+
+def test_score_has_mean_zero_under_its_own_policy() -> None:
+    setting = Setting(questions=4000)
+    parameters = setting.parameters()
+    scores = score(sample(parameters, setting, 0, 1), parameters).reshape(-1, 5)
+    standard_error = scores.std(0) / np.sqrt(len(scores))
+    assert (np.abs(scores.mean(0)) < 4 * standard_error).all()
+
+
+def test_samples_follow_the_parameters() -> None:
+    setting = Setting(questions=4000, signal_accuracy=0.8)
+    rollout = sample(setting.parameters(), setting, 0, 1)
+    for level, logit in enumerate(setting.correct_logits):
+        assert rollout.right[rollout.level == level].mean() == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.02)
+    assert (rollout.sure == rollout.right).mean() == pytest.approx(0.8, abs=0.01)
+    assert (~rollout.stopped).mean() == pytest.approx(0.88**63, abs=5e-4)
+    assert rollout.length[rollout.stopped].min() == 2
+    assert (rollout.length[~rollout.stopped] == 64).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("objective", ["grpo", "grpo_std_fix"])
+def test_incorrect_answers_grow_when_divided_by_their_length(objective: str, seed: int) -> None:
+    first, last = incorrect_lengths(objective, seed)
+    assert last > 2.5 * first
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("objective", ["dr_grpo", "grpo_length_fix", "rloo"])
+def test_incorrect_answers_do_not_grow_under_a_constant(objective: str, seed: int) -> None:
+    first, last = incorrect_lengths(objective, seed)
+    assert last < 1.25 * first
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_information_in_the_signal_nothing_grows(seed: int) -> None:
+    for objective in ("grpo", "dr_grpo"):
+        first, last = incorrect_lengths(objective, seed, accuracy=0.5)
+        assert last < 1.25 * first
+
+
+def test_both_objectives_learn_and_the_hardest_questions_stay_hard() -> None:
+    for objective in ("grpo", "dr_grpo"):
+        rows = list(simulate(objective, seed=0, steps=400))
+        assert rows[-1].accuracy > rows[0].accuracy + 0.2
+        assert max(row.accuracy for row in rows[-50:]) < 0.85  # a third of the questions is right 7.6 % of the time
+
+
+def test_same_seed_same_rows() -> None:
+    assert list(simulate("grpo", seed=3, steps=20)) == list(simulate("grpo", seed=3, steps=20))
+    assert list(simulate("grpo", seed=3, steps=20)) != list(simulate("grpo", seed=4, steps=20))
+
+
+def test_unknown_objective_is_named() -> None:
+    with pytest.raises(UserError, match="dr_grpo"):
+        next(simulate("dr_grop"))
