@@ -9,7 +9,11 @@ import typer
 from zerolab.errors import UserError
 
 app = typer.Typer(
-    help="The laboratory for R1-Zero-like training.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    help="The laboratory for R1-Zero-like training.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 recipe_app = typer.Typer(help="The recipes that ship.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")

@@ -1,5 +1,6 @@
 """The numbers that matter while a run goes on: a live line in a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 COLUMNS = (  # (metric, heading, format)
+    ("loss", "loss", ".3f"),
     ("reward/mean", "reward", ".3f"),
     ("accuracy", "acc", ".3f"),
     ("eval/accuracy", "eval", ".3f"),
@@ -53,7 +55,8 @@ class Progress:
 
     def row(self, step: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
         """Shows the metrics of a step and hands them back."""
-        self.last |= {k: metrics[k] for k, _, _ in COLUMNS if metrics.get(k) is not None}
+        measured = {k: metrics[k] for k, _, _ in COLUMNS if k in metrics}
+        self.last |= {k: v for k, v in measured.items() if math.isfinite(v)}
         text = "  ".join(f"{heading} {self.last[k]:{form}}" for k, heading, form in COLUMNS if k in self.last)
         if self.live:
             self.bar.update(self.task, completed=step, description=f"{self.name}  {text}\n")
