@@ -6,6 +6,7 @@
 import difflib
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +20,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_value_error(check: Callable[..., Any], *arguments: Any) -> None:
+    """Runs a check that raises UserError inside a validator, which has to raise ValueError."""
+    try:
+        check(*arguments)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 class ModelConfig(Strict):
@@ -50,6 +59,18 @@ class QuestionSource(Strict):
     limit: int | None = Field(None, ge=1, description="Keep the first so many questions, in file order.")
     weight: float = Field(1.0, gt=0, description="Share in a mix, relative to the other sources.")
     options: dict[str, int | float | str | bool] = Field({}, description="Parameters of a synthetic family.")
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "QuestionSource":
+        from zerolab.data.synthetic import PREFIX, make_family
+
+        if self.levels is not None and self.levels[0] > self.levels[1]:
+            raise ValueError(f"questions.levels = {list(self.levels)} is empty: write the lower level first")
+        if self.path.startswith(PREFIX):
+            _as_value_error(make_family, self.path.removeprefix(PREFIX), self.options)
+        elif self.options:
+            raise ValueError(f"questions.options are for synthetic:FAMILY; {self.path} takes none: remove them")
+        return self
 
 
 class QuestionsConfig(Strict):
@@ -91,6 +112,13 @@ class TemplateConfig(Strict):
         None, description="Where the answer stands in the response."
     )
     shots: tuple[tuple[str, str], ...] = Field((), description="few-shot: pairs of question and worked answer.")
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "TemplateConfig":
+        from zerolab.data.templates import make_template
+
+        _as_value_error(make_template, self)
+        return self
 
 
 class RolloutConfig(Strict):

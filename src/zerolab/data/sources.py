@@ -36,8 +36,6 @@ def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[st
             return family.name, family
         numbers = range(family.size) if family.size is not None else count()
         return family.name, _filter(map(family.question, numbers), source)
-    if source.options:
-        raise UserError(f"questions.options are for {PREFIX}FAMILY; {source.path} takes none")
     located, name, rows = _locate(source, data_dir)
     return name, _filter(_questions(name, rows, located), located)
 

@@ -1,0 +1,92 @@
+"""Templates are part of the method: the paper's three byte for byte, and no question can break one."""
+
+import pytest
+
+from zerolab.config import TemplateConfig
+from zerolab.data.templates import SHOTS, STRICT_FORMAT, TEMPLATES, Template, make_template
+from zerolab.errors import UserError
+from zerolab.grading.extract import MODES, extract
+
+# Written out here once more, from arXiv 2503.20783, appendix A.
+R1 = (
+    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
+    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
+    "process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>.\nUser: 1+1=?\nAssistant: <think>"
+)
+QWEN_MATH = (
+    "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+    "<|im_start|>user\n1+1=?<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def template(**keys: object) -> Template:
+    return make_template(TemplateConfig.model_validate(keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "stop", "extractor"),
+    [
+        ("r1", R1, ("</answer>",), "answer-tag"),
+        ("qwen-math", QWEN_MATH, (), "boxed"),
+        ("none", "1+1=?", (), "boxed"),
+    ],
+)
+def test_the_papers_templates(name: str, prompt: str, stop: tuple[str, ...], extractor: str) -> None:
+    made = template(name=name)
+    assert made.render("1+1=?").encode() == prompt.encode()
+    assert (made.stop, made.extractor) == (stop, extractor)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("question", ["{question}", "{}", "{0} {a", "}{", "\\frac{1}{2} %s $q", "a\nb", ""])
+def test_a_question_goes_in_as_it_is(name: str, question: str) -> None:
+    before, after = TEMPLATES[name].text.split("{question}")
+    assert TEMPLATES[name].render(question) == before + question + after
+
+
+def test_few_shot_shows_four_answers_that_its_own_extractor_reads() -> None:
+    made = template(name="few-shot")
+    prompt = made.render("What is 2+2?")
+    assert prompt.count("Question: ") == prompt.count("Answer:") == 5
+    assert prompt.endswith("\n\nQuestion: What is 2+2?\nAnswer:")
+    assert [extract(answer, made.extractor) for _, answer in SHOTS] == ["39", "12", "\\frac{3}{10}", "15"]
+    assert made.stop[0] in prompt
+    assert all(made.stop[0] not in answer for _, answer in SHOTS)
+
+
+def test_own_shots_replace_the_built_in_ones() -> None:
+    made = template(name="few-shot", shots=[["1+1?", "\\boxed{2}"]])
+    assert made.render("q") == "Question: 1+1?\nAnswer: \\boxed{2}\n\nQuestion: q\nAnswer:"
+
+
+def test_own_template_and_overrides() -> None:
+    own = template(name="mine", text="Q: {question}\nA:", stop=["\n"], extractor="last-number")
+    assert own == Template("mine", "Q: {question}\nA:", ("\n",), "last-number")
+    lenient = template(name="r1", extractor="answer-tag-lenient", stop=[])
+    assert lenient.text == TEMPLATES["r1"].text
+    assert (lenient.extractor, lenient.stop) == ("answer-tag-lenient", ())
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"name": "qwen-mat"}, "did you mean qwen-math"),
+        ({"name": "x"}, "r1, qwen-math, none, few-shot"),
+        ({"name": "r1", "text": "{question}"}, "built in"),
+        ({"name": "mine", "text": "no slot"}, "once, it does 0 times"),
+        ({"name": "mine", "text": "{question}{question}"}, "once, it does 2 times"),
+        ({"name": "mine", "text": "{question}", "stop": [""]}, "empty string"),
+        ({"name": "r1", "shots": [["a", "b"]]}, "few-shot"),
+        ({"name": "few-shot", "shots": [["{question}", "b"]]}, "must not hold"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_the_config_loads(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TemplateConfig.model_validate(keys)
+    with pytest.raises(UserError, match=message):
+        make_template(TemplateConfig.model_construct(**{**TemplateConfig().model_dump(), **keys}))
+
+
+def test_every_extraction_mode_says_what_formatted_means() -> None:
+    assert STRICT_FORMAT.keys() == MODES.keys()
