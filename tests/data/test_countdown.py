@@ -75,8 +75,18 @@ def test_a_number_given_twice_is_used_twice() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["(" * 10**6, "9" * 10**6, "1+" * 200, "(" * 200 + "1" + ")" * 200, "\x00" * 400, "9" * 300, "\ud800", "-" * 400]
-    + ["1/3*" * 120 + "1", "*".join(["999999999999999"] * 31)],
+    [
+        "(" * 10**6,
+        "9" * 10**6,
+        "9" * 300,
+        "1+" * 200,
+        "(" * 200 + "1" + ")" * 200,
+        "1/3*" * 120 + "1",
+        "*".join(["999999999999999"] * 31),
+        "\x00" * 400,
+        "\ud800",
+        "-" * 400,
+    ],
 )
 def test_hostile_text_is_wrong_at_once(text: str) -> None:
     start = time.perf_counter()
@@ -91,9 +101,8 @@ def test_random_expressions_agree_with_python() -> None:
         text = str(rng.randint(1, 20))
         for _ in range(rng.randint(1, 5)):
             other = str(rng.randint(1, 20))
-            text = (
-                f"{text} {rng.choice('+-*')} {other}" if rng.random() < 0.5 else f"({text}) {rng.choice('+-*')} {other}"
-            )
+            left = text if rng.random() < 0.5 else f"({text})"
+            text = f"{left} {rng.choice('+-*')} {other}"
         value, used = evaluate(text)
         assert value == eval(text)
         assert len(used) == sum(part.strip("()").isdigit() for part in text.split())

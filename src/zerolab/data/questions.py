@@ -8,14 +8,13 @@ from typing import Any, Literal
 import numpy as np
 
 from zerolab.config import QuestionsConfig, QuestionSource
-from zerolab.data.sources import open_source, passes
+from zerolab.data.sources import MAX_REJECTED_IN_A_ROW, open_source, passes
 from zerolab.data.synthetic import Family, generator
 from zerolab.errors import UserError
 from zerolab.types import Question
 
 Side = Literal["train", "holdout"]
 Order = Literal["shuffle", "sequential"]
-MAX_REJECTED_IN_A_ROW = 100_000
 
 
 @dataclass(frozen=True)

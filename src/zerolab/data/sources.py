@@ -20,7 +20,7 @@ PROBLEM_KEYS = ("problem", "question", "prompt", "query", "input")
 ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_truth", "gold", "target", "solution")
 SOLUTION_KEY = "solution"  # a worked solution, of which only the marked final answer is gold
 LEVEL_KEYS = ("level", "difficulty")
-MAX_REJECTED_IN_A_ROW = 100_000
+MAX_REJECTED_IN_A_ROW = 20_000  # of a synthetic family, before it is taken for excluded
 _MARKED = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _LEVEL = re.compile(r"(?:level\s*)?(\d{1,9})", re.IGNORECASE)
 
@@ -35,7 +35,7 @@ def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[st
         if family.size is None and source.limit is None:
             return family.name, family
         numbers = range(family.size) if family.size is not None else count()
-        return family.name, _filter(map(family.question, numbers), source)
+        return family.name, _filter(map(family.question, numbers), source, MAX_REJECTED_IN_A_ROW)
     located, name, rows = _locate(source, data_dir)
     return name, _filter(_questions(name, rows, located), located)
 
@@ -179,8 +179,8 @@ def passes(question: Question, source: QuestionSource) -> bool:
     return source.max_chars is None or len(question.text) <= source.max_chars
 
 
-def _filter(questions: Iterable[Question], source: QuestionSource) -> list[Question]:
-    """The questions that pass, at most `limit`. Gives up on an endless family of which nothing passes."""
+def _filter(questions: Iterable[Question], source: QuestionSource, give_up_after: int | None = None) -> list[Question]:
+    """The questions that pass, at most `limit`. An endless family is given up after so many rejected in a row."""
     kept: list[Question] = []
     rejected = 0
     for question in questions:
@@ -189,7 +189,7 @@ def _filter(questions: Iterable[Question], source: QuestionSource) -> list[Quest
             rejected = 0
         else:
             rejected += 1
-        if len(kept) == source.limit or rejected == MAX_REJECTED_IN_A_ROW:
+        if len(kept) == source.limit or rejected == give_up_after:
             break
     if not kept:
         filtered = source.levels is not None or source.max_chars is not None
