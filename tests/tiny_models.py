@@ -23,7 +23,8 @@ def tiny_tokenizer() -> Any:
     words = ["<eos>", "<pad>", *letters, *("".join(pair) for pair in merges)]
     words += [f"Ġw{i}" for i in range(VOCABULARY - len(words))]
     vocabulary = {word: i for i, word in enumerate(words)}
-    return Qwen2Tokenizer(vocabulary, merges, eos_token="<eos>", pad_token="<pad>", unk_token="<eos>")
+    pairs: Any = merges
+    return Qwen2Tokenizer(vocabulary, pairs, eos_token="<eos>", pad_token="<pad>", unk_token="<eos>")
 
 
 def tiny_model(family: str = "qwen2", *, seed: int = 0, tied: bool | None = None, **changes: Any) -> Any:

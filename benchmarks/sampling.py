@@ -1,0 +1,210 @@
+"""Sampling speed: the torch engine against transformers' batched `generate`, in tokens per CPU-second of one thread.
+
+Random Qwen2-shaped models; 32 questions x 8 samples, prompts of 32 to 64 tokens, up to 128 new tokens at temperature 1.
+One token in 64 is an end-of-sequence token, so lengths are spread as geometric ones with mean 64, cut at 128, on both
+sides. transformers samples all 256 rows as one batch with scaled-dot-product attention and its dynamic KV cache (the
+static one attends over its full length and was slower). For both, the C allocator is told to keep its memory: the
+default gives large blocks back and pays for every page again, which slows transformers by a fifth.
+
+    python benchmarks/sampling.py [--size 1M] [--repeats 3] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zerolab.rollout.engine import Request, generate_all
+from zerolab.rollout.torch_engine import TorchEngine
+
+SIZES: dict[str, dict[str, int]] = {
+    "1M": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "15M": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2},
+    "100M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 4},
+}
+WIDTHS = {"1M": (512, 1024), "15M": (1536, 4096), "100M": (2304, 16384)}  # feed-forward, vocabulary
+AIMS = {"1M": 2.2, "15M": 2.2, "100M": 1.7}
+REPEATS = {"1M": 3, "15M": 2, "100M": 1}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
+QUESTIONS, SAMPLES, NEW_TOKENS, EOS_SHARE = 32, 8, 128, 64
+
+
+class PlainTokenizer:
+    """Enough of a tokenizer for an engine: texts do not matter here."""
+
+    eos_token_id = 0
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+def make_model(size: str) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    width, vocabulary = WIDTHS[size]
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        **SIZES[size],
+        vocab_size=vocabulary,
+        intermediate_size=width,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=list(range(vocabulary // EOS_SHARE)),
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def make_prompts(vocabulary: int) -> list[tuple[int, ...]]:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(32, 65, QUESTIONS)
+    return [tuple(rng.integers(vocabulary // EOS_SHARE, vocabulary, n).tolist()) for n in lengths]
+
+
+def run_engine(engine: TorchEngine, prompts: list[tuple[int, ...]], seed: int) -> tuple[list[int], float]:
+    """(lengths of the responses, CPU-seconds)."""
+    requests = [
+        Request(id=i, prompt_ids=prompt, seed=seed * 10**6 + i, max_new_tokens=NEW_TOKENS)
+        for i, prompt in enumerate(p for p in prompts for _ in range(SAMPLES))
+    ]
+    start = time.process_time()
+    completions = generate_all(engine, requests)
+    return [len(c) for c in completions], time.process_time() - start
+
+
+@torch.inference_mode()
+def run_transformers(model: Any, prompts: list[tuple[int, ...]], seed: int) -> tuple[list[int], float]:
+    """The same with `generate`: left padding, all rows in one batch, no top-k or top-p."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    torch.manual_seed(seed)
+    start = time.process_time()
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        num_return_sequences=SAMPLES,
+        max_new_tokens=NEW_TOKENS,
+    )
+    seconds = time.process_time() - start
+    ended = torch.isin(out[:, longest:], torch.tensor(model.config.eos_token_id))
+    first = torch.where(ended.any(1), ended.int().argmax(1) + 1, out.shape[1] - longest)
+    return first.tolist(), seconds
+
+
+def machine() -> tuple[float, float]:
+    """(FLOP/s of a large float32 matrix product, bytes/s of a read beyond every cache), the best of several tries."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    large = torch.ones(2**27)
+
+    def best(work: Any) -> float:
+        times = []
+        for _ in range(8):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    return 2 * 1024**3 / best(lambda: a @ b), large.numel() * 4 / best(large.sum)
+
+
+def bound_seconds(model: Any, prompts: list[tuple[int, ...]], lengths: list[int], peak: float, rate: float) -> float:
+    """Least time for these responses: every product at the matrix peak plus every byte of weights, keys and values
+    that a step needs (a prompt's once for all its rows) at the bandwidth; a cache can beat the second term."""
+    config = model.config
+    layers, dim = config.num_hidden_layers, config.hidden_size // config.num_attention_heads
+    head = config.vocab_size * config.hidden_size
+    body = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name)
+    kv_bytes = 2 * layers * config.num_key_value_heads * dim * 4
+    attention = 4 * layers * config.hidden_size  # FLOP per query and key
+    flops = sum(2.0 * body * len(p) + attention * len(p) ** 2 / 2 + 2 * head for p in prompts)
+    length_QG = np.array(lengths).reshape(QUESTIONS, SAMPLES)
+    prompt_Q = np.array([len(p) for p in prompts])
+    moved = 0.0
+    for t in range(1, int(length_QG.max())):
+        alive_QG = length_QG > t
+        own = t * alive_QG.sum()
+        flops += 2.0 * (body + head) * alive_QG.sum() + attention * (own + (alive_QG.sum(1) * prompt_Q).sum())
+        moved += 4.0 * (body + head) + kv_bytes * (own + prompt_Q[alive_QG.any(1)].sum())
+    return flops / peak + moved / rate
+
+
+def measure(size: str, repeats: int) -> dict[str, Any]:
+    model = make_model(size)
+    prompts = make_prompts(model.config.vocab_size)
+    engine = TorchEngine(model, PlainTokenizer())
+    run_engine(engine, prompts, 0)
+    ours, theirs, shares = [], [], []
+    for seed in range(1, repeats + 1):  # in turn, so that a busy machine slows both alike
+        peak, rate = machine()
+        lengths, seconds = run_engine(engine, prompts, seed)
+        ours.append(sum(lengths) / seconds)
+        shares.append(bound_seconds(model, prompts, lengths, peak, rate) / seconds)
+        other_lengths, seconds = run_transformers(model, prompts, seed)
+        theirs.append(sum(other_lengths) / seconds)
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "size": size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "engine_tokens_per_cpu_s": statistics.median(ours),
+        "transformers_tokens_per_cpu_s": statistics.median(theirs),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "aim": AIMS[size],
+        "share_of_bound": statistics.median(shares),
+        "mean_length": sum(lengths) / len(lengths),
+        "mean_length_transformers": sum(other_lengths) / len(other_lengths),
+        "matmul_gflops": peak / 1e9,
+        "bandwidth_gb_per_s": rate / 1e9,
+    }
+
+
+def row(r: dict[str, Any]) -> str:
+    low, high = r["ratio_range"]
+    return (
+        f"{r['size']:>5} {r['parameters']:>11,} {r['engine_tokens_per_cpu_s']:>13,.0f} "
+        f"{r['transformers_tokens_per_cpu_s']:>15,.0f} {r['ratio']:>6.2f} {r['aim']:>5} {r['share_of_bound']:>9.0%}   "
+        f"{'met' if r['ratio'] >= r['aim'] else 'MISSED'} (ratios {low:.2f} to {high:.2f}; mean lengths "
+        f"{r['mean_length']:.0f} and {r['mean_length_transformers']:.0f}; "
+        f"{r['matmul_gflops']:.0f} GFLOP/s, {r['bandwidth_gb_per_s']:.0f} GB/s)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), help="one size only")
+    parser.add_argument("--repeats", type=int, help=f"runs of each side (default: {REPEATS})")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
+        # The allocator reads its settings when the process begins.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
+    torch.set_num_threads(1)
+    results = []
+    columns = ("size", 5), ("parameters", 11), ("engine tok/s", 13), ("generate tok/s", 15), ("ratio", 6), ("aim", 5)
+    print(" ".join(f"{name:>{width}}" for name, width in (*columns, ("of bound", 9))))
+    for size in [args.size] if args.size else SIZES:
+        results.append(measure(size, args.repeats or REPEATS[size]))
+        print(row(results[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

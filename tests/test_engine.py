@@ -1,0 +1,243 @@
+"""The torch engine against the contract, for each kind of decoder; and what is its own: memory, sharing, drawing."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine_contract import CHECKS, Subject, assert_greedy, same_tokens, teacher_forced
+from tiny_models import EOS, VOCABULARY, tiny_model, tiny_tokenizer
+from zerolab.errors import UserError
+from zerolab.rollout.categorical import sample
+from zerolab.rollout.decoder import CachedDecoder
+from zerolab.rollout.engine import Request, generate_all
+from zerolab.rollout.fused import FusedDecoder
+from zerolab.rollout.memory import plan_memory
+from zerolab.rollout.random import as_words, uniforms
+from zerolab.rollout.rows import close_gaps
+from zerolab.rollout.stops import StopStrings
+from zerolab.rollout.torch_engine import TorchEngine
+
+# name -> (family, tied head, keywords of the engine)
+SUBJECTS: dict[str, tuple[str, bool | None, dict[str, Any]]] = {
+    "qwen2": ("qwen2", True, {}),
+    "qwen2-untied-refilled": ("qwen2", False, {"max_rows": 6}),
+    "llama": ("llama", False, {}),
+    "gpt2": ("gpt2", None, {}),
+}
+
+
+@cache
+def make_subject(name: str) -> Subject:
+    family, tied, keywords = SUBJECTS[name]
+    model, other = (tiny_model(family, seed=seed, tied=tied) for seed in (0, 1))
+
+    def make() -> TorchEngine:
+        return TorchEngine(model, tiny_tokenizer(), **keywords)
+
+    return Subject(make, model, other, tiny_tokenizer(), EOS)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_contract(name: str, check: str) -> None:
+    CHECKS[check](make_subject(name))
+
+
+def test_families_get_the_decoder_that_fits() -> None:
+    expected = {"qwen2": FusedDecoder, "llama": FusedDecoder, "gpt2": CachedDecoder}
+    for family, kind in expected.items():
+        assert type(TorchEngine(tiny_model(family), tiny_tokenizer())._decoder) is kind
+    sliding = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
+    assert type(TorchEngine(sliding, tiny_tokenizer())._decoder) is CachedDecoder
+
+
+def test_a_sliding_window_is_obeyed_by_the_fallback() -> None:
+    model = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
+    requests = make_subject("qwen2").requests(temperature=0.7)
+    for request, completion in zip(requests, generate_all(TorchEngine(model, tiny_tokenizer()), requests), strict=True):
+        np.testing.assert_allclose(completion.logprobs_L, teacher_forced(model, request, completion), atol=1e-4)
+
+
+def test_equal_prompts_share_one_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = make_subject("qwen2")
+    engine: Any = subject.make()
+    computed: list[tuple[int, ...]] = []
+    whole = engine._decoder._forward_whole
+
+    def counted(sequences: list[tuple[int, ...]]) -> Any:
+        computed.extend(sequences)
+        return whole(sequences)
+
+    monkeypatch.setattr(engine._decoder, "_forward_whole", counted)
+    generate_all(engine, subject.requests(samples=6))
+    assert sorted(computed) == sorted(set(subject.prompts))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt2"])
+def test_little_memory_changes_the_order_of_work_only(family: str) -> None:
+    subject = make_subject(family)
+    requests = subject.requests(samples=4)
+    plenty = generate_all(subject.make(), requests)
+    per_token = 2 * 2 * (2 if family == "qwen2" else 4) * 12 * 4
+    for rows in (1.0, 2.5, 7.0):
+        tight = TorchEngine(subject.model, tiny_tokenizer(), kv_bytes=int(rows * (33 + 64) * per_token))
+        same = [same_tokens(a, b) for a, b in zip(plenty, generate_all(tight, requests), strict=True)]
+        assert np.mean(same) >= subject.same_share
+
+
+def test_memory_stays_within_its_budget() -> None:
+    subject = make_subject("qwen2")
+    budget = 300_000
+    engine: Any = TorchEngine(subject.model, tiny_tokenizer(), kv_bytes=budget)
+    generate_all(engine, subject.requests(samples=8))
+    flat = engine._decoder._memory._flat
+    assert 0.5 * budget < flat.numel() * flat.element_size() <= budget
+
+
+def test_a_plan_never_exceeds_its_budget_and_leaves_little_of_it_unused() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        prompts, samples, longest = rng.integers(1, 20), rng.integers(1, 10), int(rng.integers(1, 300))
+        requests = [
+            Request(0, (int(p),) * int(rng.integers(1, 50)), 0, int(rng.integers(1, longest + 1)))
+            for p in range(prompts)
+            for _ in range(samples)
+        ]
+        budget = int(rng.integers(400, 40_000))
+        plan = plan_memory(requests, bytes_per_token=1, budget_bytes=budget, max_rows=64, block=32)
+        assert plan.tokens <= budget
+        assert plan.own_len >= max(r.max_new_tokens for r in requests)
+        assert 1 <= plan.prompts <= plan.rows <= min(64, len(requests))
+        full = plan.rows == min(64, len(requests))
+        assert full or plan.tokens + 2 * (plan.own_len + plan.prompt_len) > 0.5 * budget
+
+
+def test_one_request_beyond_the_memory_budget_is_refused_in_one_line() -> None:
+    for family in ("qwen2", "gpt2"):
+        engine = TorchEngine(tiny_model(family), tiny_tokenizer(), kv_bytes=10_000)
+        with pytest.raises(UserError, match=r"needs .* MiB of key/value memory.*raise rollout.kv_gb"):
+            list(engine.generate([Request(0, (5, 6), 0, 100)]))
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(0, (5,) * 200, 0, 57), "200 prompt \\+ 57 new tokens exceed the model's context of 256"),
+        (Request(0, (), 0, 5), "at least one prompt token"),
+        (Request(0, (5,), 0, 0), "at least one new token"),
+        (Request(0, (5, VOCABULARY), 0, 5), "do not belong together"),
+        (Request(0, (5,), 0, 5, temperature=-1.0), "temperature"),
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_runs(request_: Request, message: str) -> None:
+    engine = make_subject("qwen2").make()
+    with pytest.raises(UserError, match=message):
+        engine.generate([Request(1, (5,), 0, 5), request_])
+    assert len(generate_all(engine, [Request(0, (5,) * 200, 0, 56)])) == 1
+
+
+def test_no_requests_no_completions() -> None:
+    assert list(make_subject("qwen2").make().generate([])) == []
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_bfloat16_stays_near_the_float32_model(family: str) -> None:
+    model = tiny_model(family)
+    requests = make_subject("qwen2").requests()
+    engine = TorchEngine(model, tiny_tokenizer(), dtype="bfloat16")
+    for request, completion in zip(requests, generate_all(engine, requests), strict=True):
+        difference = completion.logprobs_L - teacher_forced(model, request, completion)
+        assert np.abs(difference).mean() < 0.1
+
+
+def test_the_engine_owns_its_weights() -> None:
+    model = tiny_model("qwen2")
+    engine = TorchEngine(model, tiny_tokenizer())
+    request = Request(0, (5, 6, 7), 0, 16, temperature=0.0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    assert_greedy(make_subject("qwen2"), tiny_model("qwen2"), request, generate_all(engine, [request])[0])
+
+
+def test_weights_that_diverged_are_an_error_not_a_sample() -> None:
+    model = tiny_model("qwen2")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    engine = TorchEngine(model, tiny_tokenizer())
+    with pytest.raises(FloatingPointError, match="not finite"):
+        list(engine.generate([Request(0, (5, 6), 0, 4)]))
+    engine.update_weights(1, make_subject("qwen2").model.state_dict().items())
+    assert len(generate_all(engine, [Request(0, (5, 6), 0, 4)])) == 1
+
+
+def test_uniforms_are_uniform_and_unrelated_between_neighbours() -> None:
+    seeds = as_words(list(range(200)))
+    table = np.stack([uniforms(seeds, np.full(200, position)) for position in range(200)])
+    assert table.min() >= 0
+    assert table.max() < 1
+    assert len(np.unique(table)) == table.size
+    counts = np.bincount((table.ravel() * 50).astype(int), minlength=50)
+    assert ((counts - 800) ** 2 / 800).sum() < 100  # 49 degrees of freedom: beyond 100 once in 10^5
+    for a, b in ((table[1:], table[:-1]), (table[:, 1:], table[:, :-1]), (table[1:, 1:], table[:-1, :-1])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
+    assert as_words([-1, 2**64 + 5]).tolist() == [2**64 - 1, 5]
+
+
+def test_drawing_inverts_the_distribution_function() -> None:
+    torch.manual_seed(0)
+    for vocabulary in (5, 64, 1000):
+        logits = torch.randn(40, vocabulary) * 3
+        logits[:, 1::3] = -torch.inf
+        draws = np.random.default_rng(0).random(40)
+        draws[:3] = 0.0, np.nextafter(1.0, 0.0), 0.5
+        temperature = 0.8
+        tokens, logprobs = sample(logits, np.full(40, temperature), draws)
+        p = torch.softmax(logits.double() / temperature, -1)
+        cdf = p.cumsum(-1).numpy()
+        chosen = np.arange(40), tokens
+        assert (p.numpy()[chosen] > 0).all()
+        assert (cdf[chosen] >= draws - 1e-6).all()
+        assert (cdf[chosen] - p.numpy()[chosen] <= draws + 1e-6).all()
+        np.testing.assert_allclose(logprobs, p.log().numpy()[chosen], atol=1e-5)
+
+
+def test_a_draw_reaches_the_tail_of_a_large_vocabulary() -> None:
+    """150 000 equal logits: float32 sums alone would miss tokens."""
+    draws = (np.arange(100) + 0.5) / 100
+    tokens, _ = sample(torch.zeros(100, 150_000), np.ones(100), draws)
+    assert np.abs(tokens - draws * 150_000).max() <= 1
+
+
+def test_close_gaps_moves_only_the_last_rows() -> None:
+    assert close_gaps(6, np.array([1, 4])).tolist() == [0, 5, 2, 3]
+    assert close_gaps(3, np.array([0, 1, 2])).tolist() == []
+    assert close_gaps(3, np.array([2])).tolist() == [0, 1]
+
+
+def test_no_token_that_completes_a_stop_string_is_overlooked() -> None:
+    tokenizer = tiny_tokenizer()
+    rng = np.random.default_rng(0)
+    texts = [tokenizer.decode([i]) for i in range(VOCABULARY)]
+    for _ in range(40):
+        ids = rng.integers(2, VOCABULARY, 12)
+        text = tokenizer.decode(ids.tolist())
+        start = rng.integers(0, len(text) - 4)
+        strings = (text[start : start + int(rng.integers(1, 5))], "nowhere")
+        stops = StopStrings(tokenizer, VOCABULARY)
+        number = stops.register(strings)
+        seen = ""
+        for n, token in enumerate(ids, 1):
+            seen += texts[token]
+            is_candidate = bool(len(stops.candidates(np.array([number]), np.array([token]))))
+            if strings[0] in seen:
+                assert is_candidate
+                assert stops.found(number, ids[:n])
+                break
+            assert not (is_candidate and stops.found(number, ids[:n]))
+        else:
+            raise AssertionError("the stop string never came")
+    assert StopStrings(tokenizer, VOCABULARY).register(("",)) == -1
