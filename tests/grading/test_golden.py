@@ -1,4 +1,4 @@
-"""The conventions of the grader, case by case: tests/golden/grading.txt holds the cases and a note on each convention."""
+"""The conventions of the grader, case by case: tests/golden/grading.txt holds the cases, with a note on each."""
 
 from pathlib import Path
 

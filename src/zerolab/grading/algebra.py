@@ -157,7 +157,14 @@ class Algebra:
         kind, data = self.atoms[index]
         if kind in ("integer", "pi", "e"):
             return True
-        return kind == "exp" and isinstance(data, tuple) and all(self.atoms[i][0] != "unit" for i, _ in data)
+        return kind == "exp" and isinstance(data, tuple) and all(self.real(i) and e.denominator == 1 for i, e in data)
+
+    def real(self, index: int) -> bool:
+        """Whether an atom is real whatever the real variables are."""
+        kind, data = self.atoms[index]
+        if kind == "log":
+            return isinstance(data, tuple)  # of a positive number
+        return kind in ("free", "abs", "floor") or self.positive(index)
 
     def power(self, base: Ratio, r: Fraction, *, real_root: bool = True) -> Ratio:
         """base ** r for a rational r. An odd root of a negative number is real."""

@@ -1,7 +1,9 @@
 """High-precision values at seeded random points: enough to refute an equality, never to prove one."""
 
+import math
 import random
 from collections.abc import Mapping
+from fractions import Fraction
 
 import mpmath
 
@@ -43,6 +45,10 @@ def _value(node: Node, point: Mapping[str, mpmath.mpf]) -> mpmath.mpc:
     if kind == "neg":
         return -args[0]
     if kind == "pow":
+        exponent = _rational(node.args[1])
+        if exponent is not None and exponent.denominator % 2 and exponent.denominator > 1:
+            root = _root(args[0], mpmath.mpf(exponent.denominator))
+            return _power(root, mpmath.mpf(exponent.numerator))
         return _power(args[0], args[1])
     if kind == "root":
         return _root(args[0], args[1])
@@ -53,6 +59,21 @@ def _value(node: Node, point: Mapping[str, mpmath.mpf]) -> mpmath.mpc:
     if kind == "fn":
         return _checked(_function(node.value, args))
     raise TooHard(f"no value for {kind}")
+
+
+def _rational(node: Node) -> Fraction | None:
+    """A rational number that is written as a product or quotient of numbers."""
+    if node.kind == "num":
+        return node.value
+    parts = [_rational(a) for a in node.args]
+    if not parts or None in parts:
+        return None
+    known = [p for p in parts if p is not None]
+    if node.kind == "neg":
+        return -known[0]
+    if node.kind == "mul":
+        return math.prod(known, start=Fraction(1))
+    return 1 / known[0] if node.kind == "pow" and known[1] == -1 and known[0] else None
 
 
 def _power(base: mpmath.mpc, exponent: mpmath.mpc) -> mpmath.mpc:
