@@ -1,0 +1,42 @@
+"""The paper's recipes say what they are, parse, and carry the settings of the public run."""
+
+from pathlib import Path
+
+import pytest
+
+from zerolab.config import load_run_config
+from zerolab.data.builtin import BUILT_IN
+from zerolab.data.templates import make_template
+from zerolab.recipes import header, recipe_folder
+
+FILES = sorted((recipe_folder() / "paper").glob("*.toml"))
+
+
+def test_all_three_are_there() -> None:
+    assert {path.stem for path in FILES} == {"qwen2.5-math-1.5b", "qwen2.5-math-7b", "llama-3.2-3b-numinaqa"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_paper_recipe(path: Path) -> None:
+    text = " ".join(header(path))
+    assert text.startswith("Claim")
+    for part in ("Never run here", "Cost:", "Known:", "Not known:"):
+        assert part in text
+    config = load_run_config(path)
+    assert config.name == path.stem
+    assert config.rollout.questions_per_step * config.rollout.samples_per_question == 1024
+    assert (config.learner.updates_per_rollout, config.learner.lr, config.learner.weight_decay) == (8, 1e-6, 0)
+    assert (config.rollout.max_new_tokens, config.reward.truncation, config.objective.name) == (3000, "zero", "dr_grpo")
+    assert make_template(config.template).name == ("r1" if "llama" in path.stem else "qwen-math")
+    assert config.questions.sources[0].path in BUILT_IN
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_evaluation_asks_every_question_of_the_benchmarks_once(path: Path, shared: Path) -> None:
+    from zerolab.data.questions import QuestionStream, load_questions
+
+    evaluation = load_run_config(path).evaluation
+    assert evaluation.questions is not None
+    questions = load_questions(evaluation.questions.model_copy(update={"data_dir": str(shared / "eval")}))
+    drawn = QuestionStream(questions.train, seed=0).take(evaluation.max_questions)
+    assert len({draw.question.id for draw in drawn}) == evaluation.max_questions == 30 + 83 + 500 + 272 + 675
