@@ -1,7 +1,6 @@
 """The composition root: a config becomes a stream, a learner and an objective."""
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,7 +46,7 @@ def build(config: RunConfig) -> Run:
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=torch.float32, device=device)
-    check_context(config, model.config)
+    prompt_limit = longest_prompt(config, model.config)
     learner = Learner(
         model,
         config.learner,
@@ -59,8 +58,8 @@ def build(config: RunConfig) -> Run:
     engine = make_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    stream = Stream(engine, encode, source, template, grader, config.rollout, config.reward, config.seed)
-    evaluator = make_evaluator(config, questions, stream, encode, grader, stream.pool)
+    stream = Stream(engine, encode, source, template, grader, config.rollout, config.reward, config.seed, prompt_limit)
+    evaluator = make_evaluator(config, questions, stream)
     return Run(config, tokenizer, stream, learner, config.objective, evaluator)
 
 
@@ -87,14 +86,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def check_context(config: RunConfig, model_config: Any) -> None:
-    """Refuses a budget that the model's context cannot hold."""
+def longest_prompt(config: RunConfig, model_config: Any) -> int:
+    """Longest prompt in tokens that leaves room for every budget. Raises UserError where no prompt would."""
     context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    if context is not None and config.rollout.max_new_tokens >= context:
+    budget = max(config.rollout.max_new_tokens, config.evaluation.max_new_tokens or 0)
+    if context is not None and budget >= context:
         raise UserError(
-            f"rollout.max_new_tokens = {config.rollout.max_new_tokens} leaves no room for a prompt in the model's "
-            f"context of {context} tokens: lower it"
+            f"a budget of {budget} new tokens leaves no room for a prompt in the model's context of {context} tokens: "
+            "lower rollout.max_new_tokens or evaluation.max_new_tokens"
         )
+    return min(config.rollout.max_prompt_tokens, context - budget if context else config.rollout.max_prompt_tokens)
 
 
 def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
@@ -120,9 +121,8 @@ def make_grader(template: Template) -> Grader:
     return grader
 
 
-def make_evaluator(
-    config: RunConfig, questions: QuestionSet, stream: Stream, encode: Encode, grader: Grader, pool: Executor
-) -> Evaluator | None:
+def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) -> Evaluator | None:
+    """Asks the held-out questions through the stream's own engine, template and grader."""
     evaluation: EvaluationConfig = config.evaluation
     if not evaluation.every:
         return None
@@ -136,4 +136,4 @@ def make_evaluator(
         seed=request_seed(config.seed, "evaluation"),
     )
     chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
-    return Evaluator(stream.engine, encode, list(chosen.values()), stream.template, grader, pool, parameters)
+    return Evaluator(stream, list(chosen.values()), parameters)

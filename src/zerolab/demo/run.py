@@ -3,12 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
+from rich.console import Group as RenderGroup
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from zerolab.report.terminal import sparkline
 from zerolab.rundir import write_atomically
 
 REFRESH_SECONDS = 0.5
+PLAIN_SECONDS = 15.0
 WIDTH = 32
 PREVIEW_STEPS = 1500
 
@@ -38,7 +40,7 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     )
     prepare_base(base, out, console)
     train_arms(arms, out, console, resume)
-    runs = {c.name: [] for c in arms.values()}
+    runs: dict[str, list[Any]] = {c.name: [] for c in arms.values()}
     for arm in arms.values():
         runs[arm.name].append(metrics_so_far(arm.folder))
     summaries = summarise(config, runs)
@@ -77,22 +79,32 @@ def prepare_base(recipe: str, out: Path, console: Console) -> None:
     """Pretrains the base unless it is cached; a second core shows the effect in a five-parameter policy meanwhile."""
     from zerolab.pretrain.pretrain import base_model_is_cached
 
+    cached = base_model_is_cached(recipe)
+    console.print(f"base model {recipe}: {'from the cache' if cached else 'pretraining from scratch'}")
     job = Job("pretraining", ["pretrain", recipe], out / "base.log")
-    if base_model_is_cached(recipe):
-        console.print(f"base model {recipe}: from the cache")
-    else:
-        console.print(f"base model {recipe}: pretraining from scratch")
-    preview = Preview() if not base_model_is_cached(recipe) else None
-    with shown(console) as live:
+    preview = Preview() if not cached and cores() > 1 else None
+    with shown(console) as show:
         for _ in run_all([job], 1):
-            steps = preview.advance(REFRESH_SECONDS) if preview and cores() > 1 else time.sleep(REFRESH_SECONDS)
-            progress = job.log.read_text().strip().splitlines()[-1:] if job.log.exists() else []
-            live(Group(*(preview.lines() if preview and steps else []), Text("".join(progress))))
-    gate = json.loads((Path(job.log.read_text().strip().splitlines()[-1]) / "gate.json").read_text())
+            if preview:
+                preview.advance(REFRESH_SECONDS)
+            else:
+                time.sleep(REFRESH_SECONDS)
+            show(RenderGroup(*(preview.lines() if preview else []), Text(last_line(job.log))))
+    report_gate(Path(last_line(job.log)), console)
+
+
+def report_gate(folder: Path, console: Console) -> None:
+    """What the base shows before RL, and whatever its recipe asked for in vain."""
+    gate = json.loads((folder / "gate.json").read_text())
     marker = f", its marker agrees with the truth {gate['marker_accuracy']:.0%}" if gate["marker_accuracy"] else ""
     console.print(f"base accuracy {gate['accuracy']:.3f} at temperature 1{marker}")
     for sentence in gate["missed"]:
         console.print(f"[yellow]the base misses its gate: {sentence}; read the results with that in mind[/]")
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
 
 
 class Preview:
@@ -106,24 +118,25 @@ class Preview:
         }
         self.lengths: dict[str, list[float]] = {name: [] for name in self.streams}
 
-    def advance(self, seconds: float) -> int:
-        """Trains both for about so long (then sleeps instead when they are done); returns the steps taken so far."""
+    def advance(self, seconds: float) -> None:
+        """Trains both for about so long, and only waits when they are done."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             rows = {name: next(stream, None) for name, stream in self.streams.items()}
-            if None in rows.values():
-                time.sleep(max(0.0, deadline - time.monotonic()))
-                break
             for name, row in rows.items():
+                if row is None:
+                    time.sleep(max(0.0, deadline - time.monotonic()))
+                    return
                 self.lengths[name].append(row.length_incorrect)
-        return len(self.lengths["grpo"])
 
     def lines(self) -> list[Text]:
-        top = max(max(values, default=1.0) for values in self.lengths.values())
-        title = "meanwhile, a five-parameter policy that sees how sure it is: length of its incorrect answers"
+        """Both curves on one scale."""
+        top = max(length for values in self.lengths.values() for length in [1.0, *values])
+        title = "meanwhile, a five-parameter policy that sees how sure it may be: length of its incorrect answers"
         return [Text(title)] + [
             Text(f"  {name:8} {sparkline(values, 2 * WIDTH, 0, top)} {values[-1]:5.1f} tokens, step {len(values)}")
             for name, values in self.lengths.items()
+            if values
         ]
 
 
@@ -170,23 +183,24 @@ def live_table(configs: Sequence[RunConfig]) -> Table:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Any]:
-    """A function that shows a renderable: live in a terminal, every 15 seconds and at the end elsewhere."""
+def shown(console: Console) -> Iterator[Callable[[Any], None]]:
+    """A function that shows a renderable: live in a terminal, every few seconds and at the end elsewhere."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             yield live.update
         return
-    state = {"printed": time.monotonic(), "last": None}
+    printed, last = time.monotonic(), None
 
     def show(renderable: Any) -> None:
-        state["last"] = renderable
-        if time.monotonic() - state["printed"] > 15:
+        nonlocal printed, last
+        last = renderable
+        if time.monotonic() - printed > PLAIN_SECONDS:
             console.print(renderable)
-            state["printed"] = time.monotonic()
+            printed = time.monotonic()
 
     yield show
-    if state["last"] is not None:
-        console.print(state["last"])
+    if last is not None:
+        console.print(last)
 
 
 def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:

@@ -1,35 +1,34 @@
 """Accuracy on held-out questions during training."""
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
-from zerolab.data.templates import Template
-from zerolab.rollout.engine import Engine
-from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, make_prompt, sample_graded
+from zerolab.errors import UserError
+from zerolab.rollout.sampling import SamplingParameters, sample_graded
+from zerolab.rollout.stream import Stream
 from zerolab.types import Question
 
 
 class Evaluator:
-    """The same questions with the same random numbers each time, so that evaluations differ by weights alone."""
+    """The same questions with the same random numbers each time, so that evaluations differ by weights alone.
 
-    def __init__(
-        self,
-        engine: Engine,
-        encode: Encode,
-        questions: Sequence[Question],
-        template: Template,
-        grader: Grader,
-        pool: Executor,
-        parameters: SamplingParameters,
-    ):
-        self.engine, self.grader, self.pool, self.parameters = engine, grader, pool, parameters
-        self.prompts = [(make_prompt(question, template, encode), i) for i, question in enumerate(questions)]
+    It samples through the engine, template and grader of the training stream; over-long prompts are left out.
+    """
+
+    def __init__(self, stream: Stream, questions: Sequence[Question], parameters: SamplingParameters):
+        self.stream, self.parameters = stream, parameters
+        prompts = [(stream.prompt(question), i) for i, question in enumerate(questions)]
+        self.prompts = [(prompt, i) for prompt, i in prompts if prompt is not None]
+        if not self.prompts:
+            raise UserError(
+                f"all evaluation prompts are longer than {stream.prompt_limit} tokens: shorten the template"
+            )
 
     def __call__(self) -> dict[str, float]:
         """accuracy (solved within the budget), its standard error over questions, formatted, truncated, length."""
-        graded = sample_graded(self.engine, self.grader, self.pool, self.prompts, self.parameters)
+        stream = self.stream
+        graded = sample_graded(stream.engine, stream.grader, stream.pool, self.prompts, self.parameters)
         solved_QG = np.array([[g.correct and not c.truncated for c, g in zip(*group, strict=True)] for group in graded])
         per_question = solved_QG.mean(1)
         completions = [c for group, _ in graded for c in group]

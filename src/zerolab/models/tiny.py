@@ -43,10 +43,11 @@ def tiny_qwen2(
         num_key_value_heads=heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=hidden_size**-0.5,  # the default, .02, is for wide models and starts narrow ones too flat
         bos_token_id=None,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
     )
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
-        return Qwen2ForCausalLM(config).to(torch.float32)
+        return Qwen2ForCausalLM(config).float()

@@ -26,7 +26,7 @@ class Batch:
     group_N: np.ndarray  # int64, rows with the same number answer the same question
     reward_N: np.ndarray  # float64
     advantage_N: np.ndarray  # float64
-    version_N: np.ndarray  # int64, weight version that sampled the row
+    version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
 
     def __len__(self) -> int:
         return len(self.response_len_N)
@@ -67,7 +67,8 @@ def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
             completion = group.completions[i]
             tokens += [prompt_ids, completion.token_ids_L]
             logprobs.append(completion.logprobs_L)
-            rows.append((len(prompt_ids), len(completion), number, group.rewards_G[i], advantage, completion.version))
+            oldest = int(np.min(completion.version))
+            rows.append((len(prompt_ids), len(completion), number, group.rewards_G[i], advantage, oldest))
     return pack(tokens, logprobs, rows)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from zerolab.data.templates import Template
 from zerolab.rollout.engine import Engine, Request
 from zerolab.types import Completion, Grade, Prompt, Question
 
@@ -21,11 +20,6 @@ class SamplingParameters:
     temperature: float
     stop: tuple[str, ...]
     seed: int
-
-
-def make_prompt(question: Question, template: Template, encode: Encode) -> Prompt:
-    text = template.render(question.text)
-    return Prompt(question, text, tuple(encode(text)))
 
 
 def request_seed(*parts: int | str) -> int:

@@ -15,8 +15,8 @@ from zerolab.data.templates import Template
 from zerolab.errors import UserError
 from zerolab.rl.reward import is_mixed, make_group
 from zerolab.rollout.engine import Engine
-from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, make_prompt, sample_graded
-from zerolab.types import Group, Prompt
+from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
+from zerolab.types import Group, Prompt, Question
 
 MAX_DROPPED_IN_A_ROW = 10_000
 
@@ -50,9 +50,10 @@ class Stream:
         rollout: RolloutConfig,
         reward: RewardConfig,
         seed: int,
+        prompt_limit: int,
     ):
         self.engine, self.encode, self.source, self.template, self.grader = engine, encode, source, template, grader
-        self.config, self.reward = rollout, reward
+        self.config, self.reward, self.prompt_limit = rollout, reward, prompt_limit
         self.parameters = SamplingParameters(
             rollout.samples_per_question, rollout.max_new_tokens, rollout.temperature, template.stop, seed
         )
@@ -86,13 +87,13 @@ class Stream:
         ]
 
     def _prompts(self, count: int) -> list[tuple[Prompt, int]]:
-        """The next `count` prompts that fit max_prompt_tokens, each with its draw counter."""
+        """The next `count` prompts that are not too long, each with its draw counter."""
         prompts: list[tuple[Prompt, int]] = []
         dropped = 0
         while len(prompts) < count:
             for draw in self.source.take(count - len(prompts)):
-                prompt = make_prompt(draw.question, self.template, self.encode)
-                if len(prompt.token_ids) <= self.config.max_prompt_tokens:
+                prompt = self.prompt(draw.question)
+                if prompt:
                     prompts.append((prompt, draw.counter))
                     dropped = 0
                 else:
@@ -100,10 +101,16 @@ class Stream:
                     self.dropped += 1
             if dropped >= MAX_DROPPED_IN_A_ROW:
                 raise UserError(
-                    f"{dropped} prompts in a row are longer than rollout.max_prompt_tokens = "
-                    f"{self.config.max_prompt_tokens}: raise it or use a shorter template"
+                    f"{dropped} prompts in a row are longer than {self.prompt_limit} tokens: raise "
+                    "rollout.max_prompt_tokens, lower rollout.max_new_tokens, or use a shorter template"
                 )
         return prompts
+
+    def prompt(self, question: Question) -> Prompt | None:
+        """The question under the template, tokenized; None where it is longer than a prompt may be."""
+        text = self.template.render(question.text)
+        token_ids = tuple(self.encode(text))
+        return Prompt(question, text, token_ids) if len(token_ids) <= self.prompt_limit else None
 
     def publish(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """pi_old <- pi."""
