@@ -9,7 +9,7 @@ import numpy as np
 
 from zerolab.config import QuestionsConfig, QuestionSource
 from zerolab.data.sources import MAX_REJECTED_IN_A_ROW, open_source, passes
-from zerolab.data.synthetic import Family, generator
+from zerolab.data.synthetic import Family
 from zerolab.errors import UserError
 from zerolab.types import Question
 
@@ -160,7 +160,7 @@ def side_of(text: str, holdout: float) -> Side:
 
 
 def _random(seed: int, epoch: int, name: str) -> np.random.Generator:
-    return generator(seed, epoch, int(_hash(name), 16))
+    return np.random.Generator(np.random.Philox([seed, epoch, int(_hash(name), 16)]))
 
 
 @lru_cache(maxsize=64)

@@ -3,11 +3,11 @@
 Question number i of an endless family depends on its options and i alone, in any process.
 """
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from zerolab.config import Strict, parse
@@ -77,12 +77,11 @@ def _arithmetic(options: ArithmeticOptions) -> Family:
     low, high = (10 ** (options.digits - 1) if options.digits > 1 else 0), 10**options.digits
 
     def question(i: int) -> Question:
-        random = generator(options.seed, i)
-        operands = random.integers(low, high, size=options.terms)
-        operations = random.integers(len(options.operations), size=options.terms - 1)
-        expression = str(operands[0])
-        for operation, operand in zip(operations, operands[1:], strict=True):
-            expression += f" {options.operations[operation]} {operand}"
+        draw = _Random(options.seed, i)
+        expression = str(low + draw.below(high - low))
+        for _ in range(options.terms - 1):
+            operation = options.operations[draw.below(len(options.operations))]
+            expression += f" {operation} {low + draw.below(high - low)}"
         return Question(f"arithmetic:{i}", f"{expression} = ?", (str(evaluate(expression)[0]),), level=options.digits)
 
     return Family("arithmetic", question, None)
@@ -115,13 +114,13 @@ def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int
     Built backwards: random pairs are joined by operations that keep every value a positive integer, until one value is
     left, which is the target; so a solution exists.
     """
-    random = generator(options.seed, i)
+    draw = _Random(options.seed, i)
     while True:
-        numbers = [int(n) for n in random.integers(1, options.max_number + 1, size=options.numbers)]
+        numbers = [1 + draw.below(options.max_number) for _ in range(options.numbers)]
         values = [(n, str(n)) for n in numbers]
         while len(values) > 1:
-            first, second = (values.pop(int(random.integers(len(values)))) for _ in range(2))
-            values.append(_join(first, second, str(random.choice(list("+-*/")))))
+            first, second = (values.pop(draw.below(len(values))) for _ in range(2))
+            values.append(_join(first, second, "+-*/"[draw.below(4)]))
         target, expression = values[0]
         if target <= options.max_target:
             return numbers, target, _without_outer_parentheses(expression)
@@ -145,6 +144,11 @@ def _without_outer_parentheses(expression: str) -> str:
     return expression[1:-1] if expression.startswith("(") else expression
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Random numbers that depend on the key alone."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+class _Random:
+    """Cheap random integers that depend on the key alone; Python keeps `random()` the same over its versions."""
+
+    def __init__(self, seed: int, index: int):
+        self._uniform = random.Random(f"{seed}:{index}").random
+
+    def below(self, size: int) -> int:
+        return int(self._uniform() * size)
