@@ -251,7 +251,7 @@ def update_while_busy_is_refused(subject: Subject) -> None:
 
 def a_dropped_call_leaves_the_engine_idle(subject: Subject) -> None:
     engine = subject.make()
-    running = engine.generate(subject.requests())
+    running: Any = engine.generate(subject.requests())
     next(running)
     running.close()
     engine.update_weights(1, named_weights(subject.model))
@@ -330,7 +330,7 @@ def weights_updated_in_a_pause_are_used_from_there_on(subject: Subject) -> None:
     assert sorted(c.request_id for c in got) == [r.id for r in requests]
     for completion in mixed:
         request = requests[completion.request_id]
-        is_new = completion.versions_L == 7
+        is_new = np.asarray(completion.versions_L) == 7
         assert completion.version == 0
         assert not is_new[0]
         assert (np.diff(is_new.astype(int)) >= 0).all()

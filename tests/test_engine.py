@@ -26,6 +26,7 @@ SUBJECTS: dict[str, tuple[str, bool | None, dict[str, Any]]] = {
     "qwen2-untied-refilled": ("qwen2", False, {"max_rows": 6}),
     "llama": ("llama", False, {}),
     "gpt2": ("gpt2", None, {}),
+    "one block, as on a GPU": ("qwen2", True, {}),
 }
 
 
@@ -35,15 +36,26 @@ def make_subject(name: str) -> Subject:
     model, other = (tiny_model(family, seed=seed, tied=tied) for seed in (0, 1))
 
     def make() -> TorchEngine:
-        return TorchEngine(model, tiny_tokenizer(), **keywords)
+        engine: Any = TorchEngine(model, tiny_tokenizer(), **keywords)
+        if name.startswith("one block"):
+            engine._decoder._block = None
+        return engine
 
     return Subject(make, model, other, tiny_tokenizer(), EOS)
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", list(SUBJECTS)[:4])
 def test_contract(name: str, check: str) -> None:
     CHECKS[check](make_subject(name))
+
+
+@pytest.mark.parametrize(
+    "check",
+    ["logprobs_equal_teacher_forcing", "new_weights_are_used", "weights_updated_in_a_pause_are_used_from_there_on"],
+)
+def test_contract_in_one_block_as_on_a_gpu(check: str) -> None:
+    CHECKS[check](make_subject("one block, as on a GPU"))
 
 
 def test_families_get_the_decoder_that_fits() -> None:

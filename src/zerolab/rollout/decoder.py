@@ -119,7 +119,8 @@ class CachedDecoder:
     def admit(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         distinct = list(dict.fromkeys(prompts))
         logits_QV = self._forward_all(distinct)
-        of_row = torch.tensor([distinct.index(p) for p in prompts], device=self._device)
+        place = {p: i for i, p in enumerate(distinct)}
+        of_row = torch.tensor([place[p] for p in prompts], device=self._device)
         self._prompts = list(prompts)
         self._select(of_row)
         return logits_QV[of_row]

@@ -54,6 +54,8 @@ class FusedDecoder:
         self._rotations = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles).to(device)
         self._memory = Memory(config.num_hidden_layers, self._kv_heads, self._dim, device=device, dtype=dtype)
         self._plan: Plan | None = None
+        # Only a CPU minds gaps between rows; elsewhere one block over all positions means fewer calls.
+        self._block = CPU_BLOCK if device.type == "cpu" else None
 
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         self._weights.load(tensors)
@@ -69,7 +71,7 @@ class FusedDecoder:
             bytes_per_token=self._memory.bytes_per_token,
             budget_bytes=budget_bytes,
             max_rows=max_rows,
-            block=CPU_BLOCK if self._device.type == "cpu" else None,
+            block=self._block,
         )
         self._prompt_kv, self._own_kv = self._memory.cut(self._plan)
         self._prompts: list[Prompt] = []  # by slot
@@ -173,7 +175,9 @@ class FusedDecoder:
         assert self._plan is not None
         n, block, last = len(index_N), self._plan.block, int(index_N.max())
         self._used_blocks = last // block + 1
-        covered = self._used_blocks * block
+        # Within the last block: all of it, or, where there is only one, what is in use (rounded up for aligned rows).
+        self._last_len = block if self._block else min(block, -(-(last + 1) // 16) * 16)
+        covered = (self._used_blocks - 1) * block + self._last_len
         self._tail, self._own_bias = 0, None
         if index_N.min() == last:
             self._tail = covered - last - 1
@@ -215,8 +219,13 @@ class FusedDecoder:
         slots, p = len(self._prompts), self._longest
         q = (q * dim**-0.5).view(n * kv, r, dim)
         prompt_k, prompt_v = (self._prompt_kv[i, j, :slots].flatten(0, 1)[:, :p] for j in (0, 1))
-        own_k = [block.flatten(0, 1) for block in self._own_kv[i, 0, : self._used_blocks, :n].unbind(0)]
-        own_v = [block.flatten(0, 1) for block in self._own_kv[i, 1, : self._used_blocks, :n].unbind(0)]
+        own_k, own_v = (
+            [
+                block.flatten(0, 1)[:, : self._last_len]
+                for block in self._own_kv[i, j, : self._used_blocks, :n].unbind(0)
+            ]
+            for j in (0, 1)
+        )
 
         side_by_side = self._spread(q.view(n * kv, r * dim), r, dim)
         scores = torch.bmm(side_by_side, prompt_k.transpose(1, 2))  # [Q*K, M*R, P]
