@@ -16,6 +16,12 @@ from zerolab.errors import UserError
 from zerolab.types import Question
 
 PREFIX = "synthetic:"
+COUNTDOWN_PHRASES = (
+    "Use each of the numbers ",
+    ", ",
+    " exactly once, with the operations +, -, *, / and parentheses, to write an expression that equals ",
+    ".",
+)
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,8 @@ def _arithmetic(options: ArithmeticOptions) -> Family:
 def _countdown(options: CountdownOptions) -> Family:
     def question(i: int) -> Question:
         numbers, target, _ = countdown_problem(options, i)
-        listed = ", ".join(map(str, numbers))
-        text = (
-            f"Use each of the numbers {listed} exactly once, with the operations +, -, *, / and parentheses, "
-            f"to write an expression that equals {target}."
-        )
+        begin, comma, middle, end = COUNTDOWN_PHRASES
+        text = begin + comma.join(map(str, numbers)) + middle + str(target) + end
         gold = encode_gold(numbers, target)
         return Question(f"countdown:{i}", text, (gold,), verifier="countdown", level=options.numbers)
 

@@ -1,29 +1,57 @@
 """Synthetic corpora. A document is (token ids, how many of them are the prompt); the loss is on the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import Field
 
-from zerolab.config import CorpusConfig
-from zerolab.data.synthetic import make_family
+from zerolab.config import CorpusConfig, Strict, parse
+from zerolab.data.questions import Side, side_of
+from zerolab.data.synthetic import (
+    COUNTDOWN_PHRASES,
+    ArithmeticOptions,
+    CountdownOptions,
+    Family,
+    countdown_problem,
+    make_family,
+)
 from zerolab.errors import UserError
 from zerolab.models.tokenizer import word_tokenizer
 from zerolab.types import Question
 
 Document = tuple[np.ndarray, int]
+GATE_QUESTIONS = 500
+MAX_STEPS = 2**24
 
 
 class Corpus(Protocol):
-    version: str  # changes whenever the same config would give other documents
-    tokenizer: Any
-    questions: tuple[Question, ...]  # what a base trained on it is asked at the gate
+    @property
+    def version(self) -> str:
+        """Changes whenever the same config would give other documents."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What a base that was trained on it is asked at the gate."""
+        ...
 
     def batch(self, step: int, count: int) -> list[Document]:
         """The documents of a training step: a function of the seed and the step alone."""
         ...
+
+
+class MarkedOptions(Strict):
+    modulus: int = Field(13, ge=2, le=100, description="All numbers are taken modulo this.")
+    marker_accuracy: float = Field(0.85, ge=0, le=1, description="How often the marker agrees with the truth.")
+    mean_filler: float = Field(8.0, ge=0, le=1000, description="Mean number of filler words.")
+    same_filler: bool = Field(False, description="The same filler word after both markers.")
 
 
 @dataclass(frozen=True)
@@ -37,20 +65,17 @@ class MarkedArithmetic:
     """
 
     seed: int
-    modulus: int = 13
-    marker_accuracy: float = 0.85
-    mean_filler: float = 8.0
-    same_filler: bool = False
+    options: MarkedOptions
     version = "marked-arithmetic-1"
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
-        family = make_family("modular", {"modulus": self.modulus})
+        family = make_family("modular", {"modulus": self.options.modulus})
         return tuple(family.question(i) for i in range(family.size or 0))
 
     @cached_property
     def tokenizer(self) -> Any:
-        numbers = [str(n) for n in range(self.modulus)]
+        numbers = [str(n) for n in range(self.options.modulus)]
         words = [" +", " -", " *", " =", " ?", " \\boxed{", "}", " sure", " unsure", " so", " hmm"]
         return word_tokenizer([*numbers, *(f" {n}" for n in numbers), *words])
 
@@ -65,7 +90,7 @@ class MarkedArithmetic:
         generator = np.random.Generator(np.random.Philox([self.seed, 1]))
         size = len(self.questions)
         right = np.array([int(q.answers[0]) for q in self.questions])
-        distractor = (right + generator.integers(1, self.modulus, size)) % self.modulus
+        distractor = (right + generator.integers(1, self.options.modulus, size)) % self.options.modulus
         kind = generator.permutation(size) / size
         probability = np.select([kind < 0.15, kind < 0.75], [0.95, generator.uniform(0.25, 0.75, size)], 0.0)
         return right, distractor, probability
@@ -75,11 +100,12 @@ class MarkedArithmetic:
         right, distractor, probability = self._answers
         index = generator.integers(0, len(self.questions), count)
         correct = generator.random(count) < probability[index]
-        sure = correct == (generator.random(count) < self.marker_accuracy)
-        fillers = generator.geometric(1 / (1 + self.mean_filler), count) - 1
+        sure = correct == (generator.random(count) < self.options.marker_accuracy)
+        fillers = generator.geometric(1 / (1 + self.options.mean_filler), count) - 1
         token = self.tokenizer.convert_tokens_to_ids
-        box, close, filler = token(" \\boxed{"), token("}"), np.where(sure | self.same_filler, token(" so"), token(" hmm"))
-        number = np.array(token([str(n) for n in range(self.modulus)]))
+        box, close = token(" \\boxed{"), token("}")
+        filler = np.where(sure | self.options.same_filler, token(" so"), token(" hmm"))
+        number = np.array(token([str(n) for n in range(self.options.modulus)]))
         answer = number[np.where(correct, right[index], distractor[index])]
         marker = np.where(sure, token(" sure"), token(" unsure"))
         width = self._prompts.shape[1]
@@ -89,14 +115,76 @@ class MarkedArithmetic:
         ]
 
 
-CORPORA: dict[str, Callable[..., Corpus]] = {"marked-arithmetic": MarkedArithmetic}
+class WorkedOptions(Strict):
+    holdout: float = Field(0.0, ge=0, lt=1, description="As questions.holdout of a run, whose questions are left out.")
+
+
+class WorkedArithmeticOptions(WorkedOptions, ArithmeticOptions):
+    """Those of synthetic:arithmetic."""
+
+
+class WorkedCountdownOptions(WorkedOptions, CountdownOptions):
+    """Those of synthetic:countdown."""
+
+
+@dataclass(frozen=True)
+class Worked:
+    r"""Questions of an endless family with right answers: `12 + 7 = ? \boxed{19}<eos>`; for Countdown an expression."""
+
+    seed: int
+    family: Family
+    solution: Callable[[int], str]  # of question i
+    words: tuple[str, ...]  # a token each
+    holdout: float
+    version = "worked-1"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return word_tokenizer([*self.words, " + ", " - ", " * ", " / ", " \\boxed{"])
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """Held-out questions where there is a holdout; else those of a step that no training reaches."""
+        side: Side = "holdout" if self.holdout else "train"
+        return tuple(question for _, question in islice(self._numbered(MAX_STEPS, side), GATE_QUESTIONS))
+
+    def batch(self, step: int, count: int) -> list[Document]:
+        numbered = list(islice(self._numbered(step, "train"), count))
+        prompts = self.tokenizer([question.text for _, question in numbered])["input_ids"]
+        answers = self.tokenizer([f" \\boxed{{{self.solution(i)}}}" for i, _ in numbered])["input_ids"]
+        end = self.tokenizer.eos_token_id
+        return [(np.array([*p, *a, end]), len(p)) for p, a in zip(prompts, answers, strict=True)]
+
+    def _numbered(self, step: int, side: Side) -> Iterator[tuple[int, Question]]:
+        """Questions on one side of the split with their numbers; another stretch for every seed and step."""
+        numbered = ((i, self.family.question(i)) for i in count((self.seed * 2 * MAX_STEPS + step) << 20))
+        return (pair for pair in numbered if side_of(pair[1].text, self.holdout) == side)
+
+
+def _marked(seed: int, options: MarkedOptions) -> Corpus:
+    return MarkedArithmetic(seed, options)
+
+
+def _worked_arithmetic(seed: int, options: WorkedArithmeticOptions) -> Corpus:
+    family = make_family("arithmetic", options.model_dump(exclude={"holdout"}))
+    return Worked(seed, family, lambda i: family.question(i).answers[0], (" = ?",), options.holdout)
+
+
+def _worked_countdown(seed: int, options: WorkedCountdownOptions) -> Corpus:
+    family = make_family("countdown", options.model_dump(exclude={"holdout"}))
+    return Worked(seed, family, lambda i: countdown_problem(options, i)[2], COUNTDOWN_PHRASES, options.holdout)
+
+
+CORPORA: dict[str, tuple[type[Strict], Callable[[int, Any], Corpus]]] = {
+    "marked-arithmetic": (MarkedOptions, _marked),
+    "arithmetic": (WorkedArithmeticOptions, _worked_arithmetic),
+    "countdown": (WorkedCountdownOptions, _worked_countdown),
+}
 
 
 def make_corpus(config: CorpusConfig, seed: int) -> Corpus:
     """The corpus of a recipe. Raises UserError for an unknown name or option."""
     if config.name not in CORPORA:
         raise UserError(f"corpus.name {config.name!r} is unknown: choose one of {', '.join(CORPORA)}")
-    try:
-        return CORPORA[config.name](seed=seed, **config.options)
-    except TypeError as error:
-        raise UserError(f"corpus.options of {config.name}: {error}") from None
+    options, make = CORPORA[config.name]
+    return make(seed, parse(options, dict(config.options), f"corpus.options of {config.name}"))

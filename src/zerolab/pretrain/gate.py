@@ -34,7 +34,11 @@ def measure(config: PretrainConfig, folder: Path, corpus: Corpus) -> dict[str, A
         for sample in range(gate.responses)
     ]
     completions = generate_all(engine, requests)
-    verdicts = [grade(c.text, questions[c.request_id // gate.responses].answers, "boxed").correct for c in completions]
+    asked = [questions[c.request_id // gate.responses] for c in completions]
+    verdicts = [
+        grade(c.text, question.answers, "boxed", verifier=question.verifier).correct
+        for c, question in zip(completions, asked, strict=True)
+    ]
     markers = [(MARKER.search(c.text), correct) for c, correct in zip(completions, verdicts, strict=True)]
     agreed = [(match.group(1) is None) == correct for match, correct in markers if match]
     measured = {
