@@ -1,11 +1,9 @@
 """The loop as a user runs it: a recipe in, a run directory out, and nothing lost on the way."""
 
 import json
-import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,43 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command import run, start, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab import cli
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
-
-RECIPE = """
-name = "test"
-steps = {steps}
-threads = 1
-[model]
-path = "{model}"
-[questions]
-path = "synthetic:modular"
-holdout = 0.2
-[template]
-name = "own"
-text = "{{question}} a"
-stop = ["b"]
-extractor = "last-number"
-[rollout]
-questions_per_step = 4
-samples_per_question = 4
-max_new_tokens = 12
-[reward]
-format = 1.0
-[objective]
-preset = "grpo"
-[learner]
-lr = 1e-3
-updates_per_rollout = 2
-[evaluation]
-every = 3
-max_questions = 4
-[checkpoint]
-every = 2
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +28,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(model_folder: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE.format(steps=8, model=model_folder))
-    return path
-
-
-def run(*arguments: Any) -> int:
-    """The command line in this process; its exit code."""
-    old, sys.argv = sys.argv, ["zerolab", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = old
-    return 0
-
-
-def start(*arguments: Any, **kwargs: Any) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "zerolab", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
-    )
+    return write_recipe(tmp_path / "recipe.toml", model_folder)
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:

@@ -133,7 +133,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"zerolab: {error}", file=sys.stderr)
+        print("zerolab:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("zerolab: interrupted", file=sys.stderr)

@@ -6,6 +6,7 @@ with A_i from `advantage.py` (statistics of the rollout), the surrogate from `ra
 (denominators of the whole optimizer step).
 """
 
+import difflib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -65,8 +66,10 @@ class Objective(BaseModel):
         if not isinstance(raw, dict) or "preset" not in raw:
             return raw
         changes = {k: v for k, v in raw.items() if k != "preset"}
-        if raw["preset"] not in PRESETS:
-            raise ValueError(f"objective.preset {raw['preset']!r} is unknown: choose one of {', '.join(PRESETS)}")
+        if str(raw["preset"]) not in PRESETS:
+            close = difflib.get_close_matches(str(raw["preset"]), PRESETS, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"objective.preset {raw['preset']!r} is unknown{hint}: choose one of {', '.join(PRESETS)}")
         base = PRESETS[raw["preset"]].model_dump()
         return {**base, "name": base["name"] + ("+" if changes else ""), **changes}
 
