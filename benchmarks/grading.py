@@ -103,6 +103,33 @@ def math_verify_rate(rows: list[tuple[str, str]]) -> float:
     return len(rows) / (time.perf_counter() - start)
 
 
+def golden_rows() -> list[tuple[str, str, bool]]:
+    """(answer, gold, expected) of the project's own cases."""
+    path = Path(__file__).resolve().parent.parent / "tests" / "golden" / "grading.txt"
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line[:2] in ("+ ", "- ") and " :: " in line
+    ]
+    return [(*line[2:].split(" :: "), line[0] == "+") for line in lines]  # type: ignore[misc]
+
+
+def score(name: str, verdicts: list[bool], expected: list[bool]) -> None:
+    right = sum(v == e for v, e in zip(verdicts, expected, strict=True))
+    false_positives = sum(v and not e for v, e in zip(verdicts, expected, strict=True))
+    print(f"golden cases, {name:<12} {right} of {len(expected)} right, {false_positives} false positives")
+
+
+def golden() -> None:
+    """Both graders on the project's own cases, whose conventions Math-Verify does not claim to share."""
+    rows = golden_rows()
+    expected = [e for *_, e in rows]
+    score("zerolab", [grade(rf"\boxed{{{a}}}", g).correct for a, g, _ in rows], expected)
+    try:
+        from math_verify import parse, verify
+    except ImportError:
+        return
+    score("math-verify", [verify(parse(rf"\boxed{{{g}}}"), parse(rf"\boxed{{{a}}}")) for a, g, _ in rows], expected)
+
+
 def main() -> None:
     default = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "eval"
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,6 +140,7 @@ def main() -> None:
     verdict(r"\arctan(2)", r"\frac{\pi}{2}-\arctan\frac12")  # starts the worker and loads sympy
     print(f"numeric answers      {rate(numeric_rows(40_000, rng), time.process_time):>9,.0f} /s and core")
     print(f"text answers         {rate(text_rows(40_000, rng), time.process_time):>9,.0f} /s and core")
+    golden()
     if not options.data.is_dir():
         print(f"no benchmarks at {options.data}: latency and comparison left out")
         return

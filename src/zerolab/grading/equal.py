@@ -1,5 +1,6 @@
 """Is this answer that gold? Cheapest first: text, exact numbers, then structure and symbols in a worker."""
 
+import os
 import re
 import threading
 from collections import Counter
@@ -21,6 +22,7 @@ _WORDS = re.compile(
 _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOICE_WITH_TEXT = re.compile(r"\(([A-J])\)\s*\S.*|([A-J])[).:]\s+\S.*")
+_SQUARE_METRES = re.compile(r"(.*[0-9}])\s+m\s*\^\s*\{?[23]\}?")
 _TIME = re.compile(
     r"([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?", re.IGNORECASE
 )
@@ -41,6 +43,14 @@ class Verdict:
 
 _counts: Counter[str] = Counter()
 _counts_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _counts_lock
+    _counts_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def counts() -> Counter[str]:
@@ -95,6 +105,8 @@ def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
     """Both are plain numbers, with or without a unit, or this is None."""
     (value_a, unit_a), (value_g, unit_g) = split_unit(a), split_unit(g)
     x, y = exact(value_a.replace("°", "")), exact(value_g.replace("°", ""))
+    if x is None and y is not None and (square := _SQUARE_METRES.fullmatch(value_a)):
+        x = exact(square[1])  # m is a variable elsewhere, but not in an answer to a question for a number
     if x is None or y is None:
         return None
     if unit_a and unit_g and not unit_a & unit_g:
@@ -139,7 +151,7 @@ def quick(answer: str, gold: str, rules: Rules) -> Verdict | None:
 
 
 _known: dict[tuple[str, str, Rules], Verdict] = {}
-_KNOWN_SIZE = 65536
+_KNOWN_SIZE = 16384
 
 
 def verdict(answer: str, gold: str, rules: Rules = STANDARD, seconds: float = DEADLINE) -> Verdict:

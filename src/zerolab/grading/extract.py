@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
-_NUMBER = re.compile(r"[-+−]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+−]?\s?\.\d+")
+_NUMBER = re.compile(r"(?<![0-9A-Za-z)\].])[-−]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
 _MARKED_LINE = re.compile(r"^[ \t]*(?:####|A:)(.*)$", re.MULTILINE)
 _NESTED_BOXES = 4
 
@@ -71,7 +71,7 @@ def last_number(text: str) -> str | None:
     numbers = _NUMBER.findall(marked[-1] if marked else text)
     if not numbers:
         return None
-    return (numbers[0] if marked else numbers[-1]).replace(" ", "")
+    return (numbers[0] if marked else numbers[-1]).replace("$", "")
 
 
 MODES: dict[str, Callable[[str], str | None]] = {

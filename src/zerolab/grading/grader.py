@@ -36,6 +36,11 @@ VERIFIERS: dict[str, Callable[[str, str], bool]] = {"math": _math, "countdown": 
 """How an extracted answer is compared with a gold, by the name in Question.verifier. Other entries may be added."""
 
 
+def _unboxed(gold: str) -> str:
+    """A gold that is given as a solution with a box is what stands in the box."""
+    return extract(gold) or gold if "\\boxed" in gold else gold
+
+
 def golds_of(gold: Gold) -> tuple[str, ...]:
     """Alternatives as text: any one of them makes an answer right. Raises UserError if there is none."""
     items = list(gold) if isinstance(gold, list | tuple | set | frozenset) else [gold]
@@ -46,7 +51,7 @@ def golds_of(gold: Gold) -> tuple[str, ...]:
         if not isinstance(item, str | int | float):
             raise UserError(f"a gold answer must be text or a number, not {type(item).__name__}; convert it first")
         try:
-            texts.append(str(item))
+            texts.append(_unboxed(str(item)))
         except ValueError as error:
             raise UserError("the gold answer is an integer with too many digits; give it as text") from error
     if not texts:

@@ -34,7 +34,7 @@ _DEGREE = re.compile(
     r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\\text\{\s*(?:°|deg(?:ree)?s?)\s*\}|(?<=[0-9}\s])deg(?:ree)?s?(?![A-Za-z]))"
 )
 _CELSIUS = re.compile(r"°\s*(?:\\text\{\s*)?[CF](?:\s*\})?\s*$")
-_TAIL = " \t\n.,;:?"
+_TAIL = " \t\n.,;:"
 _BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 _BARE_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,/][0-9]+)*")
 _ROOT_SIGN = re.compile(r"\\sqrt\s+([0-9]+(?:\.[0-9]+)?)")
@@ -87,7 +87,7 @@ def _strip_tail(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def normalize(text: str) -> str:
     """One spelling of an answer, still LaTeX. Empty if nothing but formatting was there."""
     text = text.strip()
@@ -138,7 +138,7 @@ def _is_unit(phrase: str) -> bool:
     )
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def split_unit(text: str) -> tuple[str, frozenset[str]]:
     """(what is measured, names of its units). Text behind a value is a unit unless it is a connective such as "or"."""
     names: set[str] = set()

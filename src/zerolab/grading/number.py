@@ -62,7 +62,7 @@ def _value(found: dict[str, str]) -> Fraction | None:
     return value * Fraction(10) ** exponent
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def exact(text: str) -> tuple[Fraction, bool] | None:
     """(value as written, whether a percent sign follows) of normalised text; None if it is not one plain number."""
     if _SIMPLE.fullmatch(text) and len(text) <= LONGEST_NUMBER:

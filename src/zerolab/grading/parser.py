@@ -346,7 +346,7 @@ class Parser:
         return self.atom()
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def parse(text: str) -> Node:
     """Tree of normalised text. Raises Unreadable, and nothing else, on text that is not in the notation."""
     parser = Parser(tokenize(text))

@@ -139,6 +139,15 @@ _lock = threading.Lock()
 _pools: dict[int, Pool] = {}  # by process: a forked child must not speak on its parent's pipes
 
 
+def _after_fork() -> None:
+    """A child starts with a lock of its own: another thread of its parent may have held this one."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def pool() -> Pool:
     """The pool of this process."""
     with _lock:

@@ -55,8 +55,8 @@ class Comparison:
             return self.lists(items_of(a), items_of(g))
         if {a.kind, g.kind} == {"seq", "mat"}:
             return vector(a) is not None and vector(g) is not None and self.in_order(a.args, g.args)
-        if a.kind == "list" and g.kind == "seq":
-            return self.labelled_point(a, g)
+        if {a.kind, g.kind} == {"list", "seq"}:
+            return self.labelled_point(*((a, g) if a.kind == "list" else (g, a)))
         if "mat" in kinds_of(a) | kinds_of(g):
             return self.matrices(folded(a), folded(g))
         return self.alike(a, g)
@@ -107,12 +107,13 @@ class Comparison:
             return self.lists(a.args, g.args)
         return self.in_order(a.args, g.args) if self.ordered else self.unordered(a.args, g.args)
 
-    def labelled_point(self, a: Node, g: Node) -> bool:
+    def labelled_point(self, labels: Node, point: Node) -> bool:
         """x = 1, y = 2 for the point (1, 2): labels in alphabetical order."""
-        if brackets(g) != "()" or any(x.kind != "rel" or x.value != ("=",) or x.args[0].kind != "sym" for x in a.args):
+        named = [x for x in labels.args if x.kind == "rel" and x.value == ("=",) and x.args[0].kind == "sym"]
+        names = [x.args[0].value for x in named]
+        if brackets(point) != "()" or len(named) < len(labels.args) or names != sorted(set(names)):
             return False
-        names = [x.args[0].value for x in a.args]
-        return names == sorted(set(names)) and self.in_order(tuple(x.args[1] for x in a.args), g.args)
+        return self.in_order(tuple(x.args[1] for x in named), point.args)
 
     def matrices(self, a: Node | None, g: Node | None) -> bool:
         if a is None or g is None or a.kind != "mat" or g.kind != "mat":

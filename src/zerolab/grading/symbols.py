@@ -79,7 +79,8 @@ LETTER_UNITS = _words(
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 CONNECTIVES = _words(
     """
-    hundred thousand million billion trillion
+    hundred thousand million billion trillion dozen half third quarter squared cubed factorial double negative times
+    over divided root roots base mod wrong incorrect maybe
     and or not if where for all when is are to than least most more less fewer but with which any except other
     otherwise no none never between only approximately about nor either neither without minus plus
     """
