@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -20,8 +20,8 @@ ASCII = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]  # byte-level name
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """`words` as one token each, spaces included, and every other printable ASCII character as a token.
 
-    A word of letters or digits only is taken where it stands alone ("10", not in "105"). Characters beyond ASCII have no
-    token and are left out; <eos> is id 0, <pad> id 1.
+    A word of letters or digits only is taken where it stands alone ("10", not in "105"). Characters beyond ASCII have
+    no token and are left out; <eos> is id 0, <pad> id 1.
     """
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
@@ -51,5 +51,5 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     )
     backend.train_from_iterator(texts, trainer)
     trained = json.loads(backend.to_str())["model"]
-    merges = [tuple(pair) for pair in trained["merges"]]
+    merges: list[Any] = [tuple(pair) for pair in trained["merges"]]
     return Qwen2Tokenizer(trained["vocab"], merges, eos_token=EOS, pad_token=PAD, unk_token=PAD)

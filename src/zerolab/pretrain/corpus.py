@@ -82,7 +82,7 @@ class MarkedArithmetic:
     @cached_property
     def _prompts(self) -> np.ndarray:
         """Token ids of every question, one row each; all have the same length."""
-        return np.array([self.tokenizer(q.text)["input_ids"] for q in self.questions])
+        return np.array(self.tokenizer([question.text for question in self.questions])["input_ids"])
 
     @cached_property
     def _answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
