@@ -18,10 +18,10 @@ demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 min
 	$(BIN)/zerolab demo
 
 test: setup ## under 6 minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: setup ## longer proofs: fuzzing, long runs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check .

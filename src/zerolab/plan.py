@@ -18,12 +18,12 @@ class ModelShape:
 
 
 def model_shape(path: str) -> ModelShape | None:
-    """Shape by the model's config where it can be read, else the size in its name, else None."""
+    """Shape by the model's config where it is on this machine, else the size in its name, else None."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError):

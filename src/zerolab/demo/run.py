@@ -85,10 +85,11 @@ def prepare_base(recipe: str, out: Path, console: Console) -> None:
     preview = Preview() if not cached and cores() > 1 else None
     with shown(console) as show:
         for _ in run_all([job], 1):
-            if preview:
+            if preview and not preview.done:
                 preview.advance(REFRESH_SECONDS)
             else:
                 time.sleep(REFRESH_SECONDS)
+                preview = preview if console.is_terminal else None  # plain output shows the finished curve once
             show(RenderGroup(*(preview.lines() if preview else []), Text(last_line(job.log))))
     report_gate(Path(last_line(job.log)), console)
 
@@ -118,16 +119,16 @@ class Preview:
         }
         self.lengths: dict[str, list[float]] = {name: [] for name in self.streams}
 
+    @property
+    def done(self) -> bool:
+        return all(len(values) == PREVIEW_STEPS for values in self.lengths.values())
+
     def advance(self, seconds: float) -> None:
-        """Trains both for about so long, and only waits when they are done."""
+        """Trains both for about so long, or to their end."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            rows = {name: next(stream, None) for name, stream in self.streams.items()}
-            for name, row in rows.items():
-                if row is None:
-                    time.sleep(max(0.0, deadline - time.monotonic()))
-                    return
-                self.lengths[name].append(row.length_incorrect)
+        while time.monotonic() < deadline and not self.done:
+            for name, stream in self.streams.items():
+                self.lengths[name].append(next(stream).length_incorrect)
 
     def lines(self) -> list[Text]:
         """Both curves on one scale."""

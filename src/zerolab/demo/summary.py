@@ -21,8 +21,9 @@ class ArmSummary:
     tokens: Sequence[float]  # sampled in all, one number per seed
 
     def mean(self, metric: str) -> Window:
-        start, end = np.nanmean(np.array(self.windows[metric]), axis=0)
-        return float(start), float(end)
+        """Mean over the seeds in which something was measured, NaN where in none."""
+        starts, ends = ([v for v in values if np.isfinite(v)] for values in zip(*self.windows[metric], strict=True))
+        return (float(np.mean(starts)) if starts else np.nan, float(np.mean(ends)) if ends else np.nan)
 
     def growth(self, metric: str) -> list[float]:
         """End minus start, for each seed."""

@@ -1,0 +1,122 @@
+"""The stream on an engine whose answers are known: dynamic sampling, dropped prompts, seeds, cursor."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from zerolab.config import QuestionsConfig, RewardConfig, RolloutConfig, parse
+from zerolab.data.questions import QuestionStream, load_questions
+from zerolab.data.templates import TEMPLATES
+from zerolab.errors import UserError
+from zerolab.grading.grader import grade
+from zerolab.rl.reward import is_mixed
+from zerolab.rollout.engine import Request
+from zerolab.rollout.stream import Rollout, Stream
+from zerolab.types import Completion
+
+
+class KnownEngine:
+    """Answers 7 to everything when the seed is even, 8 when it is odd; for prompts of `dull` length always 7."""
+
+    def __init__(self, dull: int | None = None):
+        self.version, self.dull, self.requests = 0, dull, []
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        self.requests += requests
+        for request in reversed(requests):  # finishing order is not asking order
+            odd = request.seed % 2 and len(request.prompt_ids) != self.dull
+            text = f" \\boxed{{{8 if odd else 7}}}"
+            yield Completion(request.id, text, np.array([1, 2]), np.zeros(2, np.float32), "stop", self.version)
+
+    def close(self) -> None: ...
+
+
+def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, **rollout: int) -> Stream:
+    questions = load_questions(parse(QuestionsConfig, {"path": "synthetic:modular"}, "test"))
+    source = QuestionStream(questions.train, seed=seed)
+    settings = {"questions_per_step": 6, "samples_per_question": 4, "max_new_tokens": 8, **rollout}
+
+    def grader(text: str, question: object) -> object:
+        return grade(text, ["7"], "boxed")
+
+    parts = (engine, list_of_characters, source, TEMPLATES["none"], grader)
+    return Stream(*parts, RolloutConfig(**settings), RewardConfig(), seed, limit)
+
+
+def list_of_characters(text: str) -> list[int]:
+    return [ord(c) for c in text]
+
+
+def rewards(rollout: Rollout) -> list[list[float]]:
+    return [g.rewards_G.tolist() for g in rollout.groups]
+
+
+def test_groups_keep_their_questions_and_samples_together() -> None:
+    rollout = make_stream(KnownEngine()).rollout()
+    assert len(rollout.groups) == 6
+    for group in rollout.groups:
+        expected = [1.0 if c.text.endswith("{7}") else 0.0 for c in group.completions]
+        assert group.rewards_G.tolist() == expected
+        assert [c.request_id % 4 for c in group.completions] == [0, 1, 2, 3]
+    assert rollout.counts == {"rounds": 1, "groups": 6, "tokens": 48, "dropped_prompts": 0}
+
+
+def test_every_sample_has_a_seed_of_its_own_and_the_same_one_in_any_run() -> None:
+    first, second = KnownEngine(), KnownEngine()
+    for engine in (first, second):
+        stream = make_stream(engine)
+        for _ in range(3):
+            stream.rollout()
+    seeds = [r.seed for r in first.requests]
+    assert len(set(seeds)) == len(seeds) == 72
+    assert seeds == [r.seed for r in second.requests]
+    other = KnownEngine()
+    make_stream(other, seed=1).rollout()
+    assert not set(seeds) & {r.seed for r in other.requests}
+
+
+def test_dynamic_sampling_refills_until_groups_are_mixed() -> None:
+    """Short prompts are always right, so their groups are dull and make place for fresh questions."""
+    dull = len("3 + 4 = ?")
+    plain = make_stream(KnownEngine(dull)).rollout()
+    assert not all(map(is_mixed, plain.groups))
+    refilled = make_stream(KnownEngine(dull), refill_rounds=20).rollout()
+    assert len(refilled.groups) == 6
+    assert all(map(is_mixed, refilled.groups))
+    assert refilled.counts["rounds"] > 1
+    assert refilled.counts["groups"] > 6
+    kept = [g for g in plain.groups if is_mixed(g)]
+    assert [g.prompt.text for g in refilled.groups[: len(kept)]] == [g.prompt.text for g in kept]
+
+
+def test_when_rounds_run_out_the_rollout_is_filled_with_dull_groups() -> None:
+    class Right(KnownEngine):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+            for request in requests:
+                yield Completion(request.id, "\\boxed{7}", np.array([1]), np.zeros(1, np.float32), "stop", 0)
+
+    rollout = make_stream(Right(), refill_rounds=2).rollout()
+    assert len(rollout.groups) == 6
+    assert rollout.counts["rounds"] == 3
+    assert rollout.counts["groups"] == 18
+
+
+def test_long_prompts_are_dropped_and_counted_and_an_impossible_limit_is_said() -> None:
+    limit = len("3 + 4 = ?")
+    rollout = make_stream(KnownEngine(), limit=limit).rollout()
+    assert all(len(g.prompt.token_ids) <= limit for g in rollout.groups)
+    assert rollout.counts["dropped_prompts"] > 0
+    with pytest.raises(UserError, match="max_prompt_tokens"):
+        make_stream(KnownEngine(), limit=3).rollout()
+
+
+def test_a_restored_cursor_draws_what_would_have_come() -> None:
+    whole = make_stream(KnownEngine())
+    rollouts = [rewards(whole.rollout()) for _ in range(4)]
+    first = make_stream(KnownEngine())
+    for _ in range(2):
+        first.rollout()
+    second = make_stream(KnownEngine())
+    second.load_state_dict(first.state_dict())
+    assert [rewards(second.rollout()) for _ in range(2)] == rollouts[2:]
