@@ -1,6 +1,7 @@
 """`zerolab grade`: verdicts on recorded responses, a summary with reasons, a comparison with Math-Verify."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def run(
         raise UserError(f"cannot compare with {compare!r}; choose math-verify")
     rows = read_rows(path)
     out = out or path.with_name(path.stem + ".graded.jsonl")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"cannot write {out}: choose another file with --out")
     pairs = [(response, row["answer"]) for row in rows for response in row["responses"]]
     responses, golds = [r for r, _ in pairs], [g for _, g in pairs]
     grades = grade_batch(responses, golds, mode, verifier=verifier, rules=RULES[rules])

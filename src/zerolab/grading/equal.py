@@ -21,7 +21,7 @@ _WORDS = re.compile(
 )
 _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
 _CHOICE = re.compile(r"\(?([A-J])\)?")
-_CHOICE_WITH_TEXT = re.compile(r"\(([A-J])\)\s*\S.*|([A-J])[).:]\s+\S.*")
+_CHOICE_WITH_TEXT = re.compile(r"\(([A-J])\)\s+\S.*|([A-J])[).:]\s+\S.*")
 _SQUARE_METRES = re.compile(r"(.*[0-9}])\s+m\s*\^\s*\{?[23]\}?")
 _TIME = re.compile(
     r"([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?", re.IGNORECASE

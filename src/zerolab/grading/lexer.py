@@ -7,7 +7,7 @@ from zerolab.grading.symbols import ALIASES, FUNCTIONS, GREEK, OTHER_SYMBOLS, RE
 from zerolab.grading.tree import LONGEST_NUMBER, Unreadable
 
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<hex>0[xXbBoO][0-9A-Fa-f])|(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|\\text\{(?P<text>[^{}]*)\}"
+    r"(?P<space>\s+)|(?P<hex>0[xXbBoO][0-9A-Fa-f])|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9A-Za-z.]))?)|\\text\{(?P<text>[^{}]*)\}"
     r"|(?P<rel><=|>=|!=|==|[=<>])|(?P<command>\\[A-Za-z]+|\\.)|(?P<word>[A-Za-z]+)|(?P<op>\*\*|\.\.\.|.)",
     re.DOTALL,
 )

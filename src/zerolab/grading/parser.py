@@ -249,11 +249,11 @@ class Parser:
 
     def numeral(self) -> Node:
         token = self.take()
-        if self.token.text == "_":
+        if self.token.text == "_" and token.text.isdigit():
             return self.based(token.text)
         value = Fraction(token.text)
         following = self.token
-        if following.text == r"\frac" and "." not in token.text:
+        if following.text == r"\frac" and token.text.isdigit():
             part = self.atom()
             if part.kind == "mul" and all(p.kind == "num" for p in (part.args[0], part.args[1].args[0])):
                 over, under = part.args[0].value, part.args[1].args[0].value
@@ -262,14 +262,14 @@ class Parser:
                 raise Unreadable("a mixed number with an improper fraction")
             return self.node("mul", None, self.node("num", value), part)
         if following.kind == "number" and following.spaced and self.tokens[self.at + 1].text == "/":
-            return self.mixed(value)
+            return self.mixed(token.text)
         return self.node("num", value)
 
-    def mixed(self, whole: Fraction) -> Node:
-        over, _, under = self.take(), self.take(), self.take()
-        if under.kind != "number" or "." in over.text + under.text or not 0 < int(over.text) < int(under.text):
+    def mixed(self, whole: str) -> Node:
+        over, _, under = self.take().text, self.take(), self.take().text
+        if not (whole.isdigit() and over.isdigit() and under.isdigit() and 0 < int(over) < int(under)):
             raise Unreadable("not a mixed number")
-        return self.node("num", whole + Fraction(int(over.text), int(under.text)))
+        return self.node("num", int(whole) + Fraction(int(over), int(under)))
 
     def based(self, digits: str) -> Node:
         self.expect("_")
@@ -298,7 +298,14 @@ class Parser:
         if token.text == "inf":
             return self.node("inf")
         node = self.marked(self.node("sym", token.text))
-        if node.value in _CALLED and self.token.text == "(":
+        numbered = (
+            self.token.text == "("
+            and self.tokens[self.at + 1].kind == "number"
+            and self.tokens[self.at + 2].text == ")"
+        )
+        if self.token.text == "(" and (
+            node.value in _CALLED or (numbered and len(token.text) == 1 and token.text not in "ei")
+        ):
             return self.node("fn", f"call:{node.value}", group(self))
         return node
 
@@ -310,6 +317,8 @@ class Parser:
                 name += "_" + self.script()
             elif self.accept("'"):
                 name += "'"
+            elif self.token.kind == "number" and not self.token.spaced and len(name) == 1 and name not in "ei":
+                name += "_" + self.take().text  # x2 is no product
             elif self.token.text == "^" and self.tokens[self.at + 1].text == r"\prime":
                 self.take()
                 self.take()
@@ -334,13 +343,11 @@ class Parser:
             inner = self.statement()
             self.expect("}")
             return inner
-        if token.kind == "number" and len(token.text) > 1:
-            if not token.text[0].isdigit():
-                raise Unreadable("a point as an argument")
-            self.tokens[self.at] = Token("number", token.text[1:]) if token.text[1] != "." else token
-            if token.text[1] == ".":
-                return self.atom()
+        if token.kind == "number" and len(token.text) > 1 and token.text.isdigit():
+            self.tokens[self.at] = Token("number", token.text[1:])
             return self.node("num", Fraction(int(token.text[0])))
+        if token.kind == "name" and token.text != "inf":
+            return self.node("sym", self.take().text)
         if token.kind in ("op", "end", "rel") and token.text not in ("(",):
             raise Unreadable("a command without its argument")
         return self.atom()

@@ -71,8 +71,6 @@ class Comparison:
             return brackets(a) == brackets(g) and self.in_order(a.args, g.args)
         if a.kind in ("union", "intersect"):
             return self.unordered(pieces(a), pieces(g))
-        if a.kind in ("base", "text"):
-            return a.value == g.value
         return a.value == g.value and self.in_order(a.args, g.args)
 
     # -- collections
@@ -152,15 +150,22 @@ def difference(relation: Node) -> Node:
 
 
 def is_label(node: Node) -> bool:
-    """A name that an answer may be given under: x, f(x), m_{max}, angle ABC, (x, y)."""
+    """A name that an answer may be given under: x, m_{max}, angle ABC, (x, y), f(x), p(x), f^{-1}(x), AB."""
     if node.kind == "sym":
         return node.value not in ("e", "i", "pi")
     if node.kind == "seq":
         return all(item.kind == "sym" for item in node.args)
-    if node.kind == "mul" and len(node.args) == 2:  # p(x) reads as a product
-        head = node.args[0].args[0] if node.args[0].kind == "pow" else node.args[0]  # f^{-1}(x)
+    if node.kind == "mul" and len(node.args) == 2:  # p(x) and AB read as products
+        head = node.args[0].args[0] if node.args[0].kind == "pow" else node.args[0]
         return head.kind == "sym" and node.args[1].kind == "sym"
-    return node.kind == "fn" and node.value.startswith("call:")
+    return node.kind == "fn" and node.value.startswith("call:") and all(a.kind in ("sym", "num") for a in node.args)
+
+
+def names_function(label: Node, value: Node) -> bool:
+    """Whether a label is y, or a function of a variable of the value."""
+    if label.kind == "sym":
+        return label.value == "y"
+    return label.kind in ("fn", "mul") and label.args[-1].kind == "sym" and label.args[-1].value in symbols_of(value)
 
 
 def member(node: Node) -> Node:
@@ -194,9 +199,20 @@ def unlabelled(a: Node, g: Node) -> tuple[Node, Node]:
     if label_a is None and label_g is None:
         return value_a, value_g
     if label_a is not None and label_g is not None and label_a != label_g:
-        names = {label_a.kind, label_g.kind}
-        plain = {n.value for n in (label_a, label_g) if n.kind == "sym"}
-        if (names == {"sym"} and "y" not in plain) or not (symbols_of(value_a) or symbols_of(value_g)):
+        one_is_y = Node("sym", "y") in (label_a, label_g)
+        if not (one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)):
+            return a, g
+    if (label_a is None) != (label_g is None):
+        label, value, other = (label_a, value_a, g) if label_a is not None else (label_g or g, value_g, a)
+        upper = label.kind == "mul" and all(f.kind == "sym" and f.value[0].isupper() for f in label.args)
+        if label.kind == "mul" and not (upper or names_function(label, value)):
+            return a, g
+        if other.kind == "rel" or (other.kind == "sym" and value == label):
+            return a, g
+    return value_a, value_g
+    if label_a is not None and label_g is not None and label_a != label_g:
+        one_is_y = Node("sym", "y") in (label_a, label_g)
+        if not (one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)):
             return a, g
     if (label_a is None) != (label_g is None):
         label, value, other = (label_a, value_a, g) if label_a is not None else (label_g, value_g, a)

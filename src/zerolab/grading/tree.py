@@ -18,7 +18,6 @@ union intersect minus     sets
 rel      operators        sides                chain: a < x <= b has two operators and three sides
 mat      columns          cells, by rows
 base     (digits, base)
-text     words
 """
 
 from dataclasses import dataclass
