@@ -66,6 +66,20 @@ def test_families_get_the_decoder_that_fits() -> None:
     assert type(TorchEngine(sliding, tiny_tokenizer())._decoder) is CachedDecoder
 
 
+def test_a_recurrent_family_is_refused() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1))
+    with pytest.raises(UserError, match="recurrent state"):
+        TorchEngine(model, tiny_tokenizer())
+
+
+def test_a_large_vocabulary_bounds_the_rows() -> None:
+    model = tiny_model("qwen2")
+    engine: Any = TorchEngine(model, tiny_tokenizer(), max_rows=10**9)
+    assert engine._max_rows * VOCABULARY * 4 <= 2**29
+
+
 def test_a_sliding_window_is_obeyed_by_the_fallback() -> None:
     model = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
     requests = make_subject("qwen2").requests(temperature=0.7)

@@ -21,7 +21,7 @@ from torch import nn
 from zerolab.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 PROBE_TOKENS = 6
@@ -38,7 +38,7 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    folder = _check_folder(path)
+    folder = check_folder(path)
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no *.safetensors weights{_other_weights(folder)}")
     with _quiet():
@@ -69,7 +69,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id. Raises UserError where there is none or it has no end-of-sequence token."""
     from transformers import AutoTokenizer
 
-    folder = _check_folder(path)
+    folder = check_folder(path)
     # Without this check transformers makes an empty tokenizer up from config.json alone.
     if folder is not None and not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise UserError(
@@ -111,16 +111,6 @@ def _as_the_file_says(tokenizer: Any, path: str) -> Any:
         stacklevel=3,
     )
     return PreTrainedTokenizerFast.from_pretrained(path)
-
-
-def load_generation_config(path: str | Path) -> GenerationConfig | None:
-    """generation_config.json of a folder or hub id, None where there is none."""
-    from transformers import GenerationConfig
-
-    try:
-        return GenerationConfig.from_pretrained(str(path))
-    except OSError:
-        return None
 
 
 def eos_token_ids(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
@@ -214,8 +204,8 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     return value
 
 
-def _check_folder(path: str | Path) -> Path | None:
-    """The local folder, checked; None where `path` reads as a hub id."""
+def check_folder(path: str | Path) -> Path | None:
+    """The local folder, checked; None where `path` reads as a hub id. Raises UserError where it can be neither."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

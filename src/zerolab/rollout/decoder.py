@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from zerolab.errors import UserError
 from zerolab.rollout.engine import Request
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class CachedDecoder:
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+        if getattr(model, "_is_stateful", False):
+            raise UserError(f"{type(model).__name__} keeps a recurrent state, which the torch engine does not support")
         # Tied weights stay tied in a deep copy, so an update under either name reaches both.
         source: Any = model
         self._model = copy.deepcopy(source)

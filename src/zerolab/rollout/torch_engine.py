@@ -24,6 +24,8 @@ from zerolab.types import Completion, FinishReason
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LOGITS_BYTES = 2**29  # of one step in float32; drawing from them needs about twice as much again
+
 
 class TorchEngine:
     """Samples from its own copy of a causal LM's weights. See engine.Engine for the contract.
@@ -51,7 +53,8 @@ class TorchEngine:
         self._eos = np.zeros(self._decoder.vocab_size, dtype=bool)
         self._eos[[i for i in eos_token_ids(model, tokenizer) if i < len(self._eos)]] = True
         self._stops = StopStrings(tokenizer, self._decoder.vocab_size)
-        self._kv_bytes, self._max_rows = kv_bytes, max_rows
+        self._kv_bytes = kv_bytes
+        self._max_rows = min(max_rows, max(1, LOGITS_BYTES // (4 * self._decoder.vocab_size)))
         # The condition's lock is held during a step; the flags are read between steps.
         self._between_steps = threading.Condition()
         self._busy = self._paused = self._aborted = self._asleep = self._stale = False
@@ -68,12 +71,13 @@ class TorchEngine:
         return self._run(list(requests))
 
     def abort(self) -> None:
+        # Set before the lock is asked for: locks are not fair, and the generating thread would go on taking it.
+        self._aborted = self._busy
         with self._between_steps:
-            self._aborted = self._busy
             self._between_steps.notify_all()
 
     def pause(self) -> None:
-        self._paused = True  # seen by the generating thread before its next step, which leaves the lock to us
+        self._paused = True  # the generating thread sees it before its next step, and lets the lock go
         with self._between_steps:
             pass
 
@@ -83,9 +87,9 @@ class TorchEngine:
             self._between_steps.notify_all()
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        if self._busy and not self._paused:
+            raise RuntimeError("weights may change only while the engine is idle or paused")
         with self._between_steps:
-            if self._busy and not self._paused:
-                raise RuntimeError("weights may change only while the engine is idle or paused")
             self._complete = False
             self._decoder.load(tensors)
             self._complete = True
@@ -97,9 +101,9 @@ class TorchEngine:
             self.version = version
 
     def sleep(self) -> None:
+        if self._busy:
+            raise RuntimeError("the engine is generating; abort or finish first")
         with self._between_steps:
-            if self._busy:
-                raise RuntimeError("the engine is generating; abort or finish first")
             self._asleep = True
             self._decoder.release()
 
