@@ -18,7 +18,11 @@ Gold = str | float | Sequence[str | float]
 
 BATCH_DEADLINE = 120.0  # seconds; what is still open then gets the reason "timeout"
 _BOX_COMMAND = re.compile(r"\\(?:boxed|fbox)")
-_RUN_OF_WORDS = re.compile(r"[A-Za-z]{2,}[,;:]?\s+[A-Za-z]{2,}")
+_PROSE = re.compile(
+    r"(?:^|\s)(?:the|is|are|was|be|answers?|so|therefore|thus|hence|we|it|(?-i:I)|get|got|final|result|equals?|because|that"
+    r"|this|think|have|has|solution|find|would|must|should|can|there|which|since|if|then|let)(?=[\s,.:;]\s*\S)",
+    re.IGNORECASE,
+)
 _LONGEST_BARE = 200
 
 
@@ -103,13 +107,13 @@ def grade(response: str, gold: Gold, mode: str = "boxed", *, verifier: str = "ma
 def is_correct(response: str, gold: Gold) -> bool:
     """Whether the last box of `response` holds the answer.
 
-    A text without any box counts if it is nothing but an answer ("1/2", "(3, 4)"), so that two bare answers can be
-    compared here too; prose does not ("the answer is 5"). `grade`, which pays the reward, wants the box.
+    A text without any box counts if it is nothing but an answer ("1/2", "10 square units"), so that two bare answers
+    can be compared here too; prose does not ("the answer is 5"). `grade`, which pays the reward, wants the box.
     """
     if _BOX_COMMAND.search(response):
         return grade(response, gold).correct
     bare = response.strip()
-    if not bare or "\n" in bare or len(bare) > _LONGEST_BARE or _RUN_OF_WORDS.search(bare):
+    if not bare or "\n" in bare or len(bare) > _LONGEST_BARE or _PROSE.search(bare):
         return False
     return _verdict(bare, golds_of(gold), "math", STANDARD).outcome == "correct"
 

@@ -92,6 +92,8 @@ class Parser:
 
     def sets(self) -> Node:
         left = self.sum()
+        if self.accept(r"\choose"):
+            left = self.node("fn", "binom", left, self.sum())
         while self.token.text in _SETS and self.token.kind in ("command", "word"):
             kind = _SETS[self.take().text]
             right = self.sum()
