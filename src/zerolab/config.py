@@ -274,6 +274,15 @@ class ArchitectureConfig(Strict):
     intermediate_size: int = Field(256, ge=8, description="Width of the MLP.")
     context: int = Field(256, ge=8, description="Longest sequence in tokens.")
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ArchitectureConfig":
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"architecture.hidden_size = {self.hidden_size} does not split into {self.heads} heads of an even "
+                "width: change architecture.hidden_size or architecture.heads"
+            )
+        return self
+
 
 class CorpusConfig(Strict):
     name: str = Field(description="Synthetic corpus of zerolab.pretrain.corpus.")
@@ -313,6 +322,10 @@ class DemoConfig(Strict):
     seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="Seeds of every arm.")
     first_steps: int = Field(10, ge=1, description="The start of a run: its first so many steps.")
     last_share: float = Field(1 / 3, gt=0, le=1, description="The end of a run: its last so large share of the steps.")
+    metrics: tuple[str, ...] = Field(
+        ("accuracy", "length/mean", "length/correct", "length/incorrect", "truncated", "tokens_per_solved"),
+        description="Metrics of the table, start to end.",
+    )
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The recipes that ship: complete TOML files, found by path or by name."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ PACKAGE = Path(__file__).parent
 
 def recipe_folder() -> Path:
     """Where the shipped recipes lie: inside an installed package, or at the root of a checkout."""
-    installed = PACKAGE / "recipes"
+    installed = PACKAGE / "_recipes"
     return installed if installed.is_dir() else PACKAGE.parent.parent / "recipes"
 
 
@@ -44,25 +43,35 @@ def header(path: Path) -> list[str]:
 
 
 def kind(path: Path) -> str:
-    """train, pretrain or demo, by what the file declares."""
-    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    """The verb that runs a recipe, by what the file declares. Raises UserError where it is no TOML."""
+    from zerolab.config import read_toml
+
+    raw = read_toml(path)
     return "pretrain" if "corpus" in raw else "demo" if "arms" in raw else "train"
 
 
-def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Any:
-    """The resolved config of a recipe of any kind."""
-    from zerolab.config import apply_overrides, load_run_config, parse, read_toml
+DECLARES = {"train": "a [model]", "pretrain": "a [corpus]", "demo": "arms"}
 
-    if kind(path) == "train":
-        return load_run_config(path, overrides)
-    from zerolab.config import DemoConfig, PretrainConfig
 
-    model = PretrainConfig if kind(path) == "pretrain" else DemoConfig
+def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
+    """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
+    from zerolab.config import DemoConfig, PretrainConfig, RunConfig, apply_overrides, parse, read_toml
+
+    found = kind(path)
+    if verb not in (None, found):
+        raise UserError(
+            f"{path} is a recipe of `zerolab {found}`: give one of `zerolab {verb}`, which has {DECLARES[str(verb)]}"
+        )
+    model: Any = {"train": RunConfig, "pretrain": PretrainConfig, "demo": DemoConfig}[found]
     return parse(model, apply_overrides(read_toml(path), overrides), str(path))
 
 
 def difference(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
     """(key, value in a, value in b) of every coordinate in which two resolved recipes differ."""
+    if kind(a) != kind(b):
+        raise UserError(
+            f"{a} is a recipe of `zerolab {kind(a)}` and {b} one of `zerolab {kind(b)}`: compare two of one kind"
+        )
     old, new = (json.loads(load(path).model_dump_json()) for path in (a, b))
     return [(key, lookup(old, key), lookup(new, key)) for key in differing_keys(old, new)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.errors import UserError
-from zerolab.rundir import METRICS, read_metrics
+from zerolab.rundir import METRICS, clear_errors, read_metrics
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -24,11 +24,16 @@ class Job:
     process: subprocess.Popen | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("w") as file:
+        with clear_errors(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            file = self.log.open("w")
+        with file:
             command = [sys.executable, "-m", "zerolab", *self.arguments]
             environment = {**os.environ, **ONE_THREAD}
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+            # A session of its own: Ctrl-C in the terminal reaches the demo alone, which then stops its jobs once.
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
 
     @property
     def running(self) -> bool:

@@ -27,6 +27,12 @@ REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
 WIDTH = 32
 PREVIEW_STEPS = 1500
+HEADINGS = {
+    "length/mean": "tokens",
+    "length/correct": "correct",
+    "length/incorrect": "incorrect",
+    "tokens_per_solved": "tokens per solved",
+}
 
 
 def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
@@ -38,8 +44,12 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     console.print(
         f"[bold]{config.name}[/]: {' against '.join(names(arms))}, {len(config.seeds)} seeds, {cores()} cores"
     )
-    prepare_base(base, out, console)
-    train_arms(arms, out, console, resume)
+    try:
+        prepare_base(base, out, console)
+        train_arms(arms, out, console, resume)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is lost: the same command with --resume goes on")
+        raise
     runs: dict[str, list[Any]] = {c.name: [] for c in arms.values()}
     for arm in arms.values():
         runs[arm.name].append(metrics_so_far(arm.folder))
@@ -47,7 +57,7 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     lines = sentences(config, summaries)
     write_results(out, runs, summaries, lines, config)
     show_curves(console, runs)
-    console.print(result_table(summaries))
+    console.print(result_table(summaries, config.metrics))
     for line in lines:
         console.print(f"- {line}", highlight=False)
     console.print(f"{out / 'curves.png'}, {out / 'curves.csv'}  ({time.monotonic() - started:.0f} s in all)")
@@ -214,22 +224,15 @@ def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[s
             console.print(f"  {arm:10} {sparkline(values, 2 * WIDTH, 0, top)}", highlight=False)
 
 
-def result_table(summaries: Sequence[ArmSummary]) -> Table:
+def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:
+    """Start and end of the recipe's metrics; shares below 1 as they are, lengths in tokens."""
     table = Table(title="start -> end, mean over seeds")
-    columns = {
-        "accuracy": ("accuracy", ".3f"),
-        "length/mean": ("tokens", ".1f"),
-        "length/correct": ("correct", ".1f"),
-        "length/incorrect": ("incorrect", ".1f"),
-        "truncated": ("truncated", ".1%"),
-        "tokens_per_solved": ("tokens per solved", ".1f"),
-    }
     table.add_column("arm")
-    for heading, _ in columns.values():
-        table.add_column(heading, justify="right")
+    for metric in metrics:
+        table.add_column(HEADINGS.get(metric, metric), justify="right")
     for arm in summaries:
-        cells = ["{:{f}} -> {:{f}}".format(*arm.mean(metric), f=form) for metric, (_, form) in columns.items()]
-        table.add_row(arm.name, *cells)
+        windows = [arm.mean(metric) for metric in metrics]
+        table.add_row(arm.name, *(f"{a:.3g} -> {b:.3g}" for a, b in windows))
     return table
 
 

@@ -30,7 +30,7 @@ class ArmSummary:
         return [end - start for start, end in self.windows[metric]]
 
 
-METRICS = ("accuracy", "length/mean", "length/correct", "length/incorrect", "truncated", "tokens_per_solved")
+IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated")
 
 
 def window(rows: Sequence[Mapping[str, Any]], metric: str, config: DemoConfig) -> Window:
@@ -45,7 +45,7 @@ def summarise(config: DemoConfig, runs: Runs) -> list[ArmSummary]:
     return [
         ArmSummary(
             arm,
-            {metric: [window(rows, metric, config) for rows in seeds] for metric in (*METRICS, "eval/accuracy")},
+            {metric: [window(rows, metric, config) for rows in seeds] for metric in {*IN_SENTENCES, *config.metrics}},
             [sum(row.get("rollout/tokens") or 0 for row in rows) for rows in seeds],
         )
         for arm, seeds in runs.items()

@@ -55,6 +55,7 @@ def draw(path: Path, runs: Runs, title: str) -> None:
             if curves:
                 steps, mean = _mean_curve(curves)
                 axis.plot(steps, mean, color=colour, linewidth=2, label=arm)
+        axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
         axis.set_title(label)
         axis.set_xlabel("step")
         axis.grid(alpha=0.25)

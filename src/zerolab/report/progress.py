@@ -40,30 +40,43 @@ class Progress:
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:
-            self.bar.stop()
+            self._display.stop()
 
     def _start(self) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Bar(*columns, console=console)
-        self.bar.start()
-        self.task = self.bar.add_task(self.name, total=self.steps)
+        self._bar = Bar(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+        self._task = self._bar.add_task(self.name, total=self.steps)
+        self._display = Live(self._bar, console=Console(stderr=True), refresh_per_second=4)
+        self._display.start()
 
     def row(self, step: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
         """Shows the metrics of a step and hands them back."""
         measured = {k: metrics[k] for k, _, _ in COLUMNS if k in metrics}
         self.last |= {k: v for k, v in measured.items() if math.isfinite(v)}
-        text = "  ".join(f"{heading} {self.last[k]:{form}}" for k, heading, form in COLUMNS if k in self.last)
+        shown = [(heading, f"{self.last[k]:{form}}") for k, heading, form in COLUMNS if k in self.last]
         if self.live:
-            self.bar.update(self.task, completed=step, description=f"{self.name}  {text}\n")
+            self._bar.update(self._task, completed=step)
+            self._display.update(self._frame(shown))
         elif not self.quiet and (time.monotonic() - self._printed > PLAIN_SECONDS or step in (0, 1, self.steps)):
             self._printed = time.monotonic()
+            text = "  ".join(f"{heading} {value}" for heading, value in shown)
             print(f"{self.name} {step}/{self.steps}  {text}", file=sys.stderr, flush=True)
         return metrics
+
+    def _frame(self, shown: list[tuple[str, str]]) -> Any:
+        """The bar, and under it a table of two lines that fits 80 columns."""
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for heading, _ in shown:
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_row(*(value for _, value in shown))
+        return Group(self._bar, table)
 
     def message(self, text: str) -> None:
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
