@@ -1,5 +1,6 @@
 """The composition root: a config becomes a stream, a learner and an objective."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,12 +78,12 @@ def pick_device(name: str) -> torch.device:
     """The device of a config. Raises UserError where it does not exist."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"model.device {name!r} is no device: use cpu, cuda or auto") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("model.device is cuda, but PyTorch sees no GPU: use cpu or auto, or see `zerolab doctor`")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise UserError(f"model.device {name!r} is no device for a run: use cpu, cuda or auto")
+    device, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        seen = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
+        raise UserError(f"model.device is {name}, but PyTorch sees {seen}: use cpu or auto, or see `zerolab doctor`")
     return device
 
 

@@ -33,10 +33,9 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
 ) -> None:
     """RL-tune a model by a recipe."""
-    from zerolab.config import load_run_config
-    from zerolab.recipes import find_recipe
+    from zerolab.recipes import find_recipe, load
 
-    config = load_run_config(find_recipe(recipe), overrides)
+    config = load(find_recipe(recipe), overrides, verb="train")
     if dry_run:
         from zerolab.plan import describe
 
@@ -57,7 +56,7 @@ def pretrain(
     """Pretrain a laptop base model from scratch (cached by the content of its recipe)."""
     from zerolab.recipes import find_recipe, load
 
-    config = load(find_recipe(recipe), overrides)
+    config = load(find_recipe(recipe), overrides, verb="pretrain")
     if dry_run:
         print(config.model_dump_json(indent=2))
         return
@@ -77,7 +76,7 @@ def demo(
     from zerolab.demo import run
     from zerolab.recipes import find_recipe, load
 
-    run(load(find_recipe(recipe), overrides), out, resume=resume)
+    run(load(find_recipe(recipe), overrides, verb="demo"), out, resume=resume)
 
 
 @app.command()
@@ -101,6 +100,25 @@ def grade(
     from zerolab.grading.command import run
 
     print(run(file, mode, rules, verifier, out, compare))
+
+
+@app.command()
+def certify(
+    presets: Annotated[
+        list[str] | None, typer.Argument(help="Objectives by preset name; all when none is named.")
+    ] = None,
+    overrides: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a coordinate.")
+    ] = NO_OVERRIDES,
+    json: Annotated[Path | None, typer.Option("--json", help="Write every number to this file.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw the two weight curves; a CSV goes beside it.")] = None,
+    ranks: Annotated[bool, typer.Option(help="Also share a step among two processes (gloo).")] = True,
+) -> None:
+    """Prove on an enumerable policy what each objective optimises; exit code 1 when a promise is broken."""
+    from zerolab.audit.command import run
+
+    if not run(presets or [], overrides, json, png, ranks):
+        raise typer.Exit(1)
 
 
 @recipe_app.command("list")

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from zerolab.config import RunConfig
+from zerolab.config import ModelConfig, RunConfig
 
 GIB = 2**30
 
@@ -13,27 +14,47 @@ class ModelShape:
     parameters: int
     layers: int | None  # None where only the name is known
     kv_width: int | None  # key and value elements per token and layer
-    vocabulary: int | None
     source: str
 
 
-def model_shape(path: str) -> ModelShape | None:
-    """Shape by the model's config where it is on this machine, else the size in its name, else None."""
+def model_shape(model: ModelConfig) -> ModelShape | None:
+    """Shape by the model's config where it is on this machine, else the size in its name, else None.
+
+    Raises UserError for a folder that holds no model and for a base that is no pretraining recipe.
+    """
+    if model.path is not None:
+        return _published(model.path)
+    from zerolab.pretrain.corpus import make_corpus
+    from zerolab.pretrain.pretrain import make_learner
+    from zerolab.recipes import find_recipe, load
+
+    recipe = load(find_recipe(str(model.base)), verb="pretrain")
+    return _measure(make_learner(recipe, make_corpus(recipe.corpus, recipe.seed)).model, "its recipe")
+
+
+def _published(path: str) -> ModelShape | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from zerolab.models.hf import check_folder
+
+    check_folder(path)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError):
         match = re.search(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", path)
-        return ModelShape(int(float(match[1]) * 1e9), None, None, None, "size in its name") if match else None
-    text = config.get_text_config()
+        return ModelShape(int(float(match[1]) * 1e9), None, None, "size in its name") if match else None
+    return _measure(model, "its config.json")
+
+
+def _measure(model: Any, source: str) -> ModelShape:
+    text = model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     count = sum(p.numel() for p in model.parameters())
-    return ModelShape(count, text.num_hidden_layers, 2 * heads * width, text.vocab_size, "its config.json")
+    return ModelShape(count, text.num_hidden_layers, 2 * heads * width, source)
 
 
 def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
@@ -65,11 +86,11 @@ def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, fl
 
 def describe(config: RunConfig) -> str:
     """Resolved config, the objective's formula, token and memory estimates, as text."""
-    shape = model_shape(config.model.path) if config.model.path else None
+    shape = model_shape(config.model)
     lines = [config.model_dump_json(indent=2), "", f"objective {config.objective.name}", config.objective.formula(), ""]
     lines += [f"{name:36} {value:>16,.0f}" for name, value in token_estimates(config)]
     if shape is None:
-        lines += ["", f"memory: unknown until the model is at hand ({config.model.path or config.model.base})"]
+        lines += ["", f"memory: unknown until the model is at hand ({config.model.path})"]
         return "\n".join(lines)
     lines += ["", f"{'parameters, by ' + shape.source:36} {shape.parameters:>16,}"]
     lines += [f"{name:36} {value:>12.2f} GiB" for name, value in memory_estimates(config, shape)]

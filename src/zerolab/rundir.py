@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +57,15 @@ class RunDirectory:
         changed = differing_keys(old, json.loads(self.config.model_dump_json()))
         if fixed := [key for key in changed if key.split(".")[0] not in FREE_TO_CHANGE]:
             raise UserError(f"{self.path} was started with another {', '.join(fixed)}: resume with the same values")
+
+    def close(self) -> None:
+        """Leaves nothing behind where the run ended before its first line was logged, so that it can start again."""
+        if (self.path / METRICS).exists() or self.checkpoints.exists():
+            return
+        with suppress(OSError):
+            for name in (CONFIG, MANIFEST, TRANSCRIPTS):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def cut_after(self, step: int | None) -> None:
         """Forgets the lines of steps later than the checkpoint (all of them where there is none)."""

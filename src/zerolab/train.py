@@ -50,6 +50,7 @@ def train(
                     break
     finally:
         run.stream.close()
+        directory.close()
     return directory.path
 
 

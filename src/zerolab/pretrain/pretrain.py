@@ -46,7 +46,7 @@ def cache_folder(config: PretrainConfig) -> Path:
 def base_model_is_cached(recipe: str) -> bool:
     from zerolab.recipes import find_recipe, load
 
-    return is_complete(cache_folder(load(find_recipe(recipe))))
+    return is_complete(cache_folder(load(find_recipe(recipe), verb="pretrain")))
 
 
 def is_complete(folder: Path) -> bool:
@@ -58,7 +58,7 @@ def base_model(recipe: str) -> Path:
     """The folder of a base model, pretrained now unless the cache has it."""
     from zerolab.recipes import find_recipe, load
 
-    return pretrain(load(find_recipe(recipe)))
+    return pretrain(load(find_recipe(recipe), verb="pretrain"))
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
