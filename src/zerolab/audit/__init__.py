@@ -1,0 +1,1 @@
+"""Certificates: what an objective really optimises, measured on the code that trains."""

@@ -1,0 +1,234 @@
+"""The certificate of an objective: what is measured, and whether its row keeps what it promises.
+
+It is a proof in two steps for the code that trains. (1) On sampled steps the production gradient is the sum of
+coefficient times score, however the step is cut. (2) The mean of that sum over all steps is computed exactly and
+compared with the exact policy gradient.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zerolab.audit import weights
+from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy
+from zerolab.audit.expectation import couples_questions, expectation, representative
+from zerolab.audit.promises import PROMISES, QUESTION_WEIGHTS, Promise
+from zerolab.audit.splits import score_residual, split_changes
+from zerolab.rl.aggregate import token_weights
+from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.objective import Objective
+
+POLICY_SEED = 1  # its true gradient and GRPO's disagree clearly; any other gives the same verdicts
+GROUP_SIZES = (2, 4, 8)
+COUPLED_SIZES = (2, 4)  # where advantages look at other questions the situations multiply
+TRUNCATION_SIZE = 4
+EXACT = 1e-12  # cosine, scale, weights
+SPLIT = 1e-10
+BIASED = 1e-6  # below this a direction counts as unbiased
+EPSILON_SLACK = 1e-6  # the epsilon added to a standard deviation
+
+
+@dataclass(frozen=True)
+class Direction:
+    """An expected gradient beside a target gradient."""
+
+    cosine: float
+    scale: float  # projection on the target over the target, L_max multiplied back in
+    bias: float  # distance to the target after the best rescale, relative to the target
+
+    @classmethod
+    def of(cls, gradient: np.ndarray, target: np.ndarray) -> "Direction":
+        along, square = gradient @ target, gradient @ gradient
+        if square == 0:
+            return cls(0.0, 0.0, 1.0)
+        norm = np.linalg.norm(target)
+        residual = np.linalg.norm(gradient * (along / square) - target)
+        return cls(float(along / np.sqrt(square) / norm), float(along / norm**2), float(residual / norm))
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Under one truncation policy: the direction beside the gradient of what that policy states to optimise."""
+
+    target: Direction
+    question_cosine: float  # the worst question taken alone
+    reward_cosine: float  # beside grad E[R]
+
+
+@dataclass(frozen=True)
+class ZeroVariance:
+    """A group of equal rewards: its own advantages, and what its presence does to the other groups' coefficients."""
+
+    largest_advantage: float
+    others_scale: float  # factor; 3/4 when one group of equal size joins three, since N is in every denominator
+    others_turned: float  # 1 - cosine of their coefficients with and without it
+
+
+@dataclass(frozen=True)
+class Certificate:
+    name: str
+    formula: str
+    directions: dict[int, Direction]  # by group size
+    token_weights: list[float]  # mean of N L_max w for lengths 1 .. L_max
+    weight_ratio_within_step: float
+    question_weights: dict[int, list[float]]  # by group size, at weights.PASS_RATES
+    score_residual: float
+    splits: dict[str, float]
+    zero_variance: ZeroVariance
+    truncation: dict[str, Truncation]
+    length_drift: float  # of incorrect responses, per unit step along the expected gradient
+    true_length_drift: float  # the same along the true gradient
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def largest_size(self) -> int:
+        return max(self.directions)
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def certify(
+    objectives: Sequence[Objective], *, ranks: bool = True, done: Callable[[str], None] = lambda _: None
+) -> list[Certificate]:
+    """One certificate per objective; `ranks` also shares a step among real processes. `done` hears of each name."""
+    policy = EnumerablePolicy(POLICY_SEED)
+    shared: list[float] = []
+    if ranks:
+        from zerolab.audit.ranks import rank_changes
+
+        shared = rank_changes(policy, objectives)
+    certificates = []
+    for number, objective in enumerate(objectives):
+        splits = split_changes(policy, objective) | ({"ranks": shared[number]} if ranks else {})
+        certificates.append(measure(policy, objective, splits))
+        done(objective.name)
+    return certificates
+
+
+def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, float]) -> Certificate:
+    """Everything but the splits, which may need processes."""
+    truth = policy.true_gradient_QD().mean(0)
+    sizes = COUPLED_SIZES if couples_questions(objective) else GROUP_SIZES
+    expected = {size: expectation(policy, objective, size) for size in sizes}
+    gradients = {size: e.gradient_QD.sum(0) for size, e in expected.items()}
+    certificate = Certificate(
+        name=objective.name,
+        formula=objective.formula(),
+        directions={size: Direction.of(gradient, truth) for size, gradient in gradients.items()},
+        token_weights=expected[max(sizes)].weight_L.tolist(),
+        weight_ratio_within_step=weights.weight_ratio_within_step(objective),
+        question_weights={size: weights.question_weights(objective, size) for size in weights.GROUP_SIZES},
+        score_residual=score_residual(policy, objective),
+        splits=splits,
+        zero_variance=zero_variance(objective),
+        truncation={name: truncation(policy, objective, name) for name in POLICIES},
+        length_drift=drift(policy, gradients[max(sizes)]),
+        true_length_drift=drift(policy, truth),
+    )
+    certificate.violations.extend(violations(certificate, PROMISES.get(objective.name)))
+    return certificate
+
+
+def drift(policy: EnumerablePolicy, gradient: np.ndarray) -> float:
+    """Change of the mean length of incorrect responses per unit step along a gradient, to first order."""
+    return float(gradient @ policy.incorrect_length_gradient() / np.linalg.norm(gradient))
+
+
+def truncation(policy: EnumerablePolicy, objective: Objective, name: str) -> Truncation:
+    gradient_QD = expectation(policy, objective, TRUNCATION_SIZE, name).gradient_QD
+    target_QD, reward_QD = policy.true_gradient_QD(name), policy.true_gradient_QD()
+    return Truncation(
+        target=Direction.of(gradient_QD.sum(0), target_QD.mean(0)),
+        question_cosine=min(Direction.of(g, t).cosine for g, t in zip(gradient_QD, target_QD, strict=True)),
+        reward_cosine=Direction.of(gradient_QD.sum(0), reward_QD.mean(0)).cosine,
+    )
+
+
+def zero_variance(objective: Objective) -> ZeroVariance:
+    mixed = [representative(r, n) for n, r in enumerate(([0.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.5, 1.0]))]
+    alone = make_batch(mixed, objective)
+    joined = make_batch([*mixed, representative([1.0] * 3, len(mixed))], objective)
+    before, after = (_coefficients(batch, objective)[: len(alone)] for batch in (alone, joined))
+    direction = Direction.of(after, before)
+    return ZeroVariance(float(np.abs(joined.advantage_N[len(alone) :]).max()), direction.scale, 1 - direction.cosine)
+
+
+def _coefficients(batch: Batch, objective: Objective) -> np.ndarray:
+    return batch.advantage_N * token_weights(batch.response_len_N, objective.aggregation, BUDGET)
+
+
+def violations(certificate: Certificate, promise: Promise | None) -> list[str]:
+    """One line for every promise that is broken; a row without promises of its own still owes the universal ones."""
+    found = []
+    if not certificate.score_residual < SPLIT:
+        found.append(f"production gradient is not coefficient times score (off by {certificate.score_residual:.1e})")
+    for way, change in certificate.splits.items():
+        if not change < SPLIT:
+            found.append(f"the gradient changes with {way} (by {change:.1e})")
+    if promise is None:
+        return found
+    return [
+        *found,
+        *_direction_violations(certificate, promise),
+        *_truncation_violations(certificate, promise),
+        *_token_violations(certificate, promise),
+        *_question_violations(certificate, promise),
+    ]
+
+
+def _direction_violations(certificate: Certificate, promise: Promise) -> list[str]:
+    found = []
+    for size, direction in certificate.directions.items():
+        if promise.scale is None:
+            if direction.bias < BIASED:
+                found.append(f"G = {size}: promised a bias and shows none")
+            continue
+        if not abs(1 - direction.cosine) < EXACT or not direction.bias < BIASED:
+            found.append(f"G = {size}: cosine to the true gradient {direction.cosine:.6f}, promised 1")
+        if not abs(direction.scale - promise.scale_at(size)) < EXACT:
+            found.append(f"G = {size}: scale {direction.scale:.6f}, promised {promise.scale}")
+    if promise.silent != (certificate.zero_variance.largest_advantage == 0):
+        found.append("groups of equal rewards " + ("have a gradient" if promise.silent else "have no gradient"))
+    return found
+
+
+def _truncation_violations(certificate: Certificate, promise: Promise) -> list[str]:
+    """An unbiased row optimises what each policy states; masking needs a baseline and re-weights the questions."""
+    if promise.scale is None:
+        return []
+    cosines = {name: t.target.cosine for name, t in certificate.truncation.items() if name != "mask"}
+    if promise.silent:
+        cosines["mask"] = certificate.truncation["mask"].question_cosine
+    return [
+        f"truncation {name}: cosine to its stated target {cosine:.6f}, promised 1"
+        for name, cosine in cosines.items()
+        if not abs(1 - cosine) < EXACT
+    ]
+
+
+def _token_violations(certificate: Certificate, promise: Promise) -> list[str]:
+    across = certificate.token_weights[-1] / certificate.token_weights[0]
+    within = certificate.weight_ratio_within_step
+    promised = {"constant": (1, 1), "one per step": (1, None), "1/L": (1 / BUDGET, 1 / BUDGET)}[promise.tokens]
+    measured = (("within a step", within, promised[0]), ("on average", across, promised[1]))
+    return [
+        f"{where} a token of the longest response weighs {value:.6f} of one of the shortest, promised {wanted:g}"
+        for where, value, wanted in measured
+        if wanted is not None and not abs(value - wanted) < EXACT
+    ]
+
+
+def _question_violations(certificate: Certificate, promise: Promise) -> list[str]:
+    if promise.questions is None:
+        return []
+    law = QUESTION_WEIGHTS[promise.questions]
+    slack = EXACT if promise.scale or promise.questions in ("1", "(G-1)/G") else EPSILON_SLACK
+    found = []
+    for size, measured in certificate.question_weights.items():
+        promised = np.array([law(p, size) for p in weights.PASS_RATES])
+        if not (np.abs(measured - promised) <= slack * promised).all():
+            found.append(f"G = {size}: question weight against pass rate is not {promise.questions}")
+    return found

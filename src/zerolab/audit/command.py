@@ -1,0 +1,57 @@
+"""`zerolab certify`: certificates to the screen, to JSON and as a figure."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from zerolab.errors import UserError
+
+
+def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, png: Path | None, ranks: bool) -> bool:
+    """Certifies presets by name (none: all), with coordinates changed by KEY=VALUE. True when every promise is kept.
+
+    Raises UserError for an unknown preset or coordinate and for a file that cannot be written.
+    """
+    objectives = _objectives(names, overrides)
+    for path in (json_file, png):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: its folder does not exist; make it first")
+
+    import torch
+    from rich.console import Console
+
+    from zerolab.audit.certificate import certify
+    from zerolab.audit.table import WIDTH, render
+
+    torch.set_num_threads(1)  # models of 700 parameters: more threads only wait for each other
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    with console.status("certifying") as status:
+        certificates = certify(objectives, ranks=ranks, done=lambda name: status.update(f"certified {name}"))
+    render(certificates, console)
+    if json_file is not None:
+        json_file.write_text(json.dumps([c.record() for c in certificates], indent=2) + "\n", encoding="utf-8")
+        console.print(f"wrote {json_file}", highlight=False)
+    if png is not None:
+        from zerolab.audit.plot import draw, write_csv
+
+        draw(png, certificates)
+        write_csv(png.with_suffix(".csv"), certificates)
+        console.print(f"wrote {png} and {png.with_suffix('.csv')}", highlight=False)
+    return not any(c.violations for c in certificates)
+
+
+def _objectives(names: Sequence[str], overrides: Sequence[str]) -> list:
+    from zerolab.config import apply_overrides
+    from zerolab.rl.objective import PRESETS, Objective
+
+    changes = apply_overrides({}, list(overrides))
+    objectives = []
+    for name in names or PRESETS:
+        try:
+            objectives.append(Objective(**Objective.resolve({"preset": name, **changes})))
+        except ValueError as error:
+            details = getattr(error, "errors", None)
+            raise UserError(details()[0]["msg"] if details else str(error)) from None
+    return objectives

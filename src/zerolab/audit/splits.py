@@ -1,0 +1,123 @@
+"""The production gradient of sampled steps: is it coefficient times score, and does any way of cutting change it?"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, flat_gradient
+from zerolab.config import LearnerConfig
+from zerolab.learner.learner import Learner
+from zerolab.rl.aggregate import token_weights
+from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.objective import Objective
+
+WHOLE = 100_000
+MICRO_BATCHES = (1, 16, 40, WHOLE)  # tokens: one response at a time, ..., everything in one pass
+UPDATES = 3
+SAMPLES = 6  # responses per question of the sampled steps
+SEED = 5
+
+
+def make_learner(model: nn.Module, micro_batch_tokens: int = WHOLE) -> Learner:
+    """The production learner. A large Adam epsilon keeps rounding in vanishing gradients from being blown up."""
+    config = LearnerConfig(micro_batch_tokens=micro_batch_tokens, lr=0.03, eps=1e-3, updates_per_rollout=UPDATES)
+    return Learner(model, config, budget=BUDGET, total_steps=UPDATES)  # type: ignore[arg-type]
+
+
+def ascent(model: nn.Module, step: Batch, objective: Objective, micro_batch_tokens: int = WHOLE) -> np.ndarray:
+    """gradient_D of one optimizer step by the production learner, in the direction in which it goes up."""
+    learner = make_learner(model, micro_batch_tokens)
+    learner.forward_backward(step, objective)
+    return -flat_gradient(model)
+
+
+def coefficients(step: Batch, objective: Objective) -> np.ndarray:
+    """A_i w_i of every response."""
+    return step.advantage_N * token_weights(step.response_len_N, objective.aggregation, BUDGET)
+
+
+def sampled(policy: EnumerablePolicy, objective: Objective, seed: int = SEED) -> tuple[Batch, np.ndarray]:
+    """A step of SAMPLES responses to every question, and score_ND of its responses."""
+    picks = policy.sample(SAMPLES, seed)
+    score_ND = np.concatenate([policy.score_QOD[q, chosen] for q, chosen in picks])
+    return make_batch(policy.groups(picks), objective), score_ND
+
+
+def score_residual(policy: EnumerablePolicy, objective: Objective) -> float:
+    """How far the production gradient is from sum of coefficient times score, relative to it; worst over two steps."""
+    worst = 0.0
+    for seed in (SEED, SEED + 1):
+        step, score_ND = sampled(policy, objective, seed)
+        expected = coefficients(step, objective) @ score_ND
+        worst = max(worst, relative_change(ascent(policy.model, step, objective), expected))
+    return worst
+
+
+def relative_change(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def split_changes(policy: EnumerablePolicy, objective: Objective) -> dict[str, float]:
+    """Largest relative change of the gradient over micro-batches, orders, and several updates on one rollout."""
+    step, _ = sampled(policy, objective)
+    whole = ascent(policy.model, step, objective)
+    orders = list(_orders(len(step)))
+    return {
+        "micro_batches": max(
+            relative_change(ascent(policy.model, step, objective, tokens), whole) for tokens in MICRO_BATCHES
+        ),
+        "order": max(
+            relative_change(ascent(policy.model, step.select(order), objective, tokens), whole)
+            for order, tokens in zip(orders, (WHOLE, 16), strict=True)
+        ),
+        "updates": _updates_change(policy, objective, step),
+    }
+
+
+def _orders(size: int) -> Iterator[np.ndarray]:
+    yield np.arange(size)[::-1]
+    yield np.random.default_rng(SEED).permutation(size)
+
+
+def _updates_change(policy: EnumerablePolicy, objective: Objective, step: Batch) -> float:
+    """Several optimizer steps over one rollout, ratios no longer 1: the gradient of each, cut in three ways."""
+    runs = [
+        _update_gradients(policy.model, step, objective, tokens, shuffle)
+        for tokens, shuffle in ((WHOLE, False), (16, False), (16, True))
+    ]
+    return max(relative_change(found, whole) for run in runs[1:] for found, whole in zip(run, runs[0], strict=True))
+
+
+def _update_gradients(
+    model: nn.Module, step: Batch, objective: Objective, tokens: int, shuffle: bool
+) -> list[np.ndarray]:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    learner, found = make_learner(model, tokens), []
+    for part in step.optimizer_steps(UPDATES, SEED):
+        learner.forward_backward(part.select(np.arange(len(part))[::-1]) if shuffle else part, objective)
+        found.append(-flat_gradient(model))
+        learner.optim_step()
+    model.load_state_dict(before)
+    return found
+
+
+def share(step: Batch, rank: int, ranks: int, uneven: bool) -> Batch:
+    """What one rank works on: the whole step, so that it knows every denominator, with the others' rows silenced.
+
+    `uneven`: the first rank has everything, the others join without work.
+    """
+    owner_N = np.zeros(len(step), int) if uneven else np.arange(len(step)) % ranks
+    return dataclasses.replace(step, advantage_N=np.where(owner_N == rank, step.advantage_N, 0.0))
+
+
+def rank_gradient(model: nn.Module, step: Batch, objective: Objective, uneven: bool) -> np.ndarray:
+    """The gradient summed over the ranks of the running process group (never averaged)."""
+    import torch.distributed as dist
+
+    mine = ascent(model, share(step, dist.get_rank(), dist.get_world_size(), uneven), objective, MICRO_BATCHES[1])
+    total = torch.from_numpy(mine)
+    dist.all_reduce(total, op=dist.ReduceOp.SUM)
+    return total.numpy()
