@@ -32,6 +32,22 @@ CPU_BLOCK = 32  # positions; a larger block reads more that is not yet written, 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
+def score_product(device: torch.device, dtype: torch.dtype) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Batched matrix product with a float32 result.
+
+    Attention scores can be large (Qwen2's biases make them so), and bfloat16 would round away what softmax needs; the
+    learner's attention keeps them in float32 too.
+    """
+    if dtype == torch.float32:
+        return torch.bmm
+    one = torch.ones(1, 16, 16, device=device, dtype=dtype)
+    try:
+        torch.bmm(one, one, out_dtype=torch.float32)
+    except (RuntimeError, TypeError):  # not on this device or in this torch
+        return lambda a, b: torch.bmm(a.float(), b.float())
+    return lambda a, b: torch.bmm(a, b, out_dtype=torch.float32)
+
+
 class FusedDecoder:
     """See decoder.Decoder. Rows may be admitted at any time; prompts and rows are kept without gaps."""
 
@@ -52,6 +68,7 @@ class FusedDecoder:
         rotary: Any = model.get_decoder().rotary_emb
         angles = torch.outer(torch.arange(config.max_position_embeddings).float(), rotary.inv_freq.float().cpu())
         self._rotations = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles).to(device)
+        self._product = score_product(device, dtype)
         self._memory = Memory(config.num_hidden_layers, self._kv_heads, self._dim, device=device, dtype=dtype)
         self._plan: Plan | None = None
         # Only a CPU minds gaps between rows; elsewhere one block over all positions means fewer calls.
@@ -149,7 +166,7 @@ class FusedDecoder:
         self._longest = int(length_Q.max())
         if length_Q.min() < self._longest:
             behind = torch.from_numpy(np.arange(self._longest) >= length_Q[:, None]).to(self._device)
-            bias = torch.zeros(behind.shape, device=self._device, dtype=self._dtype).masked_fill_(behind, -torch.inf)
+            bias = torch.zeros(behind.shape, device=self._device).masked_fill_(behind, -torch.inf)
             self._prompt_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]  # [Q*K, 1, P]
 
     @torch.inference_mode()
@@ -192,7 +209,7 @@ class FusedDecoder:
         b, c = (torch.from_numpy(a).to(self._device) for a in (index_N // block, index_N % block))
         rows = torch.arange(n, device=self._device)
         hidden = torch.from_numpy(np.arange(covered) > index_N[:, None]).to(self._device)
-        bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype).masked_fill_(hidden, -torch.inf)
+        bias = torch.zeros(hidden.shape, device=self._device).masked_fill_(hidden, -torch.inf)
         self._own_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]
 
         def write_each(layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -202,14 +219,16 @@ class FusedDecoder:
         return write_each
 
     def _rotate(self, qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q [..., H, D], k and v [..., K, D] out of [..., (H + 2K) D], with rotary embeddings on q and k."""
-        heads = self._heads + self._kv_heads
+        """q [..., H, D], k and v [..., K, D] out of [..., (H + 2K) D]: rotary embeddings on q and k, q / sqrt(D)."""
+        heads, scale = self._heads + self._kv_heads, self._dim**-0.5
         qkv = qkv.unflatten(-1, (heads + self._kv_heads, self._dim))
         qk = qkv[..., :heads, :]
         if qkv.dtype == torch.float32:
             torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(rotation)
-        else:
+            qk[..., : self._heads, :].mul_(scale)
+        else:  # rounded once, at the end
             turned = torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))).mul_(rotation)
+            turned[..., : self._heads, :].mul_(scale)
             qk.copy_(torch.view_as_real(turned).flatten(-2))
         return qkv[..., : self._heads, :], qkv[..., self._heads : heads, :], qkv[..., heads:, :]
 
@@ -217,7 +236,7 @@ class FusedDecoder:
         """Attention of one query per row over its prompt and its own tokens: [N, H, D] to [N*K, R, D]."""
         n, kv, r, dim = q.shape[0], self._kv_heads, self._heads // self._kv_heads, self._dim
         slots, p = len(self._prompts), self._longest
-        q = (q * dim**-0.5).view(n * kv, r, dim)
+        q = q.reshape(n * kv, r, dim)
         prompt_k, prompt_v = (self._prompt_kv[i, j, :slots].flatten(0, 1)[:, :p] for j in (0, 1))
         own_k, own_v = (
             [
@@ -228,16 +247,16 @@ class FusedDecoder:
         )
 
         side_by_side = self._spread(q.view(n * kv, r * dim), r, dim)
-        scores = torch.bmm(side_by_side, prompt_k.transpose(1, 2))  # [Q*K, M*R, P]
+        scores = self._product(side_by_side, prompt_k.transpose(1, 2))  # [Q*K, M*R, P]
         if self._prompt_bias is not None:
             scores += self._prompt_bias
         prompt_scores = scores.view(-1, r * p).index_select(0, self._place).view(n * kv, r, p)
-        scores = torch.cat([prompt_scores, *(torch.bmm(q, k.transpose(1, 2)) for k in own_k)], -1)
+        scores = torch.cat([prompt_scores, *(self._product(q, k.transpose(1, 2)) for k in own_k)], -1)
         if self._tail:
             scores[..., -self._tail :] = -torch.inf
         elif self._own_bias is not None:
             scores[..., p:] += self._own_bias
-        weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+        weights = torch.softmax(scores, -1).to(q.dtype)
 
         spread = self._spread(weights[..., :p].reshape(n * kv, r * p), r, p)
         out = torch.bmm(spread, prompt_v).view(-1, r * dim).index_select(0, self._place).view(n * kv, r, dim)
@@ -307,7 +326,8 @@ class FusedDecoder:
             qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
             q, k, v = (t.transpose(1, 2) for t in self._rotate(qkv.view(b, s, -1), rotation))
             kv[i, 0], kv[i, 1] = k, v
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self._heads != self._kv_heads)
+            grouped = self._heads != self._kv_heads
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped, scale=1.0)
             x.addmm_(out.transpose(1, 2).reshape(b * s, -1), layer.out.t())
             self._feed_forward(x, layer)
         ends = torch.tensor([len(q) - 1 for q in sequences], device=self._device)
