@@ -157,6 +157,9 @@ class TorchEngine:
                     done = self._advance(requests, rows, pending)
                 yield from done
             yield from self._ended(requests, rows, pending)
+        except FloatingPointError:
+            self._decoder.release()  # what is not finite must not outlive the weights it came from
+            raise
         finally:
             with self._between_steps:
                 self._busy = self._aborted = False
