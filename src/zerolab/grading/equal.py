@@ -104,7 +104,7 @@ def _same_words(a: str, g: str) -> Verdict | None:
 def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
     """Both are plain numbers, with or without a unit, or this is None."""
     (value_a, unit_a), (value_g, unit_g) = split_unit(a), split_unit(g)
-    x, y = exact(value_a.replace("°", "")), exact(value_g.replace("°", ""))
+    x, y = exact(value_a.removesuffix("°")), exact(value_g.removesuffix("°"))
     if x is None and y is not None and (square := _SQUARE_METRES.fullmatch(value_a)):
         x = exact(square[1])  # m is a variable elsewhere, but not in an answer to a question for a number
     if x is None or y is None:

@@ -11,9 +11,8 @@ class Rules:
     relative_tolerance: float = 0.0  # of two plain numbers
     percent_is_unit: bool = False  # 28% is 28 and never 0.28
     strict_form: bool = False  # a fraction must be in the gold's terms, an integer gold wants an integer
-    name: str = "standard"
 
 
 STANDARD = Rules()
-REFERENCE = Rules(ordered_lists=True, percent_is_unit=True, strict_form=True, name="reference")
+REFERENCE = Rules(ordered_lists=True, percent_is_unit=True, strict_form=True)
 RULES = {"standard": STANDARD, "reference": REFERENCE}

@@ -69,8 +69,10 @@ class Comparison:
             return False
         if a.kind == "seq":
             return brackets(a) == brackets(g) and self.in_order(a.args, g.args)
-        if a.kind in ("union", "intersect"):
+        if a.kind == "union":
             return self.unordered(pieces(a), pieces(g))
+        if a.kind == "intersect":
+            return self.unordered(a.args, g.args)
         return a.value == g.value and self.in_order(a.args, g.args)
 
     # -- collections
@@ -196,28 +198,20 @@ def unlabelled(a: Node, g: Node) -> tuple[Node, Node]:
     """Both without their labels, unless the labels name different things."""
     label_a, value_a = split_label(a)
     label_g, value_g = split_label(g)
-    if label_a is None and label_g is None:
+    if label_a is not None and label_g is not None:
+        one_is_y = Node("sym", "y") in (label_a, label_g)
+        both_functions = one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)
+        return (value_a, value_g) if label_a == label_g or both_functions else (a, g)
+    label = label_a or label_g
+    if label is None:
         return value_a, value_g
-    if label_a is not None and label_g is not None and label_a != label_g:
-        one_is_y = Node("sym", "y") in (label_a, label_g)
-        if not (one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)):
+    value, other = (value_a, g) if label_a is not None else (value_g, a)
+    if label.kind == "mul":
+        segment = all(f.kind == "sym" and f.value[0].isupper() for f in label.args)
+        if not (segment or names_function(label, value)):
             return a, g
-    if (label_a is None) != (label_g is None):
-        label, value, other = (label_a, value_a, g) if label_a is not None else (label_g or g, value_g, a)
-        upper = label.kind == "mul" and all(f.kind == "sym" and f.value[0].isupper() for f in label.args)
-        if label.kind == "mul" and not (upper or names_function(label, value)):
-            return a, g
-        if other.kind == "rel" or (other.kind == "sym" and value == label):
-            return a, g
-    return value_a, value_g
-    if label_a is not None and label_g is not None and label_a != label_g:
-        one_is_y = Node("sym", "y") in (label_a, label_g)
-        if not (one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)):
-            return a, g
-    if (label_a is None) != (label_g is None):
-        label, value, other = (label_a, value_a, g) if label_a is not None else (label_g, value_g, a)
-        if other.kind == "rel" or (other.kind == "sym" and value == label):
-            return a, g
+    if other.kind == "rel" or (other.kind == "sym" and value == label):
+        return a, g
     return value_a, value_g
 
 
