@@ -7,6 +7,8 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+from zerolab.demo.jobs import cores
+
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
 EXTRAS = {"math-verify": "math_verify", "tensorboard": "tensorboard"}  # extra of pyproject -> module it brings
 
@@ -15,17 +17,18 @@ def report() -> None:
     """Prints a table of facts and a list of what would fail; a clean list means that everything here should run."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     problems: list[str] = []
     table = Table(show_header=False, box=None, pad_edge=False)
     for section in (versions, machine, extras, caches):
         for name, value in section(problems):
-            table.add_row(name, value)
+            table.add_row(Text(name), Text(value))
     console.print(table)
     console.print("\nwhat would fail:" if problems else "\nnothing would fail here")
     for problem in problems:
-        console.print(f"- {problem}", highlight=False)
+        console.print(f"- {problem}", highlight=False, markup=False, soft_wrap=True)
 
 
 Rows = list[tuple[str, str]]
@@ -46,7 +49,7 @@ def machine(problems: list[str]) -> Rows:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    rows = [("cores", str(len(os.sched_getaffinity(0)))), ("memory", f"{memory:.0f} GiB")]
+    rows = [("cores", str(cores())), ("memory", f"{memory:.0f} GiB")]
     rows.append(("bf16 on this CPU", "fast" if torch.cpu._is_avx512_bf16_supported() else "emulated, slow"))
     if not torch.cuda.is_available():
         problems.append("recipes under paper/ need a GPU; laptop/ recipes do not")
@@ -79,7 +82,7 @@ def caches(problems: list[str]) -> Rows:
         parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(parent).free / 2**30
         rows.append((f"{name} in", f"{folder} ({free:.0f} GiB free)"))
-        if not os.access(parent, os.W_OK):
+        if not (parent.is_dir() and os.access(parent, os.W_OK)):
             problems.append(f"{folder} cannot be written: set ZEROLAB_CACHE, HF_HOME or `out` to another place")
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         problems.append("HF_HUB_OFFLINE=1: hub ids load from the local cache alone")

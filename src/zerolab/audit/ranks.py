@@ -1,7 +1,6 @@
 """Two real processes under gloo, each with its share of a step: their gradients must sum to the whole one."""
 
 import os
-import pickle
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def rank_changes(policy: EnumerablePolicy, objectives: Sequence[Objective]) -> l
     jobs: list[Job] = [(sampled(policy, objective)[0], objective) for objective in objectives]
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_rank, args=(folder, policy.seed, jobs), nprocs=RANKS)
-        found = pickle.loads((Path(folder) / "gradients").read_bytes())
+        found = np.load(Path(folder) / "gradients.npy")
     return [
         max(relative_change(gradient, ascent(policy.model, step, objective)) for gradient in gradients)
         for (step, objective), gradients in zip(jobs, found, strict=True)
@@ -45,5 +44,5 @@ def _rank(rank: int, folder: str, seed: int, jobs: Sequence[Job]) -> None:
         [rank_gradient(model, step, objective, uneven) for uneven in (False, True)] for step, objective in jobs
     ]
     if rank == 0:
-        (Path(folder) / "gradients").write_bytes(pickle.dumps(found))
+        np.save(Path(folder) / "gradients.npy", np.array(found))
     dist.destroy_process_group()

@@ -1,0 +1,103 @@
+"""Every recipe that ships is parsed, resolved and dry-run, says what it is for, and differs in what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command import run
+from zerolab.config import DemoConfig
+from zerolab.recipes import difference, find_recipe, header, kind, load, shipped
+
+RECIPES = shipped()
+PAPER = [name for name in RECIPES if name.startswith("paper/")]
+# length x std: (aggregation, scale) of the laptop arms
+ARMS = {
+    "laptop/grpo": ("response_mean", "group_std"),
+    "laptop/grpo-length-fix": ("constant", "group_std"),
+    "laptop/grpo-std-fix": ("response_mean", "none"),
+    "laptop/dr-grpo": ("constant", "none"),
+}
+
+
+def test_the_folder_in_the_checkout_is_what_ships() -> None:
+    folder = Path(__file__).parent.parent / "recipes"
+    assert set(RECIPES.values()) == set(folder.rglob("*.toml"))
+    assert PAPER
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_found_by_name_and_path_and_resolves(name: str) -> None:
+    path = find_recipe(name)
+    assert path == find_recipe(f"recipes/{name}.toml").resolve() == find_recipe(path)
+    config = load(path)
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_complete_and_says_what_it_is_for(name: str) -> None:
+    lines = header(RECIPES[name])
+    assert lines
+    assert load(RECIPES[name]).name == name.split("/")[1]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if kind(RECIPES[name]) != "demo"])
+def test_a_recipe_is_dry_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Offline, and nothing is written or trained. Paper recipes get their size from the model's name."""
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    verb = kind(RECIPES[name])
+    assert run(verb, name, "--dry-run") == 0
+    text = capsys.readouterr().out
+    config, end = json.JSONDecoder().raw_decode(text)
+    assert config["name"] == load(RECIPES[name]).name
+    if verb == "train":
+        for word in ("loss = - sum_i", "new tokens in all, at most", "parameters, by", "sum, without activations"):
+            assert word in text[end:]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_recipe_says_claim_cost_that_it_never_ran_and_what_is_unknown(name: str) -> None:
+    text = " ".join(header(RECIPES[name]))
+    assert any(f" {claim}" in text for claim in ("B1", "T1", "L1", "D1", "D2", "D3", "R1")), text
+    for part in ("Never run here", "Cost: ", "A100 hours", "Not known: "):
+        assert part in text
+
+
+def test_the_arms_differ_in_the_objective_alone() -> None:
+    """The 2x2 of length x std: between any two arms nothing but name and objective differs."""
+    for a in ARMS:
+        objective = load(RECIPES[a]).objective
+        assert (objective.aggregation, objective.scale) == ARMS[a]
+        for b in ARMS:
+            keys = {key for key, _, _ in difference(RECIPES[a], RECIPES[b])}
+            expected = set() if a == b else {"name", "objective.name"}
+            if ARMS[a][0] != ARMS[b][0]:
+                expected.add("objective.aggregation")
+            if ARMS[a][1] != ARMS[b][1]:
+                expected |= {"objective.scale", "objective.std_ddof", "objective.std_epsilon"}
+            assert keys == expected
+
+
+def test_the_demo_compares_the_biased_and_the_unbiased_arm_under_two_seeds() -> None:
+    demo = load(RECIPES["laptop/demo"])
+    assert isinstance(demo, DemoConfig)
+    assert set(demo.arms) == {"laptop/grpo", "laptop/dr-grpo"}
+    assert len(demo.seeds) >= 2
+    bases = {load(find_recipe(arm)).model.base for arm in demo.arms}
+    assert len(bases) == 1
+
+
+def test_every_base_of_a_recipe_ships() -> None:
+    for name, path in RECIPES.items():
+        if kind(path) == "train" and (base := load(path).model.base):
+            assert kind(find_recipe(base)) == "pretrain", name
+
+
+def test_a_difference_is_the_same_from_both_sides() -> None:
+    a, b = RECIPES["laptop/smoke"], RECIPES["laptop/grpo"]
+    assert [(k, y, x) for k, x, y in difference(a, b)] == difference(b, a)
+    assert difference(a, b)
