@@ -118,10 +118,29 @@ def normalize(text: str) -> str:
 
 
 def _peel(text: str) -> str:
-    """Without the one pair of braces that holds all of it (a list in braces is a set and keeps them)."""
-    while len(text) > 1 and text[0] == "{" and text[-1] == "}" and "," not in text and text.count("{") == 1:
-        text = text[1:-1].strip()
-    return text
+    """Without the brackets or braces that hold all of it. A point and a set in braces keep theirs."""
+    if not text or text[0] not in "({" or text[-1] not in ")}":
+        return text
+    partner, commas, stack = {}, set(), []
+    for k, char in enumerate(text):
+        if char in "({[" and (k == 0 or text[k - 1] != "\\"):
+            stack.append(k)
+        elif char in ")}]" and text[k - 1] != "\\":
+            if not stack:
+                return text
+            partner[stack.pop()] = k
+        elif char == "," and stack:
+            commas.add(stack[-1])
+    first, last = 0, len(text) - 1
+    while (
+        first < last and partner.get(first) == last and text[first] + text[last] in ("()", "{}") and first not in commas
+    ):
+        first, last = first + 1, last - 1
+        while first < last and text[first] == " ":
+            first += 1
+        while first < last and text[last] == " ":
+            last -= 1
+    return text[first : last + 1] if first <= last else text
 
 
 def compact(text: str) -> str:

@@ -276,6 +276,8 @@ class Parser:
     def based(self, digits: str) -> Node:
         self.expect("_")
         base = self.script()
+        if base == "10":
+            return self.node("num", Fraction(digits))
         return self.node("base", (digits.lstrip("0") or "0", base))
 
     def script(self) -> str:
