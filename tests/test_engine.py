@@ -190,13 +190,13 @@ def test_the_engine_owns_its_weights() -> None:
 
 
 def test_weights_that_diverged_are_an_error_and_leave_nothing_behind() -> None:
-    """Most tokens' embeddings are NaN, so keys and values turn bad after some good ones."""
+    """A few tokens' embeddings are NaN, so keys and values turn bad after some good ones."""
     good = tiny_model("llama")
     bad = tiny_model("llama")
     with torch.no_grad():
-        bad.model.embed_tokens.weight[10:] = float("nan")
+        bad.model.embed_tokens.weight[10:20] = float("nan")
     engine = TorchEngine(bad, tiny_tokenizer())
-    requests = [Request(i, (5, 6), i, 30) for i in range(8)]
+    requests = [Request(0, (5, 6), 0, 60)]
     with pytest.raises(FloatingPointError, match="not finite"):
         list(engine.generate(requests))
     engine.update_weights(1, good.state_dict().items())
