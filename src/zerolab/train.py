@@ -14,6 +14,7 @@ from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_check
 from zerolab.models.hf import export_model
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.decomposition import bias_metrics
 from zerolab.rl.metrics import rollout_metrics, update_metrics
 from zerolab.rollout.sampling import request_seed
 from zerolab.rundir import RunDirectory
@@ -69,6 +70,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
         "version": run.learner.version,
         **rollout_metrics(rollout.groups),
         **update_metrics(updates),
+        **bias_metrics(rollout.groups, batch, run.objective, run.learner.budget),
         **{f"rollout/{name}": count for name, count in rollout.counts.items()},
         "time/sample_s": sampled - started,
         "time/learn_s": learned - sampled,

@@ -3,8 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zerolab.errors import UserError
+
+if TYPE_CHECKING:
+    from zerolab.rl.objective import Objective
 
 
 def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, png: Path | None, ranks: bool) -> bool:
@@ -42,16 +46,16 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
     return not any(c.violations for c in certificates)
 
 
-def _objectives(names: Sequence[str], overrides: Sequence[str]) -> list:
-    from zerolab.config import apply_overrides
+def _objectives(names: Sequence[str], overrides: Sequence[str]) -> list["Objective"]:
+    from zerolab.config import apply_overrides, parse
     from zerolab.rl.objective import PRESETS, Objective
 
     changes = apply_overrides({}, list(overrides))
     objectives = []
     for name in names or PRESETS:
         try:
-            objectives.append(Objective(**Objective.resolve({"preset": name, **changes})))
+            row = Objective.resolve({"preset": name, **changes})
         except ValueError as error:
-            details = getattr(error, "errors", None)
-            raise UserError(details()[0]["msg"] if details else str(error)) from None
+            raise UserError(str(error)) from None
+        objectives.append(parse(Objective, row, "objective"))
     return objectives

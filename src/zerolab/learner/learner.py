@@ -27,6 +27,7 @@ from zerolab.learner.optim import learning_rate, make_optimizer
 from zerolab.models.hf import hidden_states, lm_head, named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches
+from zerolab.rl.decomposition import clipped_sums
 from zerolab.rl.logprobs import token_logprobs
 from zerolab.rl.objective import Objective
 from zerolab.rl.ratio import surrogate
@@ -101,6 +102,7 @@ class Learner:
             "nll": float(-detached_T.double().sum()),
             "entropy": float(entropy_T.double().sum()),
             "clipped": float(clipped_T.sum()),
+            **clipped_sums(clipped_T.cpu().numpy(), micro.response_len_B.cpu().numpy(), self.budget),
             "gap": float(gap_T.abs().sum()),
             "k3": float((torch.expm1(gap_T) - gap_T).sum()),
         }
@@ -173,4 +175,5 @@ def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:
         "mismatch_k3": sums["k3"] / tokens if tokens else float("nan"),
         "tokens": float(tokens),
         "padding": 1 - sums["real"] / sums["padded"] if sums["padded"] else 0.0,
+        **{name: value for name, value in sums.items() if "/" in name},
     }

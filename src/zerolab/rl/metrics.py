@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zerolab.rl.decomposition import clip_metrics
 from zerolab.rl.reward import is_mixed
 from zerolab.types import Group
 
@@ -51,7 +52,7 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
             float((values[tokens > 0] * tokens[tokens > 0]).sum() / tokens.sum()) if tokens.any() else float("nan")
         )
     first = updates[0]
-    return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"]}
+    return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"], **clip_metrics(updates)}
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
