@@ -109,6 +109,11 @@ def group(p: "Parser") -> Node:
     last = p.take().text
     items = inner.args if inner.kind == "list" else (inner,)
     if opener in (r"\{", r"\lbrace"):
+        if last in (r"\mid", ":") and (inner.kind == "sym" or (inner.kind == "rel" and inner.value == ("in",))):
+            inner = p.statement()  # the set of all x with a property is the property
+            if not (p.accept(r"\}") or p.accept(r"\rbrace")):
+                raise Unreadable("an open set")
+            return inner
         if last not in (r"\}", r"\rbrace"):
             raise Unreadable("an open set")
         return p.node("set", None, *items)

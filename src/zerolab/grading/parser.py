@@ -16,6 +16,9 @@ _ACCENTS = frozenset(
         *(r"\overrightarrow", r"\overleftrightarrow"),
     )
 )
+_BASES = {
+    name: str(k) for k, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)
+}
 _CALLED = frozenset("fghFGHPQ")  # letters that are applied to a bracket, not multiplied with it
 
 
@@ -276,6 +279,7 @@ class Parser:
     def based(self, digits: str) -> Node:
         self.expect("_")
         base = self.script()
+        base = _BASES.get(base, base)
         if base == "10":
             return self.node("num", Fraction(digits))
         return self.node("base", (digits.lstrip("0") or "0", base))
