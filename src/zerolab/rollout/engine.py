@@ -46,7 +46,7 @@ class Engine(Protocol):
     def resume(self) -> None: ...
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copies new weights in place, under their Hugging Face names; caches are recomputed. Only while idle or paused.
+        """Copies new weights in place, by Hugging Face name. Only while idle or paused; caches are recomputed.
 
         Raises RuntimeError while generating, ValueError for a tensor that is missing, unknown or of another shape.
         """
