@@ -64,7 +64,8 @@ def make_model(size: str) -> Any:
         pad_token_id=0,
         attn_implementation="sdpa",
     )
-    return Qwen2ForCausalLM(config).eval()
+    model: Any = Qwen2ForCausalLM(config)
+    return model.eval()
 
 
 def make_prompts(vocabulary: int) -> list[tuple[int, ...]]:
