@@ -67,8 +67,7 @@ def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
             completion = group.completions[i]
             tokens += [prompt_ids, completion.token_ids_L]
             logprobs.append(completion.logprobs_L)
-            oldest = int(np.min(completion.version))
-            rows.append((len(prompt_ids), len(completion), number, group.rewards_G[i], advantage, oldest))
+            rows.append((len(prompt_ids), len(completion), number, group.rewards_G[i], advantage, completion.version))
     return pack(tokens, logprobs, rows)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
+from zerolab.errors import UserError
 from zerolab.rollout.engine import Engine, Request
 from zerolab.types import Completion, Grade, Prompt, Question
 
@@ -50,8 +51,11 @@ def sample_graded(
         for sample in range(size)
     ]
     done: dict[int, tuple[Completion, Future[Grade]]] = {}
-    for completion in engine.generate(requests):
-        question = prompts[completion.request_id // size][0].question
-        done[completion.request_id] = completion, pool.submit(grader, completion.text, question)
+    try:
+        for completion in engine.generate(requests):
+            question = prompts[completion.request_id // size][0].question
+            done[completion.request_id] = completion, pool.submit(grader, completion.text, question)
+    except FloatingPointError as error:
+        raise UserError(f"{error}; the policy has diverged: lower learner.lr; checkpoints are untouched") from error
     members = [[done[number * size + sample] for sample in range(size)] for number in range(len(prompts))]
     return [([c for c, _ in group], [future.result() for _, future in group]) for group in members]
