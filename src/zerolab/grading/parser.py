@@ -16,9 +16,8 @@ _ACCENTS = frozenset(
         *(r"\overrightarrow", r"\overleftrightarrow"),
     )
 )
-_BASES = {
-    name: str(k) for k, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)
-}
+_BASE_NAMES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_BASES = {name: str(k) for k, name in enumerate(_BASE_NAMES, 2)}
 _CALLED = frozenset("fghFGHPQ")  # letters that are applied to a bracket, not multiplied with it
 
 
