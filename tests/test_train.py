@@ -145,6 +145,13 @@ def test_a_full_disk_stops_with_one_line_and_leaves_the_last_checkpoint(recipe: 
     assert read_metrics(folder)[-1]["step"] == 8
 
 
+def test_a_diverged_policy_stops_with_one_line(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    settings = ["learner.lr=1e30", "checkpoint.every=1", "evaluation.every=0"]
+    arguments = [word for item in settings for word in ("--set", item)]
+    assert run("train", recipe, "--set", f"out={tmp_path / 'run'}", *arguments) == 2
+    assert "finite" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_an_unwritable_folder_is_one_line(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     assert run("train", recipe, "--set", f"out={tmp_path / 'file' / 'run'}") == 2

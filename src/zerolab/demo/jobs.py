@@ -11,6 +11,7 @@ from typing import Any
 from zerolab.errors import UserError
 from zerolab.rundir import METRICS, clear_errors, read_metrics
 
+STOP_SECONDS = 60.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -52,7 +53,11 @@ class Job:
     def stop(self) -> None:
         if self.running and self.process:
             self.process.terminate()  # the run saves a checkpoint at its next step
-            self.process.wait(timeout=60)
+            try:
+                self.process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
 
 def run_all(jobs: Sequence[Job], parallel: int) -> Iterator[None]:
