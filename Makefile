@@ -36,5 +36,9 @@ bench: setup ## ratios in one run, each printed with what it was measured agains
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
 
+docs: setup ## what the code writes: docs/config.md, the tables of docs/algorithms.md, the outputs of docs/walkthrough.md
+	$(BIN)/python -m zerolab.reference docs
+	$(BIN)/python docs/walkthrough.py
+
 clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis dist build

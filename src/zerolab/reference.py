@@ -1,0 +1,181 @@
+"""Pages that are written by the code they describe: docs/config.md, and the tables of docs/algorithms.md.
+
+python -m zerolab.reference docs        (make docs)
+"""
+
+import json
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig
+from zerolab.data.builtin import BUILT_IN
+from zerolab.data.synthetic import FAMILIES
+from zerolab.data.templates import TEMPLATES
+from zerolab.errors import UserError
+from zerolab.rl.objective import PRESETS, Objective
+
+HEAD = """# Config reference
+
+Written by `make docs` from the code; do not edit. A recipe is a TOML file with the tables below. Unknown keys are
+refused. `--set learner.lr=1e-4` overrides a key from the command line, `--dry-run` prints every value that will be
+used, and a run directory keeps them in `config.json`.
+"""
+
+
+def config_page() -> str:
+    """docs/config.md."""
+    from zerolab.pretrain.corpus import CORPORA
+
+    verbs = ((RunConfig, "train"), (PretrainConfig, "pretrain"), (DemoConfig, "demo"))
+    parts = [HEAD]
+    for model, verb in verbs:
+        parts += [f"## Recipes of `zerolab {verb}`\n", *_tables(model, "")]
+    parts += [
+        "## Values\n",
+        "### Templates\n",
+        _table(
+            ("name", "stop strings", "where the answer stands", "formatted means"),
+            [
+                (t.name, ", ".join(map(json.dumps, t.stop)) or "none", t.extractor, t.strict_format)
+                for t in TEMPLATES.values()
+            ],
+        ),
+        "### Built-in question sets\n",
+        "Looked for in `questions.data_dir` first, then on the hub.\n",
+        _table(
+            ("questions.path", "hub id", "split", "what it is"),
+            [(name, b.hub_id, b.split, b.about) for name, b in BUILT_IN.items()],
+        ),
+        "### Synthetic families\n",
+    ]
+    for name, (options, _) in FAMILIES.items():
+        parts += [f'`questions.path = "synthetic:{name}"`, with `questions.options`:\n', _fields(options, "")]
+    parts.append("### Corpora of `zerolab pretrain`\n")
+    for name, (options, _) in CORPORA.items():
+        parts += [f'`corpus.name = "{name}"`, with `corpus.options`:\n', _fields(options, "")]
+    return "\n".join(parts)
+
+
+def _tables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The keys of a config class that are values, then one section for each of its tables."""
+    title, note = f"### [{prefix.rstrip('.')}]\n" if prefix else "### Top level\n", ""
+    if model is Objective:
+        note = (
+            f"`objective.preset` is one of {', '.join(PRESETS)} and sets every coordinate; keys beside it change one "
+            "([algorithms.md](algorithms.md)). Without it every key is required.\n"
+        )
+    yield title + (f"\n{note}" if note else "")
+    yield _fields(model, prefix)
+    for name, info in model.model_fields.items():
+        if (inner := _inner(info.annotation)) is not None and inner is not QuestionSource:
+            if prefix == "evaluation.":
+                yield "### [evaluation.questions]\n\nThe keys of [questions].\n"
+            else:
+                yield from _tables(inner, f"{prefix}{name}.")
+    if any(_inner(info.annotation) is QuestionSource for info in model.model_fields.values()):
+        yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [questions] itself.\n"
+        yield _fields(QuestionSource, f"{prefix}sources.")
+
+
+def _fields(model: type[BaseModel], prefix: str) -> str:
+    rows = [
+        (f"`{prefix}{name}`", _kind(info), _default(info), info.description or "")
+        for name, info in model.model_fields.items()
+        if _inner(info.annotation) is None
+    ]
+    return _table(("key", "value", "default", "meaning"), rows)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The config class of a table: X, X | None or a tuple of X."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _kind(info: FieldInfo) -> str:
+    """Type and bounds, as in: int >= 1."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{s} {getattr(m, k)}" for m in info.metadata for k, s in signs.items() if getattr(m, k, None) is not None
+    ]
+    return " ".join([_type(info.annotation), " and ".join(bounds)]).strip()
+
+
+def _type(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(kind) for kind in inner if kind is not type(None))
+    if origin is tuple:
+        return f"list of {_type(inner[0])}" if inner[-1] is ... else f"[{', '.join(map(_type, inner))}]"
+    if origin is dict:
+        return "table"
+    names = {"str": "text", "bool": "true or false"}
+    return names.get(annotation.__name__, annotation.__name__)
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.default
+    if value is None:
+        return "not set"
+    if isinstance(value, str | bool):
+        return f'"{value}"' if isinstance(value, str) else str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def presets_table() -> str:
+    """Every preset as a row of coordinates."""
+
+    def row(o: Objective) -> tuple[str, ...]:
+        scale = f"{o.scale} (ddof {o.std_ddof}, + {o.std_epsilon:g})" if o.std_epsilon is not None else o.scale
+        clip: str = o.clip
+        if o.clip_low is not None and o.clip_high is not None:
+            clip += f" [{1 - o.clip_low:g}, {1 + o.clip_high:g}]"
+        return f"`{o.name}`", o.baseline, scale, o.ratio, clip, o.aggregation
+
+    heads = ("preset", "baseline", "scale", "ratio", "clip", "aggregation")
+    return _table(heads, [row(objective) for objective in PRESETS.values()])
+
+
+def formulas() -> str:
+    """Every preset's expanded loss, as `zerolab train RECIPE --dry-run` prints it."""
+    return "\n".join(f"`{name}`\n\n```\n{objective.formula()}\n```\n" for name, objective in PRESETS.items())
+
+
+def between(text: str, name: str, content: str) -> str:
+    """`text` with what stands between <!-- NAME:begin --> and <!-- NAME:end --> replaced by `content`."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise UserError(f"the markers {name}:begin and {name}:end must stand once each: put them back")
+    head, rest = text.split(begin)
+    return head + begin + content + end + rest.split(end)[1]
+
+
+def pages(folder: Path) -> dict[Path, str]:
+    """Path and text of every page that this module writes, from what lies in the folder of documents."""
+    algorithms = folder / "algorithms.md"
+    text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
+    return {folder / "config.md": config_page(), algorithms: between(text, "formulas", formulas())}
+
+
+if __name__ == "__main__":
+    for path, content in pages(Path(sys.argv[1])).items():
+        path.write_text(content, encoding="utf-8")
