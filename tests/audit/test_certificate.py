@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from zerolab.audit import splits
 from zerolab.audit.certificate import Certificate, certify, violations
 from zerolab.audit.enumerate import EnumerablePolicy
 from zerolab.audit.promises import PROMISES
+from zerolab.audit.table import markdown
 from zerolab.audit.weights import PASS_RATES, question_weights
 from zerolab.cli import app
 from zerolab.rl import advantage as advantage_module
@@ -36,6 +38,19 @@ def test_every_preset_has_promises_and_keeps_them(certificates: dict[str, Certif
     assert {name: c.violations for name, c in certificates.items()} == {name: [] for name in PRESETS}
     assert all(set(c.splits) == {"micro_batches", "order", "updates", "ranks"} for c in certificates.values())
     assert max(change for c in certificates.values() for change in c.splits.values()) < 1e-10
+
+
+def test_the_documented_table_is_what_is_measured(certificates: dict[str, Certificate]) -> None:
+    """Set ZEROLAB_WRITE_DOCS=1 to write it anew."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "certify.md"
+    begin, end = "<!-- certificates:begin -->\n", "\n<!-- certificates:end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    written, after = rest.split(end)
+    table = markdown(list(certificates.values()))
+    if os.environ.get("ZEROLAB_WRITE_DOCS"):
+        page.write_text(before + begin + table + end + after, encoding="utf-8")
+        written = table
+    assert written == table
 
 
 def test_the_two_biases_of_grpo_show_and_each_half_fix_mends_half(certificates: dict[str, Certificate]) -> None:

@@ -103,3 +103,21 @@ def truncation(certificates: Sequence[Certificate]) -> Table:
             c.name, *(f"{t.target.cosine:.3f} / {t.question_cosine:.3f} / {t.reward_cosine:.3f}" for t in cells)
         )
     return table
+
+
+def markdown(certificates: Sequence[Certificate]) -> str:
+    """The first table with the two weight columns, as docs/certify.md holds it."""
+    rows = [
+        "| objective | G | cosine | scale | bias after rescale | token weight, longest/shortest | "
+        "question weight p=.01/.5, G=8 | drift of wrong length (true) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for c in certificates:
+        direction = c.directions[c.largest_size]
+        weights = c.question_weights[8]
+        rows.append(
+            f"| `{c.name}` | {c.largest_size} | {direction.cosine:.4f} | {direction.scale:.3f} | {direction.bias:.1%} | "
+            f"{c.token_weights[-1] / c.token_weights[0]:.3f} | {weights[HARD] / weights[EASY]:.2f} | "
+            f"{c.length_drift:+.2f} ({c.true_length_drift:+.2f}) |"
+        )
+    return "\n".join(rows)
