@@ -83,19 +83,25 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """Every `zerolab ...` in code: spans of text and lines of blocks."""
-    blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.DOTALL)
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    for line in [*spans, *(line for block in blocks for line in block.splitlines())]:
+    lines = [line for language, block in FENCE.findall(text) if not language for line in block.splitlines()]
+    rest = FENCE.sub("", text)
+    lines += [line for line in rest.splitlines() if line.startswith("    ")] + re.findall(r"`([^`\n]+)`", rest)
+    for line in lines:
         if line.strip().startswith(("zerolab ", ".venv/bin/zerolab ")):
-            yield shlex.split(line, comments=True)[1:]
+            yield [
+                word.replace("|", " ") for word in shlex.split(re.split(r"\s{2,}", line.strip())[0], comments=True)[1:]
+            ]
 
 
 def leaf(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words call, and the words left for it."""
     command = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
+    while words and words[0] != "--help" and hasattr(command, "commands"):
         assert words[0] in command.commands, f"no verb {words[0]}"
         command, words = command.commands[words[0]], words[1:]
     return command, words
@@ -115,8 +121,9 @@ def test_commands_exist_with_their_options_and_recipes(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_recipes_in_documents_resolve(page: Path) -> None:
-    for block in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        parse(RunConfig, tomllib.loads(block), page.name)
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "toml":
+            parse(RunConfig, tomllib.loads(block), page.name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -130,7 +137,7 @@ def test_make_targets_and_paths_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_keys_and_metrics_in_a_document_exist(page: Path) -> None:
-    """`reward.truncation`, `length/correct`: names in code spans that look like a key or a metric."""
+    """`reward.truncation`, `mismatch/abs`: names in code spans that look like a key or a metric."""
     text = page.read_text(encoding="utf-8")
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "zerolab").rglob("*.py"))
     keys = {*KEYS, "objective.preset"}
@@ -139,5 +146,22 @@ def test_keys_and_metrics_in_a_document_exist(page: Path) -> None:
     for span in re.findall(r"`([a-z_]+\.[a-z_.]+)(?: = [^`]*)?`", text):
         if span.split(".")[0] in tables and not span.endswith(files) and page.name != "config.md":
             assert span in keys, span
-    for span in re.findall(r"`((?:accuracy|length|mismatch|eval|reward|grader|rollout|time)/[a-z_]+)`", text):
-        assert f'"{span}"' in source or f"/{span.split('/')[1]}" in source or span.startswith("reward/"), span
+    for span in re.findall(r"`((?:mismatch|eval|grader)/[a-z_0-9]+)`", text):
+        assert f'"{span}"' in source, span
+
+
+def test_the_five_lines_of_the_readme_train_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from command import run, settings
+    from tiny_models import tiny_model, tiny_tokenizer
+    from zerolab.models.hf import export_model
+    from zerolab.rundir import read_metrics
+
+    (block,) = [block for language, block in FENCE.findall((ROOT / "README.md").read_text()) if language == "toml"]
+    assert len(block.splitlines()) == 5
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(block)
+    Path("questions.jsonl").write_text('{"question": "What is 17 + 25?", "answer": "42"}\n')
+    export_model(tiny_model("qwen2"), tiny_tokenizer(), tmp_path / "folder" / "or" / "hub-id")
+    small = ["steps=1", "rollout.questions_per_step=2", "rollout.samples_per_question=2", "rollout.max_new_tokens=4"]
+    assert run("train", "mine.toml", *settings(*small)) == 0
+    assert len(read_metrics(Path("runs/mine"))) == 1

@@ -1,6 +1,7 @@
 """Who may know whom. Read from the source of every module, so that imports inside functions count too."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,12 @@ FLOORS = (
     ("config", "data", "grading", "rl"),
     ("models",),
     ("rollout", "learner"),
-    ("rundir", "report", "evaluation", "analysis"),
+    ("rundir", "report", "evaluation"),
     ("recipes",),
     ("pretrain", "audit"),
     ("build",),
     ("train",),
-    ("claims", "cluster", "reference", "plan"),
+    ("claims", "plan", "reference"),
     ("demo",),
     ("doctor",),
     ("cli",),
@@ -146,6 +147,12 @@ def test_importing_zerolab_needs_nothing_heavy() -> None:
         "import sys, zerolab; print([m for m in ('torch', 'ray', 'vllm', 'transformers', 'numpy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_contributing_shows_the_same_floors() -> None:
+    table = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    shown = {int(number): set(re.findall(r"`([a-z]+)`", rooms)) for number, rooms in table}
+    assert shown == {number: set(rooms) for number, rooms in enumerate(FLOORS)}
 
 
 def test_files_fit_in_the_head() -> None:
