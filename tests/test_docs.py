@@ -16,6 +16,7 @@ from zerolab.cli import app
 from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig, _known_keys, parse
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
+from zerolab.rl.objective import PRESETS
 
 ROOT = Path(__file__).parent.parent
 KEYS = {key for model in (RunConfig, PretrainConfig, DemoConfig) for key in _known_keys(model)}
@@ -45,6 +46,12 @@ def test_the_reference_gives_every_key_a_meaning() -> None:
         shown = key.removeprefix("evaluation.") if key.startswith("evaluation.questions.") else key
         source = shown.removeprefix("questions.")
         assert f"questions.sources.{source}" in rows if source in QuestionSource.model_fields else shown in rows, key
+
+
+def test_every_preset_has_its_verdict() -> None:
+    text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    section = text.split("## What the gradient is on-policy")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(PRESETS)
 
 
 def test_a_page_without_its_markers_is_refused() -> None:
@@ -93,9 +100,7 @@ def commands(text: str) -> Iterator[list[str]]:
     lines += [line for line in rest.splitlines() if line.startswith("    ")] + re.findall(r"`([^`\n]+)`", rest)
     for line in lines:
         if line.strip().startswith(("zerolab ", ".venv/bin/zerolab ")):
-            yield [
-                word.replace("|", " ") for word in shlex.split(re.split(r"\s{2,}", line.strip())[0], comments=True)[1:]
-            ]
+            yield shlex.split(re.split(r"\s{2,}", line.strip())[0], comments=True)[1:]
 
 
 def leaf(words: list[str]) -> tuple[Any, list[str]]:

@@ -1,11 +1,13 @@
 """Every recipe that ships is parsed, resolved and dry-run, says what it is for, and differs in what it says."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from command import run
+from zerolab import recipes
 from zerolab.config import DemoConfig
 from zerolab.recipes import difference, find_recipe, header, kind, load, shipped
 
@@ -101,3 +103,10 @@ def test_a_difference_is_the_same_from_both_sides() -> None:
     a, b = RECIPES["laptop/smoke"], RECIPES["laptop/grpo"]
     assert [(k, y, x) for k, x, y in difference(a, b)] == difference(b, a)
     assert difference(a, b)
+
+
+def test_an_installed_package_looks_where_the_wheel_puts_them() -> None:
+    declared = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    included = declared["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"recipes": f"zerolab/{recipes.INSTALLED.name}"}
+    assert not (recipes.PACKAGE / f"{recipes.INSTALLED.name}.py").exists()  # a folder of that name would hide it

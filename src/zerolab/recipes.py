@@ -8,12 +8,12 @@ from zerolab.errors import UserError
 from zerolab.rundir import differing_keys
 
 PACKAGE = Path(__file__).parent
+INSTALLED = PACKAGE / "_recipes"  # where a wheel puts them
 
 
 def recipe_folder() -> Path:
     """Where the shipped recipes lie: inside an installed package, or at the root of a checkout."""
-    installed = PACKAGE / "_recipes"
-    return installed if installed.is_dir() else PACKAGE.parent.parent / "recipes"
+    return INSTALLED if INSTALLED.is_dir() else PACKAGE.parent.parent / "recipes"
 
 
 def shipped() -> dict[str, Path]:
