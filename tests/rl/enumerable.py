@@ -66,12 +66,15 @@ def reward(prompt: str, response: Sequence[int]) -> float:
     return float(response[-1] == 2 or (len(response) == 1 and response[0] == EOS))
 
 
-def logprobs_of(model: Qwen2ForCausalLM, prompt: str, response: Sequence[int]) -> torch.Tensor:
-    """Token log-probabilities by transformers' own forward, with gradient."""
-    ids = torch.tensor([[*PROMPTS[prompt], *response]])
-    logits = model(ids).logits[0].log_softmax(-1)
+def logits_of(model: Qwen2ForCausalLM, prompt: str, response: Sequence[int]) -> torch.Tensor:
+    """Logits_LV of the positions that predict the response, by transformers' own forward, with gradient."""
     start = len(PROMPTS[prompt])
-    return logits[range(start - 1, ids.shape[1] - 1), ids[0, start:]]
+    return model(torch.tensor([[*PROMPTS[prompt], *response]])).logits[0, start - 1 : -1]
+
+
+def logprobs_of(model: Qwen2ForCausalLM, prompt: str, response: Sequence[int]) -> torch.Tensor:
+    """Token log-probabilities, with gradient."""
+    return logits_of(model, prompt, response).log_softmax(-1)[range(len(response)), list(response)]
 
 
 def flat_gradient(model: Qwen2ForCausalLM) -> torch.Tensor:

@@ -29,8 +29,8 @@ from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches
 from zerolab.rl.decomposition import clipped_sums
 from zerolab.rl.logprobs import token_logprobs
+from zerolab.rl.loss import token_values
 from zerolab.rl.objective import Objective
-from zerolab.rl.ratio import surrogate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,11 +71,12 @@ class Learner:
     def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
 
-        Responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward pass. Metrics
-        of the policy are therefore means over the responses that were forwarded; `coverage` says which share of tokens.
+        Without a bonus, responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward
+        pass. Metrics of the policy are means over the responses that were forwarded; `coverage` says which share of
+        tokens.
         """
         weight_N = token_weights(step.response_len_N, objective.aggregation, self.budget)
-        contributes = np.flatnonzero(step.advantage_N)
+        contributes = np.flatnonzero(np.full(len(step), objective.every_response_learns) | (step.advantage_N != 0))
         sums: Counter[str] = Counter()
         for micro in micro_batches(step, contributes, self.config.micro_batch_tokens, self.device):
             sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
@@ -84,14 +85,14 @@ class Learner:
     def _backward(
         self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective
     ) -> dict[str, float]:
-        logprobs_T, entropy_T = self.logprobs(micro)
+        logprobs_T, entropy_T = self.logprobs(micro, entropy_gradient=objective.entropy > 0)
         detached_T = logprobs_T.detach()
         old_T = detached_T if self.config.old_logprobs == "detach" else micro.old_logprobs_T.to(logprobs_T.dtype)
         weight_T, advantage_T = (
             torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B) for x in (weight_B, advantage_B)
         )
-        surrogate_T, clipped_T = surrogate(logprobs_T, old_T, advantage_T, objective)
-        loss = -(weight_T * surrogate_T).sum()
+        value_T, clipped_T = token_values(logprobs_T, old_T, entropy_T, advantage_T, objective)
+        loss = -(weight_T * value_T).sum()
         loss.backward()
         gap_T = (detached_T - micro.old_logprobs_T).double()
         return {
@@ -100,18 +101,20 @@ class Learner:
             "padded": micro.ids_BL.numel(),
             "real": micro.real_tokens,
             "nll": float(-detached_T.double().sum()),
-            "entropy": float(entropy_T.double().sum()),
+            "entropy": float(entropy_T.detach().double().sum()),
             "clipped": float(clipped_T.sum()),
             **clipped_sums(clipped_T.cpu().numpy(), micro.response_len_B.cpu().numpy(), self.budget),
             "gap": float(gap_T.abs().sum()),
             "k3": float((torch.expm1(gap_T) - gap_T).sum()),
         }
 
-    def logprobs(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """(log pi of the response tokens, entropy), both T, at the sampling temperature."""
         with self._precision():
             hidden_TD = hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
-            return token_logprobs(hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows)
+            return token_logprobs(
+                hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
+            )
 
     def _precision(self) -> AbstractContextManager:
         if self.precision == "bf16":

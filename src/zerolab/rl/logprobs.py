@@ -8,17 +8,26 @@ from torch.nn import functional as F
 
 
 def token_logprobs(
-    hidden_TD: torch.Tensor, head: nn.Linear, targets_T: torch.Tensor, temperature: float, chunk_rows: int
+    hidden_TD: torch.Tensor,
+    head: nn.Linear,
+    targets_T: torch.Tensor,
+    temperature: float,
+    chunk_rows: int,
+    entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logprobs_T, entropy_T) in nats under softmax(head(hidden) / temperature); the entropy carries no gradient.
+    """(logprobs_T, entropy_T) in nats under softmax(head(hidden) / temperature).
 
-    At most `chunk_rows` rows of logits exist at a time: with more than one chunk the backward pass makes them again.
+    The entropy carries a gradient only where `entropy_gradient` asks for it. At most `chunk_rows` rows of logits exist
+    at a time: with more than one chunk the backward pass makes them again.
     """
     if len(hidden_TD) > chunk_rows:
-        return _Chunked.apply(hidden_TD, head.weight, head.bias, targets_T, temperature, chunk_rows)
+        return _Chunked.apply(hidden_TD, head.weight, head.bias, targets_T, temperature, chunk_rows, entropy_gradient)
     normalised_TV = torch.log_softmax(_wide(head(hidden_TD)) / temperature, dim=-1)
-    with torch.no_grad():
-        entropy_T = _entropy(normalised_TV)
+    if entropy_gradient:
+        entropy_T = _entropy(_bounded(normalised_TV))
+    else:
+        with torch.no_grad():
+            entropy_T = _entropy(normalised_TV)
     return normalised_TV.gather(-1, targets_T[:, None]).squeeze(-1), entropy_T
 
 
@@ -31,8 +40,16 @@ def _entropy(normalised_TV: torch.Tensor) -> torch.Tensor:
     return -(normalised_TV.exp() * normalised_TV).nan_to_num_(0.0).sum(-1)
 
 
+def _bounded(normalised_TV: torch.Tensor) -> torch.Tensor:
+    """Without -inf, whose entropy has no slope; p log p is 0 long before the bound acts."""
+    return normalised_TV.clamp(min=-1e4)
+
+
 class _Chunked(torch.autograd.Function):
-    """d log softmax(z / tau)[y] / dz = (onehot(y) - softmax(z / tau)) / tau, a chunk of rows at a time."""
+    """A chunk of rows at a time, with p = softmax(z / tau) and H its entropy:
+
+    d log p[y] / dz = (onehot(y) - p) / tau,    d H / dz = -p (log p + H) / tau.
+    """
 
     @staticmethod
     def forward(
@@ -43,6 +60,7 @@ class _Chunked(torch.autograd.Function):
         targets_T: torch.Tensor,
         temperature: float,
         chunk_rows: int,
+        entropy_gradient: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs, entropies = [], []
         for hidden, targets in zip(hidden_TD.split(chunk_rows), targets_T.split(chunk_rows), strict=True):
@@ -50,14 +68,15 @@ class _Chunked(torch.autograd.Function):
             logprobs.append(normalised.gather(-1, targets[:, None]).squeeze(-1))
             entropies.append(_entropy(normalised))
         ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
-        ctx.temperature, ctx.chunk_rows = temperature, chunk_rows
+        ctx.temperature, ctx.chunk_rows, ctx.entropy_gradient = temperature, chunk_rows, entropy_gradient
         ctx.autocast = torch.is_autocast_enabled(hidden_TD.device.type), torch.get_autocast_dtype(hidden_TD.device.type)
         entropy_T = torch.cat(entropies)
-        ctx.mark_non_differentiable(entropy_T)
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropy_T)
         return torch.cat(logprobs), entropy_T
 
     @staticmethod
-    def backward(ctx: Any, grad_T: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad_T: torch.Tensor, entropy_grad_T: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_TD, weight_VD, bias_V, targets_T = ctx.saved_tensors
         enabled, dtype = ctx.autocast
         with torch.autocast(hidden_TD.device.type, dtype=dtype, enabled=enabled):
@@ -71,8 +90,16 @@ class _Chunked(torch.autograd.Function):
                 d_logits = torch.softmax(logits, -1).neg_()
                 d_logits.scatter_add_(-1, targets_T[part, None], torch.ones_like(d_logits[:, :1]))
                 d_logits.mul_(grad_T[part, None] / ctx.temperature)
+                if ctx.entropy_gradient:
+                    d_logits += _entropy_slope(logits) * (entropy_grad_T[part, None] / ctx.temperature)
                 d_hidden_TD[part] = d_logits.to(compute) @ weight
                 d_weight_VD += d_logits.to(compute).T @ hidden_TD[part].to(compute)
                 if d_bias_V is not None:
                     d_bias_V += d_logits.sum(0)
-        return d_hidden_TD, d_weight_VD, d_bias_V, None, None, None
+        return d_hidden_TD, d_weight_VD, d_bias_V, None, None, None, None
+
+
+def _entropy_slope(logits_TV: torch.Tensor) -> torch.Tensor:
+    """d H / du for p = softmax(u)."""
+    normalised_TV = _bounded(torch.log_softmax(logits_TV, -1))
+    return -normalised_TV.exp() * (normalised_TV + _entropy(normalised_TV)[:, None])

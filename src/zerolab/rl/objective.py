@@ -1,9 +1,9 @@
 """An objective is a row of coordinates; nothing below this table asks for its name.
 
-    loss = - sum over responses i and tokens t of  w_i * surrogate(r_it, A_i)
+    loss = - sum over responses i and tokens t of  w_i * (surrogate(r_it, A_i) + entropy * H_it)
 
-with A_i from `advantage.py` (statistics of the rollout), the surrogate from `ratio.py`, and w_i from `aggregate.py`
-(denominators of the whole optimizer step).
+with A_i from `advantage.py` (statistics of the rollout), the surrogate from `ratio.py`, w_i from `aggregate.py`
+(denominators of the whole optimizer step), and the terms of a token put together in `loss.py`.
 """
 
 import difflib
@@ -29,6 +29,7 @@ class Objective(BaseModel):
     aggregation: Literal["constant", "response_mean", "token_mean"] = Field(
         description="Weight of a token: 1/(N L_max), 1/(N L_i), or 1/sum(L) over the optimizer step."
     )
+    entropy: float = Field(ge=0, description="Coefficient of the entropy bonus, under the same token weights; 0: none.")
 
     @model_validator(mode="after")
     def _coordinates_fit(self) -> "Objective":
@@ -53,6 +54,11 @@ class Objective(BaseModel):
             if wrong:
                 raise ValueError(message)
         return self
+
+    @property
+    def every_response_learns(self) -> bool:
+        """Whether a response has a gradient at advantage 0 as well."""
+        return self.entropy > 0
 
     @property
     def needs_group(self) -> bool:
@@ -85,11 +91,17 @@ class Objective(BaseModel):
             low, high = 1 - (self.clip_low or 0), 1 + (self.clip_high or 0)
             surrogate = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
         weight = {"constant": "1/(N L_max)", "response_mean": "1/(N L_i)", "token_mean": "1/(sum_j L_j)"}
+        terms = [surrogate]
+        if self.entropy:
+            terms.append(f"{self.entropy:g} H_it")
+        value = f"({' + '.join(terms)})" if len(terms) > 1 else surrogate
         lines = [
-            f"loss = - sum_i {weight[self.aggregation]} sum_t {surrogate}",
+            f"loss = - sum_i {weight[self.aggregation]} sum_t {value}",
             f"A_i  = {advantage}",
             "N and sums run over the responses of one optimizer step",
         ]
+        if self.entropy:
+            lines.insert(2, "H_it = entropy of pi(. | q, o_i,<t)")
         if self.ratio == "token":
             lines.insert(2, "r_it = pi(o_it) / pi_old(o_it)")
         return "\n".join(lines)
@@ -100,6 +112,7 @@ NO_CLIP = {"clip": "none", "clip_low": None, "clip_high": None}
 NO_STD = {"scale": "none", "std_ddof": None, "std_epsilon": None}
 # 1e-8 only guards the division; a group without variance has a centred reward of exactly 0.
 GROUP_STD = {"scale": "group_std", "std_ddof": 1, "std_epsilon": 1e-8}
+ONLY_REWARD = {"entropy": 0.0}
 
 
 def _row(name: str, **coordinates: Any) -> Objective:
@@ -109,15 +122,17 @@ def _row(name: str, **coordinates: Any) -> Objective:
 PRESETS: dict[str, Objective] = {
     row.name: row
     for row in (
-        _row("reinforce", baseline="none", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant"),
+        _row("reinforce", baseline="none", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant", **ONLY_REWARD),
         # 2503.20783: no 1/|o|, no std. Unbiased up to (G-1)/G and the constant.
-        _row("dr_grpo", baseline="group_mean", **NO_STD, **PPO, aggregation="constant"),
+        _row("dr_grpo", baseline="group_mean", **NO_STD, **PPO, aggregation="constant", **ONLY_REWARD),
         # 2402.03300 eq. 3 with beta = 0, as in the runs of 2503.20783.
-        _row("grpo", baseline="group_mean", **GROUP_STD, **PPO, aggregation="response_mean"),
-        _row("grpo_length_fix", baseline="group_mean", **GROUP_STD, **PPO, aggregation="constant"),
-        _row("grpo_std_fix", baseline="group_mean", **NO_STD, **PPO, aggregation="response_mean"),
+        _row("grpo", baseline="group_mean", **GROUP_STD, **PPO, aggregation="response_mean", **ONLY_REWARD),
+        _row("grpo_length_fix", baseline="group_mean", **GROUP_STD, **PPO, aggregation="constant", **ONLY_REWARD),
+        _row("grpo_std_fix", baseline="group_mean", **NO_STD, **PPO, aggregation="response_mean", **ONLY_REWARD),
         # 2402.14740 eq. 8.
-        _row("rloo", baseline="leave_one_out", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant"),
+        _row(
+            "rloo", baseline="leave_one_out", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant", **ONLY_REWARD
+        ),
         # 2503.14476 eq. 8, clip-higher. Its dynamic sampling and overlong penalty are not part of the loss:
         # rollout.refill_rounds and reward.truncation.
         _row(
@@ -126,8 +141,11 @@ PRESETS: dict[str, Objective] = {
             **GROUP_STD,
             **{**PPO, "clip_high": 0.28},
             aggregation="token_mean",
+            **ONLY_REWARD,
         ),
         # Not for RL: with reward 1 on given text, log pi under a token mean is the cross-entropy of pretraining.
-        _row("cross_entropy", baseline="none", **NO_STD, ratio="none", **NO_CLIP, aggregation="token_mean"),
+        _row(
+            "cross_entropy", baseline="none", **NO_STD, ratio="none", **NO_CLIP, aggregation="token_mean", **ONLY_REWARD
+        ),
     )
 }

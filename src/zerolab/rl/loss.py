@@ -1,0 +1,24 @@
+"""What the loss adds up: the terms of every token, before its weight."""
+
+import torch
+
+from zerolab.rl.objective import Objective
+from zerolab.rl.ratio import surrogate
+
+
+def token_values(
+    logprobs_T: torch.Tensor,
+    old_logprobs_T: torch.Tensor,
+    entropy_T: torch.Tensor,
+    advantage_T: torch.Tensor,
+    objective: Objective,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(value_T to be maximised, clipped_T: where the clip removed the gradient of the surrogate).
+
+    value = surrogate + entropy * H_it. The bonus is the entropy at the states that were visited: its gradient leaves
+    out that other tokens lead to other states, so it is not the gradient of the entropy of whole responses.
+    """
+    value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective)
+    if objective.entropy:
+        value_T = value_T + objective.entropy * entropy_T
+    return value_T, clipped_T
