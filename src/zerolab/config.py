@@ -8,7 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,6 +16,8 @@ from zerolab.errors import UserError
 from zerolab.rl.objective import Objective
 
 Model = TypeVar("Model", bound=BaseModel)
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
@@ -128,8 +130,10 @@ class RolloutConfig(Strict):
         3000, ge=1, description="Generation budget L_max in tokens; also the constant of Dr. GRPO."
     )
     max_prompt_tokens: int = Field(1024, ge=1, description="Longer prompts are dropped and counted.")
-    temperature: float = Field(1.0, gt=0, description="Sampling temperature; ratios are taken at the same temperature.")
-    kv_gb: float = Field(2.0, gt=0, description="Memory of the engine for keys and values, in GiB.")
+    temperature: float = Field(
+        1.0, ge=0.01, le=100, description="Sampling temperature; ratios are taken at the same temperature."
+    )
+    kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
     )
@@ -161,7 +165,7 @@ class OptimizerConfig(Strict):
     schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="Shape after the warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Optimizer steps of linear warm-up.")
     final_lr_ratio: float = Field(0.0, ge=0, le=1, description="cosine and linear end at this share of lr.")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="Adam's decay rates.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="Adam's decay rates.")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm; how often is logged.")
@@ -200,9 +204,9 @@ class RunConfig(Strict):
 
     name: str = Field("run", description="Name in tables and figures.")
     out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).")
-    seed: int = Field(0, ge=0, description="Decides every random number of the run.")
+    seed: Seed = Field(0, description="Decides every random number of the run.")
     steps: int = Field(ge=1, description="Rollouts.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: PyTorch's default.")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
     transcripts_per_step: int = Field(4, ge=0, description="Groups whose responses are written to transcripts.jsonl.")
     model: ModelConfig
     questions: QuestionsConfig
@@ -304,10 +308,10 @@ class PretrainConfig(Strict):
     """Pretraining of a laptop base model from scratch."""
 
     name: str = Field("base", description="Name in messages.")
-    seed: int = Field(0, ge=0, description="Decides initial weights and documents.")
+    seed: Seed = Field(0, description="Decides initial weights and documents.")
     steps: int = Field(ge=1, description="Optimizer steps.")
     documents_per_step: int = Field(128, ge=1, description="Documents of one step.")
-    threads: int = Field(1, ge=0, description="CPU threads; 0: PyTorch's default.")
+    threads: int = Field(1, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
     architecture: ArchitectureConfig = ArchitectureConfig()
     corpus: CorpusConfig
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -319,7 +323,7 @@ class DemoConfig(Strict):
 
     name: str = Field("demo", description="Name in tables and figures.")
     arms: tuple[str, ...] = Field(min_length=2, description="Training recipes, by name or path.")
-    seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="Seeds of every arm.")
+    seeds: tuple[Seed, ...] = Field((0, 1), min_length=1, description="Seeds of every arm.")
     first_steps: int = Field(10, ge=1, description="The start of a run: its first so many steps.")
     last_share: float = Field(1 / 3, gt=0, le=1, description="The end of a run: its last so large share of the steps.")
     metrics: tuple[str, ...] = Field(

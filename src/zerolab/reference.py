@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -117,6 +117,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(kind) for kind in inner if kind is not type(None))
     if origin is tuple:
         return f"list of {_type(inner[0])}" if inner[-1] is ... else f"[{', '.join(map(_type, inner))}]"
+    if origin is Annotated:
+        return _type(inner[0])
     if origin is dict:
         return "table"
     names = {"str": "text", "bool": "true or false"}
