@@ -1,6 +1,6 @@
 """Runs the Python blocks of walkthrough.md in order and puts what each printed into the text block below it.
 
-    python docs/walkthrough.py        (make docs)
+python docs/walkthrough.py        (make docs)
 """
 
 import contextlib
