@@ -55,6 +55,7 @@ def build(config: RunConfig) -> Run:
         total_steps=config.steps * config.learner.updates_per_rollout,
         temperature=config.rollout.temperature,
         precision=config.model.precision,
+        reference=config.objective.kl > 0,
     )
     engine = make_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)

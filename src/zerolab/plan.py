@@ -77,6 +77,7 @@ def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, fl
         ("learner weights, fp32", 4 * shape.parameters),
         ("gradients, fp32", 4 * shape.parameters),
         ("AdamW moments, fp32", 8 * shape.parameters),
+        *([("reference weights, fp32", 4.0 * shape.parameters)] if config.objective.kl else []),
         ("engine weights", engine_bytes * shape.parameters),
         ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
         ("logits of one chunk, three copies", 3 * config.learner.logits_mb * 2**20),

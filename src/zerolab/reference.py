@@ -151,9 +151,10 @@ def presets_table() -> str:
         clip: str = o.clip
         if o.clip_low is not None and o.clip_high is not None:
             clip += f" [{1 - o.clip_low:g}, {1 + o.clip_high:g}]"
-        return f"`{o.name}`", o.baseline, scale, o.ratio, clip, o.aggregation
+        kl = f"{o.kl:g} {o.kl_estimator} in the {o.kl_place}" if o.kl else "none"
+        return f"`{o.name}`", o.baseline, scale, o.ratio, clip, o.aggregation, kl
 
-    heads = ("preset", "baseline", "scale", "ratio", "clip", "aggregation")
+    heads = ("preset", "baseline", "scale", "ratio", "clip", "aggregation", "KL")
     return _table(heads, [row(objective) for objective in PRESETS.values()])
 
 

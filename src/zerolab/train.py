@@ -11,9 +11,10 @@ from typing import Any
 from zerolab.build import Run, build
 from zerolab.config import RunConfig
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.learner.prepare import prepare
 from zerolab.models.hf import export_model
 from zerolab.report.progress import Progress
-from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.batch import Batch
 from zerolab.rl.decomposition import bias_metrics
 from zerolab.rl.metrics import rollout_metrics, update_metrics
 from zerolab.rollout.sampling import request_seed
@@ -60,17 +61,18 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
     started = time.perf_counter()
     rollout = next(run.rollouts)
     sampled = time.perf_counter()
-    batch = make_batch(rollout.groups, run.objective)  # A_i: statistics of the rollout
+    groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
     updates = update(run, batch, step)
     run.stream.publish(run.learner.version, run.learner.weights())  # pi_old <- pi
     learned = time.perf_counter()
-    directory.log_transcripts(step, rollout.groups[: run.config.transcripts_per_step])
+    directory.log_transcripts(step, groups[: run.config.transcripts_per_step])
     return {
         "step": step,
         "version": run.learner.version,
-        **rollout_metrics(rollout.groups),
+        **rollout_metrics(groups),
         **update_metrics(updates),
-        **bias_metrics(rollout.groups, batch, run.objective, run.learner.budget),
+        **measured,
+        **bias_metrics(groups, batch, run.objective, run.learner.budget),
         **{f"rollout/{name}": count for name, count in rollout.counts.items()},
         "time/sample_s": sampled - started,
         "time/learn_s": learned - sampled,

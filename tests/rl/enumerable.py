@@ -1,5 +1,6 @@
 """A policy whose every response can be enumerated: a real Qwen2 of four tokens in float64."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -47,9 +48,11 @@ def tiny_policy(seed: int = 0) -> Qwen2ForCausalLM:
     return model
 
 
-def make_learner(model: Qwen2ForCausalLM, micro_batch_tokens: int = 10_000, **changes: Any) -> Learner:
+def make_learner(
+    model: Qwen2ForCausalLM, micro_batch_tokens: int = 10_000, reference: bool = False, **changes: Any
+) -> Learner:
     config = LearnerConfig(micro_batch_tokens=micro_batch_tokens, lr=1e-3, **changes)
-    return Learner(model, config, budget=BUDGET, total_steps=1)
+    return Learner(model, config, budget=BUDGET, total_steps=1, reference=reference)
 
 
 def responses(steps: int) -> list[tuple[int, ...]]:
@@ -75,6 +78,16 @@ def logits_of(model: Qwen2ForCausalLM, prompt: str, response: Sequence[int]) -> 
 def logprobs_of(model: Qwen2ForCausalLM, prompt: str, response: Sequence[int]) -> torch.Tensor:
     """Token log-probabilities, with gradient."""
     return logits_of(model, prompt, response).log_softmax(-1)[range(len(response)), list(response)]
+
+
+def with_reference(batch: Batch, reference: Qwen2ForCausalLM) -> Batch:
+    """The batch with log pi_ref, row by row by transformers' own forward."""
+    columns = []
+    for i in range(len(batch)):
+        row = batch.select(np.array([i]))
+        prompt = next(p for p, ids in PROMPTS.items() if ids == tuple(row.tokens_S[: row.prompt_len_N[0]].tolist()))
+        columns.append(logprobs_of(reference, prompt, row.tokens_S[row.prompt_len_N[0] :].tolist()).detach().numpy())
+    return dataclasses.replace(batch, ref_logprobs_T=np.concatenate(columns))
 
 
 def flat_gradient(model: Qwen2ForCausalLM) -> torch.Tensor:

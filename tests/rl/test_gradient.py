@@ -66,7 +66,7 @@ def test_grpo_has_another_direction_and_each_half_fix_mends_half(enumeration: En
     assert (off["grpo_std_fix"] < 1e-12) if bandit else (off["grpo_std_fix"] > 1e-6)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name, row in PRESETS.items() if not row.every_response_learns])
 def test_production_gradient_is_coefficient_times_score_however_it_is_split(
     enumeration: Enumeration, name: str
 ) -> None:

@@ -9,7 +9,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from enumerable import BUDGET, PROMPTS, Enumeration, flat_gradient, logprobs_of, make_learner, tiny_policy
+from enumerable import (
+    BUDGET,
+    PROMPTS,
+    Enumeration,
+    flat_gradient,
+    logprobs_of,
+    make_learner,
+    tiny_policy,
+    with_reference,
+)
 from pydantic import ValidationError
 
 from zerolab.errors import UserError
@@ -17,7 +26,9 @@ from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import PRESETS, Objective
 from zerolab.types import Group
 
-Terms = list[list[tuple[list[torch.Tensor], list[float], float]]]  # questions, responses: (log pi, log pi_old, reward)
+# Questions, responses: (log pi, log pi_old, reward).
+Terms = list[list[tuple[list[torch.Tensor], list[float], float]]]
+REFERENCE = tiny_policy(seed=2)
 
 
 def clipped(logp: torch.Tensor, old: float, advantage: float, low: float, high: float) -> torch.Tensor:
@@ -44,6 +55,17 @@ def grpo(questions: Terms, std: bool = True, length: bool = True) -> torch.Tenso
             for logp, old in zip(logps, olds, strict=True):
                 token = clipped(logp, old, advantage, 0.2, 0.2)
                 total += token / (len(logps) if length else BUDGET) / len(responses) / len(questions)
+    return total
+
+
+def grpo_kl(questions: Terms, references: list[list[list[float]]]) -> torch.Tensor:
+    """2402.03300 eq. 3 and 4 with beta = 0.04: the KL estimate of a token stands beside its surrogate."""
+    total = grpo(questions)
+    for responses, refs in zip(questions, references, strict=True):
+        for (logps, _, _), ref_logps in zip(responses, refs, strict=True):
+            for logp, ref in zip(logps, ref_logps, strict=True):
+                x = torch.exp(ref - logp)
+                total = total - 0.04 * (x - torch.log(x) - 1) / len(logps) / len(responses) / len(questions)
     return total
 
 
@@ -75,10 +97,11 @@ def cross_entropy(questions: Terms) -> torch.Tensor:
     return sum(logp * reward for logp, reward in tokens) / len(tokens)
 
 
-TRANSCRIPTIONS: dict[str, Callable[[Terms], torch.Tensor]] = {
+TRANSCRIPTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "reinforce": lambda q: importance_weighted(q, leave_one_out=False),
     "dr_grpo": lambda q: grpo(q, std=False, length=False),
     "grpo": grpo,
+    "grpo_kl": grpo_kl,
     "grpo_length_fix": lambda q: grpo(q, length=False),
     "grpo_std_fix": lambda q: grpo(q, std=False),
     "rloo": lambda q: importance_weighted(q, leave_one_out=True),
@@ -114,11 +137,16 @@ def test_loss_and_gradient_are_those_of_the_transcribed_equation(
 ) -> None:
     _, groups = rollout
     model = tiny_policy(seed=0)
-    value = TRANSCRIPTIONS[name](terms(model, groups))
+    references = [
+        [[float(x.detach()) for x in logps] for logps, _, _ in responses] for responses in terms(REFERENCE, groups)
+    ]
+    more = [references] if PRESETS[name].kl else []
+    value = TRANSCRIPTIONS[name](terms(model, groups), *more)
     value.backward()
     expected = flat_gradient(model).clone()
     model.zero_grad(set_to_none=False)
-    stats = make_learner(model).forward_backward(make_batch(groups, PRESETS[name]), PRESETS[name])
+    batch = with_reference(make_batch(groups, PRESETS[name]), REFERENCE)
+    stats = make_learner(model).forward_backward(batch, PRESETS[name])
     assert stats["loss"] == pytest.approx(-value.item(), rel=1e-12)
     assert torch.allclose(-flat_gradient(model), expected, atol=1e-13, rtol=1e-10)
     if PRESETS[name].clip == "ppo":
@@ -171,7 +199,7 @@ def test_chunked_logits_give_the_same_gradient(rollout: tuple[Enumeration, list[
     _, groups = rollout
     batch: Batch = make_batch(groups, PRESETS["grpo"])
     whole, chunked = make_learner(tiny_policy()), make_learner(tiny_policy())
-    chunked.chunk_rows = 3
+    chunked.policy.chunk_rows = 3
     losses = [learner.forward_backward(batch, PRESETS["grpo"]) for learner in (whole, chunked)]
     assert losses[0]["entropy"] == pytest.approx(losses[1]["entropy"], rel=1e-12)
     assert torch.allclose(flat_gradient(whole.model), flat_gradient(chunked.model), atol=1e-15, rtol=1e-10)

@@ -56,7 +56,7 @@ def test_the_entropy_bonus_is_that_of_autograd_under_the_same_weights(
             total += 0.3 * torch.distributions.Categorical(logits=logits).entropy() / weight
     total.backward()
     learner = make_learner(tiny_policy(), micro_batch_tokens=20)
-    learner.chunk_rows = chunk_rows
+    learner.policy.chunk_rows = chunk_rows
     stats = learner.forward_backward(batch, objective)
     whole = -flat_gradient(learner.model)
     plain = make_learner(tiny_policy())

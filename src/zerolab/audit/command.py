@@ -34,6 +34,8 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
     with console.status("certifying") as status:
         certificates = certify(objectives, ranks=ranks, done=lambda name: status.update(f"certified {name}"))
     render(certificates, console)
+    if any(objective.every_response_learns for objective in objectives):
+        console.print("Expected gradients are those of the reward; KL and entropy terms are proved on the step alone.")
     if json_file is not None:
         json_file.write_text(json.dumps([c.record() for c in certificates], indent=2) + "\n", encoding="utf-8")
         console.print(f"wrote {json_file}", highlight=False)

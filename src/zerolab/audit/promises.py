@@ -54,6 +54,7 @@ PROMISES: dict[str, Promise] = {
     "reinforce": Promise("1", "constant", "1", silent=False),
     "dr_grpo": Promise("(G-1)/G", "constant", "(G-1)/G"),
     "grpo": Promise(None, "1/L", "E[1/std]"),
+    "grpo_kl": Promise(None, "1/L", "E[1/std]"),
     "grpo_length_fix": Promise(None, "constant", "E[1/std]"),
     "grpo_std_fix": Promise(None, "1/L", "(G-1)/G"),
     "rloo": Promise("1", "constant", "1"),

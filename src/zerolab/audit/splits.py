@@ -1,6 +1,5 @@
 """The production gradient of sampled steps: is it coefficient times score, and does any way of cutting change it?"""
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, flat_gradient
+from zerolab.audit.regulariser import regulariser_gradient, with_reference
 from zerolab.config import LearnerConfig
 from zerolab.learner.learner import Learner
 from zerolab.rl.aggregate import token_weights
@@ -27,10 +27,19 @@ def make_learner(model: nn.Module, micro_batch_tokens: int = WHOLE) -> Learner:
     return Learner(model, config, budget=BUDGET, total_steps=UPDATES)  # type: ignore[arg-type]
 
 
-def ascent(model: nn.Module, step: Batch, objective: Objective, micro_batch_tokens: int = WHOLE) -> np.ndarray:
-    """gradient_D of one optimizer step by the production learner, in the direction in which it goes up."""
+def ascent(
+    model: nn.Module,
+    step: Batch,
+    objective: Objective,
+    micro_batch_tokens: int = WHOLE,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """gradient_D of one optimizer step by the production learner, in the direction in which it goes up.
+
+    `rows`: the share of one rank.
+    """
     learner = make_learner(model, micro_batch_tokens)
-    learner.forward_backward(step, objective)
+    learner.forward_backward(step, objective, rows)
     return -flat_gradient(model)
 
 
@@ -43,15 +52,21 @@ def sampled(policy: EnumerablePolicy, objective: Objective, seed: int = SEED) ->
     """A step of SAMPLES responses to every question, and score_ND of its responses."""
     picks = policy.sample(SAMPLES, seed)
     score_ND = np.concatenate([policy.score_QOD[q, chosen] for q, chosen in picks])
-    return make_batch(policy.groups(picks), objective), score_ND
+    step = make_batch(policy.groups(picks), objective)
+    return (with_reference(policy, step) if objective.needs_reference_in_loss else step), score_ND
 
 
 def score_residual(policy: EnumerablePolicy, objective: Objective) -> float:
-    """How far the production gradient is from sum of coefficient times score, relative to it; worst over two steps."""
+    """How far the production gradient is from sum of coefficient times score, relative to it; worst over two steps.
+
+    KL and entropy terms, which are no coefficient of a score, are added as `regulariser.py` writes them out.
+    """
     worst = 0.0
     for seed in (SEED, SEED + 1):
         step, score_ND = sampled(policy, objective, seed)
         expected = coefficients(step, objective) @ score_ND
+        if objective.every_response_learns:
+            expected = expected + regulariser_gradient(policy, step, objective)
         worst = max(worst, relative_change(ascent(policy.model, step, objective), expected))
     return worst
 
@@ -104,20 +119,21 @@ def _update_gradients(
     return found
 
 
-def share(step: Batch, rank: int, ranks: int, uneven: bool) -> Batch:
-    """What one rank works on: the whole step, so that it knows every denominator, with the others' rows silenced.
+def share(step: Batch, rank: int, ranks: int, uneven: bool) -> np.ndarray:
+    """The rows of one rank, which knows the whole step and so every denominator.
 
     `uneven`: the first rank has everything, the others join without work.
     """
     owner_N = np.zeros(len(step), int) if uneven else np.arange(len(step)) % ranks
-    return dataclasses.replace(step, advantage_N=np.where(owner_N == rank, step.advantage_N, 0.0))
+    return np.flatnonzero(owner_N == rank)
 
 
 def rank_gradient(model: nn.Module, step: Batch, objective: Objective, uneven: bool) -> np.ndarray:
     """The gradient summed over the ranks of the running process group (never averaged)."""
     import torch.distributed as dist
 
-    mine = ascent(model, share(step, dist.get_rank(), dist.get_world_size(), uneven), objective, MICRO_BATCHES[1])
+    rows = share(step, dist.get_rank(), dist.get_world_size(), uneven)
+    mine = ascent(model, step, objective, MICRO_BATCHES[1], rows)
     total = torch.from_numpy(mine)
     dist.all_reduce(total, op=dist.ReduceOp.SUM)
     return total.numpy()

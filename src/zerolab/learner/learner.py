@@ -12,7 +12,6 @@ micro-batches change memory and speed, never the gradient.
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +23,11 @@ from zerolab.config import LearnerConfig
 from zerolab.errors import UserError
 from zerolab.learner.checkpoint import load_weights
 from zerolab.learner.optim import learning_rate, make_optimizer
-from zerolab.models.hf import hidden_states, lm_head, named_weights
+from zerolab.learner.scorer import Scorer
+from zerolab.models.hf import named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches
 from zerolab.rl.decomposition import clipped_sums
-from zerolab.rl.logprobs import token_logprobs
 from zerolab.rl.loss import token_values
 from zerolab.rl.objective import Objective
 
@@ -39,7 +38,8 @@ OPTIMIZER_FILE, STATE_FILE = "optimizer.safetensors", "learner.json"
 
 
 class Learner:
-    """One process, one device. `budget` is L_max and `temperature` that of the rollout."""
+    """One process, one device. `budget` is L_max and `temperature` that of the rollout; `reference` keeps a frozen copy
+    of the model as it is now."""
 
     def __init__(
         self,
@@ -50,48 +50,47 @@ class Learner:
         total_steps: int,
         temperature: float = 1.0,
         precision: str = "fp32",
+        reference: bool = False,
     ):
         self.model = model
         self.config = config
         self.budget = budget
         self.total_steps = total_steps
-        self.temperature = temperature
-        self.precision = precision
-        self.device = next(model.parameters()).device
+        self.policy = Scorer(model, temperature=temperature, precision=precision, logits_mb=config.logits_mb)
+        self.reference = self.policy.frozen_copy() if reference else None
         self.optimizer = make_optimizer(model.parameters(), config)
         for parameter in model.parameters():  # so that a step to which nothing contributes still is a step
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self.version = 0  # optimizer steps taken
-        head = lm_head(model)
-        if not isinstance(head, nn.Linear):
-            raise UserError(f"{type(model).__name__}: its output head is no linear layer, which the learner needs")
-        self.head = head
-        self.chunk_rows = max(1, config.logits_mb * 2**20 // (4 * head.out_features))
 
-    def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]:
+    def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
 
+        `rows`: the responses that this process works on (default: all). The denominators are always those of the whole
+        step, so gradients of processes that share a step are to be summed.
         Without a bonus, responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward
         pass. Metrics of the policy are means over the responses that were forwarded; `coverage` says which share of
         tokens.
         """
         weight_N = token_weights(step.response_len_N, objective.aggregation, self.budget)
-        contributes = np.flatnonzero(np.full(len(step), objective.every_response_learns) | (step.advantage_N != 0))
+        contributes = np.arange(len(step)) if rows is None else rows
+        if not objective.every_response_learns:
+            contributes = contributes[step.advantage_N[contributes] != 0]
         sums: Counter[str] = Counter()
-        for micro in micro_batches(step, contributes, self.config.micro_batch_tokens, self.device):
+        for micro in micro_batches(step, contributes, self.config.micro_batch_tokens, self.policy.device):
             sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
         return _means(sums, int(step.response_len_N.sum()))
 
     def _backward(
         self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective
     ) -> dict[str, float]:
-        logprobs_T, entropy_T = self.logprobs(micro, entropy_gradient=objective.entropy > 0)
+        logprobs_T, entropy_T = self.policy.logprobs(micro, entropy_gradient=objective.entropy > 0)
         detached_T = logprobs_T.detach()
         old_T = detached_T if self.config.old_logprobs == "detach" else micro.old_logprobs_T.to(logprobs_T.dtype)
         weight_T, advantage_T = (
             torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B) for x in (weight_B, advantage_B)
         )
-        value_T, clipped_T = token_values(logprobs_T, old_T, entropy_T, advantage_T, objective)
+        value_T, clipped_T = token_values(logprobs_T, old_T, entropy_T, advantage_T, micro, objective)
         loss = -(weight_T * value_T).sum()
         loss.backward()
         gap_T = (detached_T - micro.old_logprobs_T).double()
@@ -108,18 +107,19 @@ class Learner:
             "k3": float((torch.expm1(gap_T) - gap_T).sum()),
         }
 
-    def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def logprobs(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(log pi of the response tokens, entropy), both T, at the sampling temperature."""
-        with self._precision():
-            hidden_TD = hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
-            return token_logprobs(
-                hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
-            )
+        return self.policy.logprobs(micro)
 
-    def _precision(self) -> AbstractContextManager:
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+    def logprobs_of(self, batch: Batch) -> np.ndarray:
+        """logprobs_T of a batch under the current weights."""
+        return self.policy.logprobs_of(batch, self.config.micro_batch_tokens)
+
+    def reference_logprobs_of(self, batch: Batch) -> np.ndarray:
+        """logprobs_T of a batch under the weights that the learner began with."""
+        if self.reference is None:
+            raise ValueError("this learner keeps no reference: make it with reference=True")
+        return self.reference.logprobs_of(batch, self.config.micro_batch_tokens)
 
     def optim_step(self) -> dict[str, float]:
         """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm."""

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class Batch:
     reward_N: np.ndarray  # float64
     advantage_N: np.ndarray  # float64
     version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
+    ref_logprobs_T: np.ndarray | None = None  # log pi_ref, where the objective has a KL term in the loss
 
     def __len__(self) -> int:
         return len(self.response_len_N)
@@ -38,10 +40,16 @@ class Batch:
     def select(self, rows: np.ndarray) -> "Batch":
         """The batch of these rows, in this order."""
         return Batch(
-            tokens_S=self.tokens_S[_spans(self.total_len_N, rows)],
-            old_logprobs_T=self.old_logprobs_T[_spans(self.response_len_N, rows)],
+            tokens_S=self.tokens_S[spans(self.total_len_N, rows)],
             **{name: getattr(self, name)[rows] for name in ROW_COLUMNS},
+            **self.token_columns(rows),
         )
+
+    def token_columns(self, rows: np.ndarray) -> dict[str, Any]:
+        """The columns over response tokens, for these rows; None where a column is absent."""
+        chosen = spans(self.response_len_N, rows)
+        columns = {name: getattr(self, name) for name in TOKEN_COLUMNS}
+        return {name: None if column is None else column[chosen] for name, column in columns.items()}
 
     def optimizer_steps(self, count: int, seed: int) -> list["Batch"]:
         """`count` near-equal parts in a seeded random order; each is one optimizer step with denominators of its own.
@@ -54,6 +62,7 @@ class Batch:
         return [self.select(rows) for rows in np.array_split(order, count) if len(rows)]
 
 
+TOKEN_COLUMNS = ("old_logprobs_T", "ref_logprobs_T")
 ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advantage_N", "version_N")
 
 
@@ -82,7 +91,7 @@ def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Seq
     )
 
 
-def _spans(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def spans(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Indices of the concatenated elements that belong to `rows`."""
     starts = np.concatenate([[0], np.cumsum(lengths)])[:-1][rows]
     chosen = lengths[rows]
@@ -103,6 +112,7 @@ class MicroBatch:
     predicts_BL: torch.Tensor  # bool: positions whose next token is a response token
     targets_T: torch.Tensor
     old_logprobs_T: torch.Tensor
+    ref_logprobs_T: torch.Tensor | None
     response_len_B: torch.Tensor
     real_tokens: int  # without the padding
 
@@ -146,6 +156,11 @@ def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatc
         predicts_BL=torch.from_numpy((position_L >= prompt_B - 1) & (position_L < total_B - 1)).to(device),
         targets_T=torch.from_numpy(ids_BL[(position_L >= prompt_B) & (position_L < total_B)]).to(device),
         old_logprobs_T=torch.from_numpy(part.old_logprobs_T).to(device),
+        ref_logprobs_T=_optional(part.ref_logprobs_T, device),
         response_len_B=torch.from_numpy(part.response_len_N).to(device),
         real_tokens=len(part.tokens_S),
     )
+
+
+def _optional(column_T: np.ndarray | None, device: torch.device | str) -> torch.Tensor | None:
+    return None if column_T is None else torch.from_numpy(column_T).to(device)

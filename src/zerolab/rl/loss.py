@@ -2,6 +2,8 @@
 
 import torch
 
+from zerolab.rl.batch import MicroBatch
+from zerolab.rl.kl import kl_terms
 from zerolab.rl.objective import Objective
 from zerolab.rl.ratio import surrogate
 
@@ -11,14 +13,21 @@ def token_values(
     old_logprobs_T: torch.Tensor,
     entropy_T: torch.Tensor,
     advantage_T: torch.Tensor,
+    micro: MicroBatch,
     objective: Objective,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(value_T to be maximised, clipped_T: where the clip removed the gradient of the surrogate).
 
-    value = surrogate + entropy * H_it. The bonus is the entropy at the states that were visited: its gradient leaves
-    out that other tokens lead to other states, so it is not the gradient of the entropy of whole responses.
+    value = surrogate + entropy * H_it - kl * k_it, all under the weight of the token. The bonus is the entropy at the
+    states that were visited: its gradient leaves out that other tokens lead to other states, so it is not the gradient
+    of the entropy of whole responses.
     """
     value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective)
     if objective.entropy:
         value_T = value_T + objective.entropy * entropy_T
+    if objective.needs_reference_in_loss:
+        if micro.ref_logprobs_T is None:
+            raise ValueError("the batch has no reference log-probabilities: make it with learner.prepare")
+        assert objective.kl_estimator is not None
+        value_T = value_T - objective.kl * kl_terms(logprobs_T, micro.ref_logprobs_T, objective.kl_estimator)
     return value_T, clipped_T

@@ -1,6 +1,6 @@
 """An objective is a row of coordinates; nothing below this table asks for its name.
 
-    loss = - sum over responses i and tokens t of  w_i * (surrogate(r_it, A_i) + entropy * H_it)
+    loss = - sum over responses i and tokens t of  w_i * (surrogate(r_it, A_i) + entropy * H_it - kl * k_it)
 
 with A_i from `advantage.py` (statistics of the rollout), the surrogate from `ratio.py`, w_i from `aggregate.py`
 (denominators of the whole optimizer step), and the terms of a token put together in `loss.py`.
@@ -30,6 +30,14 @@ class Objective(BaseModel):
         description="Weight of a token: 1/(N L_max), 1/(N L_i), or 1/sum(L) over the optimizer step."
     )
     entropy: float = Field(ge=0, description="Coefficient of the entropy bonus, under the same token weights; 0: none.")
+    kl: float = Field(ge=0, description="Coefficient of the KL to the initial policy, which is then kept; 0: none.")
+    kl_estimator: Literal["k1", "k2", "k3"] | None = Field(
+        description="With d = log pi - log pi_ref of a token: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d."
+    )
+    kl_place: Literal["loss", "reward"] | None = Field(
+        description="loss: beside the surrogate, under the same token weights; reward: summed over the response and "
+        "taken off its reward before the advantage."
+    )
 
     @model_validator(mode="after")
     def _coordinates_fit(self) -> "Objective":
@@ -50,6 +58,20 @@ class Objective(BaseModel):
                 self.clip != "none" and self.ratio == "none",
                 'objective.clip needs a ratio to clip: set objective.ratio to "token"',
             ),
+            (
+                len({self.kl > 0, self.kl_estimator is not None, self.kl_place is not None}) > 1,
+                "objective.kl above 0 goes with objective.kl_estimator and objective.kl_place: set all or none",
+            ),
+            (
+                (self.kl_place, self.kl_estimator) == ("loss", "k1"),
+                "objective.kl_estimator k1 in the loss has an expected gradient of zero, whatever its coefficient: set "
+                'objective.kl_estimator to "k2" or "k3", or objective.kl_place to "reward"',
+            ),
+            (
+                self.kl_place == "reward" and self.kl_estimator in ("k2", "k3"),
+                f"objective.kl_estimator {self.kl_estimator} in the reward follows no KL: set objective.kl_estimator "
+                'to "k1", or objective.kl_place to "loss"',
+            ),
         ):
             if wrong:
                 raise ValueError(message)
@@ -58,7 +80,11 @@ class Objective(BaseModel):
     @property
     def every_response_learns(self) -> bool:
         """Whether a response has a gradient at advantage 0 as well."""
-        return self.entropy > 0
+        return self.entropy > 0 or self.needs_reference_in_loss
+
+    @property
+    def needs_reference_in_loss(self) -> bool:
+        return self.kl > 0 and self.kl_place == "loss"
 
     @property
     def needs_group(self) -> bool:
@@ -81,30 +107,42 @@ class Objective(BaseModel):
 
     def formula(self) -> str:
         """The expanded loss, as printed when a run starts."""
-        centred = {"none": "R_i", "group_mean": "R_i - mean_G(R)", "leave_one_out": "R_i - mean_{j != i}(R_j)"}
-        advantage = centred[self.baseline]
+        weight = {"constant": "1/(N L_max)", "response_mean": "1/(N L_i)", "token_mean": "1/(sum_j L_j)"}
+        lines = [f"loss = - sum_i {weight[self.aggregation]} sum_t {self._token_formula()}"]
+        reward = "R_i"
+        if self.kl_place == "reward":
+            reward, d = "R'_i", "log(pi_old(o_it) / pi_ref(o_it))"
+            lines.append(f"R'_i = R_i - {self.kl:g} sum_t {d}")
+        lines.append(f"A_i  = {self._advantage_formula(reward)}")
+        if self.ratio == "token":
+            lines.append("r_it = pi(o_it) / pi_old(o_it)")
+        if self.needs_reference_in_loss:
+            k = {"k1": "log x", "k2": "(log x)^2 / 2", "k3": "1/x - 1 + log x"}[str(self.kl_estimator)]
+            lines.append(f"k_it = {k} with x = pi(o_it) / pi_ref(o_it)")
+        if self.entropy:
+            lines.append("H_it = entropy of pi(. | q, o_i,<t)")
+        return "\n".join([*lines, "N and sums run over the responses of one optimizer step"])
+
+    def _advantage_formula(self, reward: str) -> str:
+        r = reward.removesuffix("_i")
+        centred = {
+            "none": reward,
+            "group_mean": f"{reward} - mean_G({r})",
+            "leave_one_out": f"{reward} - mean_{{j != i}}({r}_j)",
+        }[self.baseline]
         if self.scale == "group_std":
-            advantage = f"({advantage}) / (std_G(R, ddof={self.std_ddof}) + {self.std_epsilon:g})"
+            return f"({centred}) / (std_G({r}, ddof={self.std_ddof}) + {self.std_epsilon:g})"
+        return centred
+
+    def _token_formula(self) -> str:
         ratio = {"none": "log pi(o_it)", "token": "r_it"}[self.ratio]
-        surrogate = f"{ratio} A_i"
+        value = f"{ratio} A_i"
         if self.clip == "ppo":
             low, high = 1 - (self.clip_low or 0), 1 + (self.clip_high or 0)
-            surrogate = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
-        weight = {"constant": "1/(N L_max)", "response_mean": "1/(N L_i)", "token_mean": "1/(sum_j L_j)"}
-        terms = [surrogate]
-        if self.entropy:
-            terms.append(f"{self.entropy:g} H_it")
-        value = f"({' + '.join(terms)})" if len(terms) > 1 else surrogate
-        lines = [
-            f"loss = - sum_i {weight[self.aggregation]} sum_t {value}",
-            f"A_i  = {advantage}",
-            "N and sums run over the responses of one optimizer step",
-        ]
-        if self.entropy:
-            lines.insert(2, "H_it = entropy of pi(. | q, o_i,<t)")
-        if self.ratio == "token":
-            lines.insert(2, "r_it = pi(o_it) / pi_old(o_it)")
-        return "\n".join(lines)
+            value = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
+        bonus = f" + {self.entropy:g} H_it" if self.entropy else ""
+        penalty = f" - {self.kl:g} k_it" if self.needs_reference_in_loss else ""
+        return f"({value}{bonus}{penalty})" if bonus or penalty else value
 
 
 PPO = {"ratio": "token", "clip": "ppo", "clip_low": 0.2, "clip_high": 0.2}
@@ -112,7 +150,7 @@ NO_CLIP = {"clip": "none", "clip_low": None, "clip_high": None}
 NO_STD = {"scale": "none", "std_ddof": None, "std_epsilon": None}
 # 1e-8 only guards the division; a group without variance has a centred reward of exactly 0.
 GROUP_STD = {"scale": "group_std", "std_ddof": 1, "std_epsilon": 1e-8}
-ONLY_REWARD = {"entropy": 0.0}
+ONLY_REWARD = {"entropy": 0.0, "kl": 0.0, "kl_estimator": None, "kl_place": None}
 
 
 def _row(name: str, **coordinates: Any) -> Objective:
@@ -127,6 +165,15 @@ PRESETS: dict[str, Objective] = {
         _row("dr_grpo", baseline="group_mean", **NO_STD, **PPO, aggregation="constant", **ONLY_REWARD),
         # 2402.03300 eq. 3 with beta = 0, as in the runs of 2503.20783.
         _row("grpo", baseline="group_mean", **GROUP_STD, **PPO, aggregation="response_mean", **ONLY_REWARD),
+        # 2402.03300 eq. 3 and 4 with the beta of its section 4.2.
+        _row(
+            "grpo_kl",
+            baseline="group_mean",
+            **GROUP_STD,
+            **PPO,
+            aggregation="response_mean",
+            **{**ONLY_REWARD, "kl": 0.04, "kl_estimator": "k3", "kl_place": "loss"},
+        ),
         _row("grpo_length_fix", baseline="group_mean", **GROUP_STD, **PPO, aggregation="constant", **ONLY_REWARD),
         _row("grpo_std_fix", baseline="group_mean", **NO_STD, **PPO, aggregation="response_mean", **ONLY_REWARD),
         # 2402.14740 eq. 8.

@@ -1,0 +1,47 @@
+"""From graded groups to the batch of the update: advantages, and what takes a forward pass of frozen weights.
+
+Done once per rollout, before its first optimizer step; an objective that asks for nothing costs no pass.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from zerolab.learner.learner import Learner
+from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.kl import penalised
+from zerolab.rl.objective import Objective
+from zerolab.types import Group
+
+
+class Prepared(NamedTuple):
+    groups: list[Group]  # with the rewards that the objective saw
+    batch: Batch
+    metrics: dict[str, float]
+
+
+def prepare(groups: Sequence[Group], learner: Learner, objective: Objective) -> Prepared:
+    """The batch with A_i (statistics of the rollout) and every column that the objective needs.
+
+    A penalty in the reward is taken off before the advantages.
+    """
+    rollout, metrics = list(groups), dict[str, float]()
+    batch = make_batch(rollout, objective)
+    if objective.kl:
+        ref_logprobs_T = learner.reference_logprobs_of(batch)
+        kl_N = _sums(batch.old_logprobs_T - ref_logprobs_T, batch.response_len_N)
+        metrics["kl/response"] = float(kl_N.mean()) if len(kl_N) else float("nan")
+        if objective.kl_place == "reward":
+            rollout = penalised(rollout, kl_N, objective.kl)
+            batch = make_batch(rollout, objective)
+        else:
+            batch = dataclasses.replace(batch, ref_logprobs_T=ref_logprobs_T)
+    return Prepared(rollout, batch, metrics)
+
+
+def _sums(values_T: np.ndarray, lengths_N: np.ndarray) -> np.ndarray:
+    """Sum over the tokens of each response, in float64."""
+    row_T = np.repeat(np.arange(len(lengths_N)), lengths_N)
+    return np.bincount(row_T, values_T, len(lengths_N))
