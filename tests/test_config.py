@@ -73,6 +73,22 @@ COMBINATIONS = {
         ['learner.old_logprobs="detach"', "learner.updates_per_rollout=2"],
         ["learner.old_logprobs", "set learner.updates_per_rollout to 1"],
     ),
+    "a correction of a ratio that is corrected": (
+        ["objective={preset='dr_grpo', correction='token_truncate', correction_cap=2}"],
+        ["objective.correction", "applied twice", 'set learner.old_logprobs to "learner"'],
+    ),
+    "a correction without log pi_old": (
+        ["objective={preset='dr_grpo', correction='token_mask', correction_cap=2}", "learner.old_logprobs=detach"],
+        ["objective.correction", 'set learner.old_logprobs to "learner"'],
+    ),
+    "a correction without its cap": (
+        ["objective={preset='dr_grpo', correction='token_mask'}", "learner.old_logprobs=learner"],
+        ["objective.correction_cap", "set both or neither"],
+    ),
+    "k1 in the loss": (
+        ["objective={preset='dr_grpo', kl=0.1, kl_estimator='k1', kl_place='loss'}"],
+        ["objective.kl_estimator k1", 'objective.kl_place to "reward"'],
+    ),
     "more updates than responses": (
         ["rollout.questions_per_step=1", "learner.updates_per_rollout=9"],
         ["learner.updates_per_rollout = 9 splits 8 responses", "raise rollout.questions_per_step"],

@@ -179,9 +179,10 @@ class LearnerConfig(OptimizerConfig):
         16384, ge=1, description="Padded tokens of one forward pass; changes memory and speed, never the gradient."
     )
     logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
-    old_logprobs: Literal["engine", "detach"] = Field(
+    old_logprobs: Literal["engine", "learner", "detach"] = Field(
         "engine",
-        description="log pi_old: as the engine sampled it, or the detached current one (strictly on-policy, 1 update).",
+        description="log pi_old: as the engine sampled it; by a forward pass of the learner before the updates; or the "
+        "detached current one (strictly on-policy, 1 update).",
     )
 
 
@@ -237,6 +238,16 @@ class RunConfig(Strict):
                 self.learner.old_logprobs == "detach" and self.learner.updates_per_rollout > 1,
                 'learner.old_logprobs = "detach" is strictly on-policy: set learner.updates_per_rollout to 1, '
                 'or learner.old_logprobs to "engine"',
+            ),
+            (
+                self.objective.correction != "none" and self.learner.old_logprobs == "engine",
+                'objective.correction weighs by pi_old / mu, but with learner.old_logprobs = "engine" the ratio is '
+                'already pi / mu, and it would be applied twice: set learner.old_logprobs to "learner", or '
+                'objective.correction to "none"',
+            ),
+            (
+                self.objective.correction != "none" and self.learner.old_logprobs == "detach",
+                'objective.correction needs log pi_old of its own: set learner.old_logprobs to "learner"',
             ),
             (
                 self.learner.updates_per_rollout > responses,

@@ -20,6 +20,13 @@ OBJECTIVES = {
         ["objective={preset='dr_grpo', kl=0.05, kl_estimator='k1', kl_place='reward'}"],
         "reward/kl",
     ),
+    "mismatch": (
+        [
+            "objective={preset='dr_grpo', correction='sequence_mask', correction_cap=3}",
+            *("learner.old_logprobs=learner", "model.precision=bf16"),
+        ],
+        "mismatch/removed/75-100",
+    ),
     "entropy": (["objective={preset='dr_grpo', entropy=0.01}"], "entropy"),
 }
 

@@ -1,5 +1,6 @@
 """The production gradient of sampled steps: is it coefficient times score, and does any way of cutting change it?"""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -53,6 +54,8 @@ def sampled(policy: EnumerablePolicy, objective: Objective, seed: int = SEED) ->
     picks = policy.sample(SAMPLES, seed)
     score_ND = np.concatenate([policy.score_QOD[q, chosen] for q, chosen in picks])
     step = make_batch(policy.groups(picks), objective)
+    if objective.correction != "none":  # sampled by the policy itself
+        step = dataclasses.replace(step, correction_T=np.ones_like(step.old_logprobs_T))
     return (with_reference(policy, step) if objective.needs_reference_in_loss else step), score_ND
 
 

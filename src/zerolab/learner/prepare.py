@@ -12,6 +12,7 @@ import numpy as np
 from zerolab.learner.learner import Learner
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.kl import penalised
+from zerolab.rl.mismatch import correction_weights, mismatch_metrics, removed_mass
 from zerolab.rl.objective import Objective
 from zerolab.types import Group
 
@@ -38,7 +39,23 @@ def prepare(groups: Sequence[Group], learner: Learner, objective: Objective) -> 
             batch = make_batch(rollout, objective)
         else:
             batch = dataclasses.replace(batch, ref_logprobs_T=ref_logprobs_T)
+    if learner.config.old_logprobs == "learner":
+        batch, measured = _with_own_old_logprobs(batch, learner, objective)
+        metrics |= measured
     return Prepared(rollout, batch, metrics)
+
+
+def _with_own_old_logprobs(batch: Batch, learner: Learner, objective: Objective) -> tuple[Batch, dict[str, float]]:
+    """log pi_old by the learner in the place of the engine's, and the weights that correct for the difference."""
+    sampled_T, old_T = batch.old_logprobs_T, learner.logprobs_of(batch)
+    metrics = mismatch_metrics(old_T, sampled_T)
+    batch = dataclasses.replace(batch, old_logprobs_T=old_T)
+    if objective.correction_cap is not None:
+        kind, cap = objective.correction, objective.correction_cap
+        weight_T = correction_weights(old_T, sampled_T, batch.response_len_N, kind, cap)
+        batch = dataclasses.replace(batch, correction_T=weight_T)
+        metrics |= removed_mass(weight_T, batch.response_len_N, learner.budget)
+    return batch, metrics
 
 
 def _sums(values_T: np.ndarray, lengths_N: np.ndarray) -> np.ndarray:

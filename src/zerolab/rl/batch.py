@@ -29,6 +29,7 @@ class Batch:
     advantage_N: np.ndarray  # float64
     version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
     ref_logprobs_T: np.ndarray | None = None  # log pi_ref, where the objective has a KL term in the loss
+    correction_T: np.ndarray | None = None  # weight against the engine's mismatch, where the objective has one
 
     def __len__(self) -> int:
         return len(self.response_len_N)
@@ -62,7 +63,7 @@ class Batch:
         return [self.select(rows) for rows in np.array_split(order, count) if len(rows)]
 
 
-TOKEN_COLUMNS = ("old_logprobs_T", "ref_logprobs_T")
+TOKEN_COLUMNS = ("old_logprobs_T", "ref_logprobs_T", "correction_T")
 ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advantage_N", "version_N")
 
 
@@ -113,6 +114,7 @@ class MicroBatch:
     targets_T: torch.Tensor
     old_logprobs_T: torch.Tensor
     ref_logprobs_T: torch.Tensor | None
+    correction_T: torch.Tensor | None
     response_len_B: torch.Tensor
     real_tokens: int  # without the padding
 
@@ -157,6 +159,7 @@ def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatc
         targets_T=torch.from_numpy(ids_BL[(position_L >= prompt_B) & (position_L < total_B)]).to(device),
         old_logprobs_T=torch.from_numpy(part.old_logprobs_T).to(device),
         ref_logprobs_T=_optional(part.ref_logprobs_T, device),
+        correction_T=_optional(part.correction_T, device),
         response_len_B=torch.from_numpy(part.response_len_N).to(device),
         real_tokens=len(part.tokens_S),
     )

@@ -18,11 +18,15 @@ def token_values(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(value_T to be maximised, clipped_T: where the clip removed the gradient of the surrogate).
 
-    value = surrogate + entropy * H_it - kl * k_it, all under the weight of the token. The bonus is the entropy at the
-    states that were visited: its gradient leaves out that other tokens lead to other states, so it is not the gradient
-    of the entropy of whole responses.
+    value = c_it * surrogate + entropy * H_it - kl * k_it, all under the weight of the token. The bonus is the entropy
+    at the states that were visited: its gradient leaves out that other tokens lead to other states, so it is not the
+    gradient of the entropy of whole responses.
     """
     value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective)
+    if objective.correction != "none":
+        if micro.correction_T is None:
+            raise ValueError("the batch has no correction weights: make it with learner.prepare")
+        value_T = value_T * micro.correction_T
     if objective.entropy:
         value_T = value_T + objective.entropy * entropy_T
     if objective.needs_reference_in_loss:

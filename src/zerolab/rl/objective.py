@@ -38,6 +38,11 @@ class Objective(BaseModel):
         description="loss: beside the surrogate, under the same token weights; reward: summed over the response and "
         "taken off its reward before the advantage."
     )
+    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        description="Weight pi_old / mu of the surrogate, learner against engine, of each token or of the whole "
+        "response; above the cap it is cut to the cap (truncate) or to 0 (mask)."
+    )
+    correction_cap: float | None = Field(ge=1, description="Largest weight that is kept as it is.")
 
     @model_validator(mode="after")
     def _coordinates_fit(self) -> "Objective":
@@ -61,6 +66,14 @@ class Objective(BaseModel):
             (
                 len({self.kl > 0, self.kl_estimator is not None, self.kl_place is not None}) > 1,
                 "objective.kl above 0 goes with objective.kl_estimator and objective.kl_place: set all or none",
+            ),
+            (
+                (self.correction != "none") != (self.correction_cap is not None),
+                "objective.correction_cap goes with objective.correction: set both or neither",
+            ),
+            (
+                self.correction != "none" and self.ratio == "none",
+                'objective.correction weighs an importance ratio: set objective.ratio to "token"',
             ),
             (
                 (self.kl_place, self.kl_estimator) == ("loss", "k1"),
@@ -119,6 +132,8 @@ class Objective(BaseModel):
         if self.needs_reference_in_loss:
             k = {"k1": "log x", "k2": "(log x)^2 / 2", "k3": "1/x - 1 + log x"}[str(self.kl_estimator)]
             lines.append(f"k_it = {k} with x = pi(o_it) / pi_ref(o_it)")
+        if self.correction != "none":
+            lines.append(f"c_it = {self._correction_formula()}")
         if self.entropy:
             lines.append("H_it = entropy of pi(. | q, o_i,<t)")
         return "\n".join([*lines, "N and sums run over the responses of one optimizer step"])
@@ -134,12 +149,20 @@ class Objective(BaseModel):
             return f"({centred}) / (std_G({r}, ddof={self.std_ddof}) + {self.std_epsilon:g})"
         return centred
 
+    def _correction_formula(self) -> str:
+        level, _, bound = self.correction.partition("_")
+        weight = "pi_old(o_it) / mu(o_it)" if level == "token" else "prod_t pi_old(o_it) / mu(o_it)"
+        beyond = f"{self.correction_cap:g}" if bound == "truncate" else "0"
+        return f"{weight}, {beyond} where it is above {self.correction_cap:g}; mu as the engine sampled"
+
     def _token_formula(self) -> str:
         ratio = {"none": "log pi(o_it)", "token": "r_it"}[self.ratio]
         value = f"{ratio} A_i"
         if self.clip == "ppo":
             low, high = 1 - (self.clip_low or 0), 1 + (self.clip_high or 0)
             value = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
+        if self.correction != "none":
+            value = f"c_it {value}"
         bonus = f" + {self.entropy:g} H_it" if self.entropy else ""
         penalty = f" - {self.kl:g} k_it" if self.needs_reference_in_loss else ""
         return f"({value}{bonus}{penalty})" if bonus or penalty else value
@@ -150,7 +173,10 @@ NO_CLIP = {"clip": "none", "clip_low": None, "clip_high": None}
 NO_STD = {"scale": "none", "std_ddof": None, "std_epsilon": None}
 # 1e-8 only guards the division; a group without variance has a centred reward of exactly 0.
 GROUP_STD = {"scale": "group_std", "std_ddof": 1, "std_epsilon": 1e-8}
-ONLY_REWARD = {"entropy": 0.0, "kl": 0.0, "kl_estimator": None, "kl_place": None}
+ONLY_REWARD = {"entropy": 0.0, "kl": 0.0, "kl_estimator": None, "kl_place": None} | {
+    "correction": "none",
+    "correction_cap": None,
+}
 
 
 def _row(name: str, **coordinates: Any) -> Objective:
