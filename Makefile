@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+AUDIT_STAMP := $(VENV)/.installed-audit
 
-.PHONY: setup demo test slow lint format bench docs clean
+.PHONY: setup demo test test-audit audit slow lint format bench docs clean
 
 setup: $(STAMP)
 
@@ -14,11 +15,23 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,math-verify,tensorboard]"
 	touch $@
 
+$(AUDIT_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[audit]"
+	touch $@
+
 demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 minutes the first time
 	$(BIN)/zerolab demo
 
 test: setup ## under 6 minutes on two cores
 	$(BIN)/python -m pytest -n 2
+
+test-audit: $(AUDIT_STAMP) ## the battery on an installed TRL, under 2 minutes
+	$(BIN)/python -m pytest -m audit tests/audit_peers
+
+audit: $(AUDIT_STAMP) ## measures every variant of TRL and writes its table into docs/audit.md
+	mkdir -p runs/audit
+	$(BIN)/zerolab audit trl --json runs/audit/trl.json
+	$(BIN)/python -m zerolab.audit.audit_document docs/audit.md runs/audit/trl.json
 
 slow: setup ## longer proofs: fuzzing, long runs
 	$(BIN)/python -m pytest -n 2 -m slow

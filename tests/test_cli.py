@@ -27,6 +27,7 @@ VERBS = {
     "doctor": [],
     "grade": ["file", "--mode", "--rules", "--verifier", "--out", "--compare"],
     "certify": ["presets", "--set", "--json", "--png", "--ranks"],
+    "audit": ["target", "--json", "--png", "--fail-on", "--python"],
     "recipe list": [],
     "recipe show": ["recipe"],
     "recipe diff": ["a", "b"],

@@ -121,6 +121,23 @@ def certify(
         raise typer.Exit(1)
 
 
+@app.command()
+def audit(
+    target: Annotated[
+        str, typer.Argument(help="trl, verl or openrlhf (:VARIANT), module:function, or a TRL config file.")
+    ],
+    json: Annotated[Path | None, typer.Option("--json", help="Write every number to this file.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw the two weight curves.")] = None,
+    fail_on: Annotated[str, typer.Option(help="Rows that may not be biased: length,split,...")] = "",
+    python: Annotated[str | None, typer.Option(help="Interpreter that has the library.")] = None,
+) -> None:
+    """Measure what somebody else's loss optimises; exit code 1 when a row of --fail-on is biased."""
+    from zerolab.audit.audit_command import run
+
+    if not run(target, json, png, fail_on, python):
+        raise typer.Exit(1)
+
+
 @recipe_app.command("list")
 def recipe_list() -> None:
     """Name and purpose of every shipped recipe."""

@@ -36,8 +36,8 @@ def draw(path: Path, certificates: Sequence[Certificate]) -> None:
 
     lengths = range(1, BUDGET + 1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    by_length = _merge({c.name: [w / c.token_weights[0] for w in c.token_weights] for c in certificates})
-    by_pass_rate = _merge({c.name: c.question_weights[GROUP_SIZE] for c in certificates})
+    by_length = merge({c.name: [w / c.token_weights[0] for w in c.token_weights] for c in certificates})
+    by_pass_rate = merge({c.name: c.question_weights[GROUP_SIZE] for c in certificates})
     for label, curve in by_length.items():
         left.plot(lengths, curve, marker="o", linewidth=1.8, label=label)
     for label, curve in by_pass_rate.items():
@@ -53,7 +53,7 @@ def draw(path: Path, certificates: Sequence[Certificate]) -> None:
     plt.close(figure)
 
 
-def _merge(curves: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+def merge(curves: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
     """Curves that agree to six digits as one, labelled with all their names, three to a line."""
     names: dict[tuple, list[str]] = {}
     for name, curve in curves.items():
