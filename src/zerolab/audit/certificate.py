@@ -77,7 +77,7 @@ class Certificate:
     score_residual: float
     splits: dict[str, float]
     zero_variance: ZeroVariance
-    truncation: dict[str, Truncation]
+    truncation: dict[str, Truncation]  # by policy, see `policies`
     length_drift: float  # of incorrect responses, per unit step along the expected gradient
     true_length_drift: float  # the same along the true gradient
     violations: list[str] = field(default_factory=list)
@@ -124,7 +124,7 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
         score_residual=score_residual(policy, objective),
         splits=splits,
         zero_variance=zero_variance(objective),
-        truncation={name: truncation(policy, objective, name) for name in POLICIES},
+        truncation={name: truncation(policy, objective, name) for name in policies(objective)},
         length_drift=drift(policy, gradients[max(sizes)]),
         true_length_drift=drift(policy, truth),
     )
@@ -137,8 +137,19 @@ def drift(policy: EnumerablePolicy, gradient: np.ndarray) -> float:
     return float(gradient @ policy.incorrect_length_gradient() / np.linalg.norm(gradient))
 
 
+def policies(objective: Objective) -> list[str]:
+    """The truncation policies under which an expectation is computed.
+
+    Not soft where the objective refuses negative rewards, nor where advantages look at other questions: the many
+    rewards that a penalty by length makes are too many situations then.
+    """
+    without_soft = objective.scale == "group_mean" or couples_questions(objective)
+    return [name for name in POLICIES if name != "soft" or not without_soft]
+
+
 def truncation(policy: EnumerablePolicy, objective: Objective, name: str) -> Truncation:
-    gradient_QD = expectation(policy, objective, TRUNCATION_SIZE, name).gradient_QD
+    size = min(COUPLED_SIZES) if couples_questions(objective) else TRUNCATION_SIZE
+    gradient_QD = expectation(policy, objective, size, name).gradient_QD
     target_QD, reward_QD = policy.true_gradient_QD(name), policy.true_gradient_QD()
     return Truncation(
         target=Direction.of(gradient_QD.sum(0), target_QD.mean(0)),
@@ -225,7 +236,7 @@ def _question_violations(certificate: Certificate, promise: Promise) -> list[str
     if promise.questions is None:
         return []
     law = QUESTION_WEIGHTS[promise.questions]
-    slack = EXACT if promise.scale or promise.questions in ("1", "(G-1)/G") else EPSILON_SLACK
+    slack = EPSILON_SLACK if promise.questions == "E[1/std]" else EXACT
     found = []
     for size, measured in certificate.question_weights.items():
         promised = np.array([law(p, size) for p in weights.PASS_RATES])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from zerolab.audit.certificate import TRUNCATION_SIZE, Certificate
+from zerolab.audit.certificate import COUPLED_SIZES, TRUNCATION_SIZE, Certificate, Truncation
 from zerolab.audit.weights import PASS_RATES
 
 WIDTH = 118
@@ -94,15 +94,19 @@ def truncation(certificates: Sequence[Certificate]) -> Table:
         "mask": "mask: E[R | fin]",
     }
     table = _table(
-        f"Truncation policies, G = {TRUNCATION_SIZE}: cosine to the stated target / its worst question / to E[R]",
+        f"Truncation policies, G = {TRUNCATION_SIZE} ({min(COUPLED_SIZES)} for a batch std): cosine to the stated "
+        "target / its worst question / to E[R]",
         list(targets.values()),
     )
     for c in certificates:
-        cells = [c.truncation[name] for name in targets]
-        table.add_row(
-            c.name, *(f"{t.target.cosine:.3f} / {t.question_cosine:.3f} / {t.reward_cosine:.3f}" for t in cells)
-        )
+        table.add_row(c.name, *(_cosines(c.truncation.get(name)) for name in targets))
     return table
+
+
+def _cosines(t: Truncation | None) -> str:
+    if t is None:
+        return "-"
+    return f"{t.target.cosine:.3f} / {t.question_cosine:.3f} / {t.reward_cosine:.3f}"
 
 
 def markdown(certificates: Sequence[Certificate]) -> str:
@@ -116,8 +120,8 @@ def markdown(certificates: Sequence[Certificate]) -> str:
         direction = c.directions[c.largest_size]
         weights = c.question_weights[8]
         rows.append(
-            f"| `{c.name}` | {c.largest_size} | {direction.cosine:.4f} | {direction.scale:.3f} | {direction.bias:.1%} | "
-            f"{c.token_weights[-1] / c.token_weights[0]:.3f} | {weights[HARD] / weights[EASY]:.2f} | "
+            f"| `{c.name}` | {c.largest_size} | {direction.cosine:.4f} | {direction.scale:.3f} | {direction.bias:.1%} "
+            f"| {c.token_weights[-1] / c.token_weights[0]:.3f} | {weights[HARD] / weights[EASY]:.2f} | "
             f"{c.length_drift:+.2f} ({c.true_length_drift:+.2f}) |"
         )
     return "\n".join(rows)
