@@ -17,7 +17,7 @@ from zerolab.audit.table import markdown
 from zerolab.audit.weights import PASS_RATES, question_weights
 from zerolab.cli import app
 from zerolab.rl import advantage as advantage_module
-from zerolab.rl.objective import PRESETS, Objective
+from zerolab.rl.objective import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +175,8 @@ def test_command_prints_writes_and_fails_when_a_promise_is_broken(
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert figure.with_suffix(".csv").read_text().startswith("curve,objective")
 
-    def sloppy(rewards_G: np.ndarray, objective: Objective) -> np.ndarray:
-        return advantage_module.advantages(rewards_G, objective) * (1 + rewards_G)
-
-    monkeypatch.setattr("zerolab.rl.batch.advantages", sloppy)
+    centre = advantage_module._centre
+    monkeypatch.setattr(advantage_module, "_centre", lambda rewards_G, kind: centre(rewards_G, kind) * (1 + rewards_G))
     result = runner.invoke(app, ["certify", "dr_grpo", "--no-ranks"])
     assert result.exit_code == 1
     assert "BROKEN" in result.output
