@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.console import Group as RenderGroup
 from rich.live import Live
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from zerolab.config import DemoConfig, RunConfig, load_run_config
 from zerolab.demo.jobs import Job, cores, metrics_so_far, run_all
-from zerolab.demo.summary import ArmSummary, sentences, summarise
+from zerolab.demo.summary import PRESSURE, ArmSummary, sentences, summarise
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
 from zerolab.report.curves import draw, write_csv
@@ -25,13 +26,14 @@ from zerolab.rundir import write_atomically
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
-WIDTH = 32
+WIDTH = 30
 PREVIEW_STEPS = 1500
 HEADINGS = {
     "length/mean": "tokens",
     "length/correct": "correct",
     "length/incorrect": "incorrect",
-    "tokens_per_solved": "tokens per solved",
+    "tokens_per_solved": "tokens/solved",
+    PRESSURE: "bias meter",
 }
 
 
@@ -172,22 +174,14 @@ def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Co
 def live_table(configs: Sequence[RunConfig]) -> Table:
     """The state of every arm, from what it has logged by now."""
     table = Table(box=None)
-    for heading in (
-        "arm",
-        "seed",
-        "step",
-        "accuracy",
-        "correct",
-        "incorrect",
-        "truncated",
-        "length of incorrect answers",
-    ):
-        table.add_column(heading, justify="left" if heading.startswith(("arm", "length")) else "right")
+    for heading in ("arm", "seed", "step", "accuracy", "correct", "incorrect", "truncated", "bias meter"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    table.add_column("length of incorrect")
     for config in configs:
         rows = [row for row in metrics_so_far(config.folder) if row["step"] > 0]
         last = rows[-1] if rows else {}
-        numbers = [last.get(k) for k in ("accuracy", "length/correct", "length/incorrect", "truncated")]
-        cells = ["" if n is None else f"{n:.2f}" if n <= 1 else f"{n:.1f}" for n in numbers]
+        numbers = [last.get(k) for k in ("accuracy", "length/correct", "length/incorrect", "truncated", PRESSURE)]
+        cells = ["" if n is None else number(n) for n in numbers]
         curve = sparkline([row["length/incorrect"] for row in rows], WIDTH, 0, config.rollout.max_new_tokens)
         table.add_row(config.name, str(config.seed), f"{last.get('step', 0)}/{config.steps}", *cells, curve)
     return table
@@ -226,14 +220,19 @@ def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[s
 
 def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:
     """Start and end of the recipe's metrics; shares below 1 as they are, lengths in tokens."""
-    table = Table(title="start -> end, mean over seeds")
+    table = Table(title="start -> end, mean over seeds", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("arm")
     for metric in metrics:
         table.add_column(HEADINGS.get(metric, metric), justify="right")
     for arm in summaries:
         windows = [arm.mean(metric) for metric in metrics]
-        table.add_row(arm.name, *(f"{a:.3g} -> {b:.3g}" for a, b in windows))
+        table.add_row(arm.name, *(f"{number(a)} -> {number(b)}" for a, b in windows))
     return table
+
+
+def number(value: float) -> str:
+    """Shares with three digits after the point, lengths with one."""
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def write_results(

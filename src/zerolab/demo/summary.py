@@ -30,7 +30,8 @@ class ArmSummary:
         return [end - start for start, end in self.windows[metric]]
 
 
-IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated")
+PRESSURE = "bias/length_normaliser/incorrect"
+IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated", PRESSURE)
 
 
 def window(rows: Sequence[Mapping[str, Any]], metric: str, config: DemoConfig) -> Window:
@@ -56,7 +57,7 @@ def sentences(config: DemoConfig, arms: Sequence[ArmSummary]) -> list[str]:
     """What was and what was not seen, for the first arm against the second."""
     first, second = arms[0], arms[1]
     seeds = len(config.seeds)
-    lines = [_length(first, second, seeds), _accuracy(first, second, seeds)]
+    lines = [_length(first, second, seeds), *_pressure(first, second), _accuracy(first, second, seeds)]
     for arm in (first, second):
         start, end = arm.mean("truncated")
         lines.append(f"Truncated under {arm.name}: {start:.1%} of the responses at the start, {end:.1%} at the end.")
@@ -81,6 +82,17 @@ def _length(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
         f"Length of incorrect answers, start to end: {moves}. It grew more under {first.name} in {more} of {seeds} "
         f"seeds: the length bias was {verdict}."
     )
+
+
+def _pressure(first: ArmSummary, second: ArmSummary) -> list[str]:
+    """The bias meter: what the weighting of the loss alone does to the length of incorrect answers."""
+    ends = [arm.mean(PRESSURE)[1] for arm in (first, second)]
+    if not np.isfinite(ends).all():
+        return []
+    return [
+        f"Bias meter at the end (length pressure of the loss's own weights on incorrect answers, in reward x tokens): "
+        f"{first.name} {ends[0]:+.2f}, {second.name} {ends[1]:+.2f}; 0 means that length earns nothing by itself."
+    ]
 
 
 def _accuracy(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
