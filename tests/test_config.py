@@ -125,6 +125,14 @@ COMBINATIONS = {
         ["objective={preset='dr_grpo', scale='group_std'}"],
         ["objective.std_ddof and objective.std_epsilon", "set all or none"],
     ),
+    "a mean of rewards below 0": (
+        ["objective=maxrl", "reward.truncation=soft", "reward.soft_margin=4"],
+        ['objective.scale = "group_mean"', "change reward.truncation"],
+    ),
+    "a mask of tokens under a ratio of responses": (
+        ["objective={preset='dppo', ratio='sequence'}"],
+        ["objective.clip = probability", 'set objective.ratio to "token"'],
+    ),
     "bounds without a clip": (["objective={preset='grpo', clip='none'}"], ["objective.clip_low", "set all three"]),
     "a clip without its bounds": (["objective={preset='rloo', clip='ppo'}"], ["objective.clip_low", "set all three"]),
     "a clip without a ratio": (

@@ -240,14 +240,15 @@ class RunConfig(Strict):
                 'or learner.old_logprobs to "engine"',
             ),
             (
-                self.objective.correction != "none" and self.learner.old_logprobs == "engine",
-                'objective.correction weighs by pi_old / mu, but with learner.old_logprobs = "engine" the ratio is '
-                'already pi / mu, and it would be applied twice: set learner.old_logprobs to "learner", or '
-                'objective.correction to "none"',
+                self.objective.correction != "none" and self.learner.old_logprobs != "learner",
+                "objective.correction weighs by pi_old / mu, but with the engine's log pi_old the ratio is pi / mu: "
+                'not to be applied twice, it needs log pi_old of its own: set learner.old_logprobs to "learner"',
             ),
             (
-                self.objective.correction != "none" and self.learner.old_logprobs == "detach",
-                'objective.correction needs log pi_old of its own: set learner.old_logprobs to "learner"',
+                self.objective.scale == "group_mean"
+                and (self.reward.truncation == "soft" or min(self.reward.correctness, self.reward.format) < 0),
+                'objective.scale = "group_mean" needs rewards that are never negative: change reward.truncation, '
+                "reward.correctness or reward.format",
             ),
             (
                 self.learner.updates_per_rollout > responses,

@@ -149,8 +149,10 @@ def presets_table() -> str:
     def row(o: Objective) -> tuple[str, ...]:
         scale = f"{o.scale} (ddof {o.std_ddof}, + {o.std_epsilon:g})" if o.std_epsilon is not None else o.scale
         clip: str = o.clip
-        if o.clip_low is not None and o.clip_high is not None:
-            clip += f" [{1 - o.clip_low:g}, {1 + o.clip_high:g}]"
+        if o.clip_high is not None:
+            low, high = o.clip_low, o.clip_high
+            bounds = {"ppo": f"[{1 - (low or 0):g}, {1 + high:g}]", "cispo": f"<= {1 + high:g}"}
+            clip += " " + bounds.get(o.clip, f"[-{low}, {high}]")
         kl = f"{o.kl:g} {o.kl_estimator} in the {o.kl_place}" if o.kl else "none"
         return f"`{o.name}`", o.baseline, scale, o.ratio, clip, o.aggregation, kl
 

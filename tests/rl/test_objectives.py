@@ -92,6 +92,72 @@ def importance_weighted(questions: Terms, leave_one_out: bool) -> torch.Tensor:
     return total
 
 
+def batch_scaled(questions: Terms, of_centred: bool) -> torch.Tensor:
+    """Token mean of PPO's clip; REINFORCE++-baseline (2501.03262) or Lite PPO (2508.08221)."""
+    count = sum(len(logps) for responses in questions for logps, _, _ in responses)
+    centred = [group_advantages(responses, std=False) for responses in questions]
+    rewards = [r for responses in questions for _, _, r in responses]
+    if of_centred:
+        values = [a for group in centred for a in group]
+        mean = sum(values) / len(values)
+        std = math.sqrt(sum((a - mean) ** 2 for a in values) / len(values))
+        centred = [[a - mean for a in group] for group in centred]
+    else:
+        std = sample_std(rewards)
+    total = torch.zeros((), dtype=torch.float64)
+    for responses, advantages in zip(questions, centred, strict=True):
+        for (logps, olds, _), advantage in zip(responses, advantages, strict=True):
+            for logp, old in zip(logps, olds, strict=True):
+                total += clipped(logp, old, advantage / (std + 1e-8), 0.2, 0.2) / count
+    return total
+
+
+def gspo(questions: Terms, times_length: bool = False) -> torch.Tensor:
+    """2507.18071 eq. 5 and 7; 2602.05261 multiplies by the length (here over L_max)."""
+    total = torch.zeros((), dtype=torch.float64)
+    for responses in questions:
+        for (logps, olds, _), advantage in zip(responses, group_advantages(responses, True), strict=True):
+            log_s = sum(logp - old for logp, old in zip(logps, olds, strict=True)) / len(logps)
+            term = clipped(log_s, 0.0, advantage, 3e-4, 4e-4) / len(responses) / len(questions)
+            total += term * len(logps) / BUDGET if times_length else term
+    return total
+
+
+def cispo(questions: Terms, bound: float = 5.0) -> torch.Tensor:
+    """2506.13585 eq. 4 and 5 without the lower bound."""
+    count = sum(len(logps) for responses in questions for logps, _, _ in responses)
+    total = torch.zeros((), dtype=torch.float64)
+    for responses in questions:
+        for (logps, olds, _), advantage in zip(responses, group_advantages(responses, True), strict=True):
+            for logp, old in zip(logps, olds, strict=True):
+                total += min(math.exp(float(logp.detach()) - old), bound) * advantage * logp / count
+    return total
+
+
+def maxrl(questions: Terms) -> torch.Tensor:
+    """2602.02710: (R - mean) / mean; PPO's clip and the constant are ours."""
+    total = torch.zeros((), dtype=torch.float64)
+    for responses in questions:
+        mean = sum(r for _, _, r in responses) / len(responses)
+        for logps, olds, reward in responses:
+            for logp, old in zip(logps, olds, strict=True):
+                token = clipped(logp, old, (reward - mean) / mean, 0.2, 0.2)
+                total += token / BUDGET / len(responses) / len(questions)
+    return total
+
+
+def dppo(questions: Terms, delta: float = 0.15) -> torch.Tensor:
+    """2602.04879: no gradient where the probability has moved by more than delta the way the advantage points."""
+    total = torch.zeros((), dtype=torch.float64)
+    for responses in questions:
+        for (logps, olds, _), advantage in zip(responses, group_advantages(responses, False), strict=True):
+            for logp, old in zip(logps, olds, strict=True):
+                moved = math.exp(float(logp.detach())) - math.exp(old)
+                if moved * advantage <= 0 or abs(moved) <= delta:
+                    total += torch.exp(logp - old) * advantage / BUDGET / len(responses) / len(questions)
+    return total
+
+
 def cross_entropy(questions: Terms) -> torch.Tensor:
     tokens = [(logp, reward) for responses in questions for logps, _, reward in responses for logp in logps]
     return sum(logp * reward for logp, reward in tokens) / len(tokens)
@@ -106,6 +172,13 @@ TRANSCRIPTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "grpo_std_fix": lambda q: grpo(q, std=False),
     "rloo": lambda q: importance_weighted(q, leave_one_out=True),
     "dapo": dapo,
+    "reinforce_pp_baseline": lambda q: batch_scaled(q, of_centred=True),
+    "lite_ppo": lambda q: batch_scaled(q, of_centred=False),
+    "gspo": gspo,
+    "luspo": lambda q: gspo(q, times_length=True),
+    "cispo": cispo,
+    "maxrl": maxrl,
+    "dppo": dppo,
     "cross_entropy": cross_entropy,
 }
 
@@ -149,8 +222,25 @@ def test_loss_and_gradient_are_those_of_the_transcribed_equation(
     stats = make_learner(model).forward_backward(batch, PRESETS[name])
     assert stats["loss"] == pytest.approx(-value.item(), rel=1e-12)
     assert torch.allclose(-flat_gradient(model), expected, atol=1e-13, rtol=1e-10)
-    if PRESETS[name].clip == "ppo":
+    if PRESETS[name].clip in ("ppo", "probability"):
         assert 0 < stats["clip_fraction"] < 1
+
+
+def test_bounds_of_cispo_and_dppo_that_really_act(rollout: tuple[Enumeration, list[Group]]) -> None:
+    """Beyond the bound cispo keeps a gradient of constant weight, dppo has none."""
+    _, groups = rollout
+    for name, changes, equation in (
+        ("cispo", {"clip_high": 0.05}, lambda q: cispo(q, bound=1.05)),
+        ("dppo", {"clip_low": 0.02, "clip_high": 0.02}, lambda q: dppo(q, delta=0.02)),
+    ):
+        objective = Objective(**Objective.resolve({"preset": name, **changes}))
+        model, learner = tiny_policy(seed=0), make_learner(tiny_policy(seed=0))
+        value = equation(terms(model, groups))
+        value.backward()
+        stats = learner.forward_backward(make_batch(groups, objective), objective)
+        assert 0.1 < stats["clip_fraction"] < 1
+        assert stats["loss"] == pytest.approx(-value.item(), rel=1e-12)
+        assert torch.allclose(-flat_gradient(learner.model), flat_gradient(model), atol=1e-13, rtol=1e-10)
 
 
 def test_rloo_is_dr_grpo_times_g_over_g_minus_1_on_policy(rollout: tuple[Enumeration, list[Group]]) -> None:
@@ -222,3 +312,23 @@ def test_changing_a_coordinate_of_a_preset_shows_in_its_name_and_formula() -> No
     assert len({row.formula() for row in PRESETS.values()}) == len(PRESETS)
     with pytest.raises((ValueError, UserError), match="dr_grpo"):
         Objective.resolve("dr-grpo")
+
+
+def test_scales_over_the_rollout_look_at_all_groups_and_leave_silent_ones_exactly_silent(
+    rollout: tuple[Enumeration, list[Group]],
+) -> None:
+    behaviour, groups = rollout
+    same = behaviour.groups({"easy": [(1, 0)] * 6})
+    for name in ("lite_ppo", "reinforce_pp_baseline"):
+        alone, joined, silent = (
+            make_batch(chosen, PRESETS[name]).advantage_N for chosen in (groups, [*groups, *same], same)
+        )
+        assert joined[-6:].tolist() == silent.tolist() == [0] * 6
+        assert np.ptp(joined[:-6][alone != 0] / alone[alone != 0]) < 1e-12
+        assert not np.allclose(joined[:-6], alone, rtol=1e-3)
+
+
+def test_maxrl_has_no_signal_where_nothing_is_right(rollout: tuple[Enumeration, list[Group]]) -> None:
+    behaviour, _ = rollout
+    wrong = next(o for o in behaviour.space if not behaviour.groups({"hard": [o]})[0].rewards_G.any())
+    assert make_batch(behaviour.groups({"hard": [wrong] * 3}), PRESETS["maxrl"]).advantage_N.tolist() == [0] * 3

@@ -48,7 +48,12 @@ def _over_std(p: float, size: int) -> float:
     return sum(chance * (gap(k + 1, True) + gap(k, False)) for k, chance in enumerate(chances))
 
 
-QUESTION_WEIGHTS = {"1": _one, "(G-1)/G": _centred, "E[1/std]": _over_std}
+def _over_mean(p: float, size: int) -> float:
+    """2602.02710: the gradient of log p, truncated at order G - 1."""
+    return (1 - (1 - p) ** (size - 1)) / p
+
+
+QUESTION_WEIGHTS = {"1": _one, "(G-1)/G": _centred, "E[1/std]": _over_std, "(1-(1-p)^(G-1))/p": _over_mean}
 
 PROMISES: dict[str, Promise] = {
     "reinforce": Promise("1", "constant", "1", silent=False),
@@ -59,5 +64,12 @@ PROMISES: dict[str, Promise] = {
     "grpo_std_fix": Promise(None, "1/L", "(G-1)/G"),
     "rloo": Promise("1", "constant", "1"),
     "dapo": Promise(None, "one per step", "E[1/std]"),
+    "reinforce_pp_baseline": Promise(None, "one per step", None),
+    "lite_ppo": Promise(None, "one per step", None),
+    "gspo": Promise(None, "1/L", "E[1/std]"),
+    "luspo": Promise(None, "constant", "E[1/std]"),
+    "cispo": Promise(None, "one per step", "E[1/std]"),
+    "maxrl": Promise(None, "constant", "(1-(1-p)^(G-1))/p"),
+    "dppo": Promise("(G-1)/G", "constant", "(G-1)/G"),
     "cross_entropy": Promise(None, "one per step", "1", silent=False),
 }

@@ -1,24 +1,41 @@
 """Advantages: how much better a response was than its siblings. Statistics of the rollout, fixed before any split."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from zerolab.rl.objective import Objective
 
 
 def advantages(rewards_G: np.ndarray, objective: Objective) -> np.ndarray:
-    """A_G in float64 for the rewards of one question.
+    """A_G in float64 for the rewards of one question, as if it were the whole rollout."""
+    return rollout_advantages([rewards_G], objective)[0]
+
+
+def rollout_advantages(rewards_PG: Sequence[np.ndarray], objective: Objective) -> list[np.ndarray]:
+    """A_G in float64 for the rewards of every question.
 
     A group of one has no sibling to compare with: group baselines then give 0.
     """
-    rewards_G = np.asarray(rewards_G, dtype=np.float64)
-    centred_G = _centre(rewards_G, objective.baseline)
+    rewards = [np.asarray(rewards_G, dtype=np.float64) for rewards_G in rewards_PG]
+    centred = [_centre(rewards_G, objective.baseline) for rewards_G in rewards]
     if objective.scale == "none":
-        return centred_G
-    if not centred_G.any():
-        return centred_G
+        return centred
+    if objective.scale == "group_mean":  # 2602.02710: no answer right, no signal
+        return [c / r.mean() if c.any() else c for c, r in zip(centred, rewards, strict=True)]
+    if objective.scale == "group_std":
+        return [c / _spread(r, objective) if c.any() else c for c, r in zip(centred, rewards, strict=True)]
+    # Group-centred rewards have mean 0 over the rollout, so whitening them only divides.
+    sample = np.concatenate([*(rewards if objective.scale == "batch_std" else centred), np.empty(0)])
+    if not any(c.any() for c in centred):
+        return centred
+    return [c / _spread(sample, objective) for c in centred]
+
+
+def _spread(values: np.ndarray, objective: Objective) -> float:
     assert objective.std_ddof is not None
     assert objective.std_epsilon is not None
-    return centred_G / (rewards_G.std(ddof=objective.std_ddof) + objective.std_epsilon)
+    return float(values.std(ddof=objective.std_ddof)) + objective.std_epsilon
 
 
 def _centre(rewards_G: np.ndarray, baseline: str) -> np.ndarray:

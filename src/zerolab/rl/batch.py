@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zerolab.rl.advantage import advantages
+from zerolab.rl.advantage import rollout_advantages
 from zerolab.rl.objective import Objective
 from zerolab.types import Group
 
@@ -70,10 +70,13 @@ ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advanta
 def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
     """All responses that enter the update, with their advantages A_i."""
     tokens, logprobs, rows = [], [], []
+    entering = [np.arange(len(g.completions)) if g.enters_G is None else np.flatnonzero(g.enters_G) for g in groups]
+    advantages = rollout_advantages(
+        [g.rewards_G[enters] for g, enters in zip(groups, entering, strict=True)], objective
+    )
     for number, group in enumerate(groups):
-        enters = np.arange(len(group.completions)) if group.enters_G is None else np.flatnonzero(group.enters_G)
         prompt_ids = np.asarray(group.prompt.token_ids, dtype=np.int64)
-        for i, advantage in zip(enters, advantages(group.rewards_G[enters], objective), strict=True):
+        for i, advantage in zip(entering[number], advantages[number], strict=True):
             completion = group.completions[i]
             tokens += [prompt_ids, completion.token_ids_L]
             logprobs.append(completion.logprobs_L)

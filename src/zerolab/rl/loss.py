@@ -22,7 +22,7 @@ def token_values(
     at the states that were visited: its gradient leaves out that other tokens lead to other states, so it is not the
     gradient of the entropy of whole responses.
     """
-    value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective)
+    value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective, micro.response_len_B)
     if objective.correction != "none":
         if micro.correction_T is None:
             raise ValueError("the batch has no correction weights: make it with learner.prepare")

@@ -19,12 +19,20 @@ class Objective(BaseModel):
 
     name: str = Field(description="Name of the preset, with a + when a coordinate was changed.")
     baseline: Literal["none", "group_mean", "leave_one_out"] = Field(description="What is subtracted from a reward.")
-    scale: Literal["none", "group_std"] = Field(description="What the centred reward is divided by.")
+    scale: Literal["none", "group_std", "group_mean", "batch_std", "batch_centred_std"] = Field(
+        description="What the centred reward is divided by: a statistic of the group's rewards, or the standard "
+        "deviation over the rollout, of rewards or of centred rewards."
+    )
     std_ddof: Literal[0, 1] | None = Field(description="Standard deviation over G - ddof.")
     std_epsilon: float | None = Field(ge=0, description="Added to the standard deviation.")
-    ratio: Literal["none", "token"] = Field(description="none: log pi itself; token: pi / pi_old of each token.")
-    clip: Literal["none", "ppo"] = Field(description="ppo: min(r A, clip(r, 1 - low, 1 + high) A).")
-    clip_low: float | None = Field(gt=0, lt=1, description="Lower clip bound.")
+    ratio: Literal["none", "token", "sequence"] = Field(
+        description="none: log pi itself; token: pi / pi_old; sequence: its geometric mean over the response."
+    )
+    clip: Literal["none", "ppo", "cispo", "probability"] = Field(
+        description="ppo: min(r A, clip(r, 1 - low, 1 + high) A); cispo: constant weight min(r, 1 + high) of A log pi; "
+        "probability: tokens are left out whose probability moved with the advantage, by more than low or high."
+    )
+    clip_low: float | None = Field(gt=0, lt=1, description="Lower clip bound; none for cispo.")
     clip_high: float | None = Field(gt=0, description="Upper clip bound.")
     aggregation: Literal["constant", "response_mean", "token_mean"] = Field(
         description="Weight of a token: 1/(N L_max), 1/(N L_i), or 1/sum(L) over the optimizer step."
@@ -45,35 +53,24 @@ class Objective(BaseModel):
     correction_cap: float | None = Field(ge=1, description="Largest weight that is kept as it is.")
 
     @model_validator(mode="after")
-    def _coordinates_fit(self) -> "Objective":
-        for wrong, message in (
+    def _advantage_and_kl_fit(self) -> "Objective":
+        return self._refuse(
             (
-                (self.scale == "group_std") != (self.std_ddof is not None and self.std_epsilon is not None),
-                "objective.std_ddof and objective.std_epsilon go with objective.scale = group_std: set all or none",
+                (self._std_formula is not None) != (self.std_ddof is not None and self.std_epsilon is not None),
+                "objective.std_ddof and objective.std_epsilon go with a standard deviation as objective.scale: "
+                "set all or none",
             ),
             (
-                (self.clip == "ppo") != (self.clip_low is not None and self.clip_high is not None),
-                "objective.clip_low and objective.clip_high go with objective.clip = ppo: set all three or none",
+                self.scale != "none" and self.baseline == "none",
+                f'objective.scale = "{self.scale}" divides a centred reward: set objective.baseline to "group_mean"',
             ),
             (
-                self.scale == "group_std" and self.baseline == "none",
-                'objective.scale = "group_std" divides a centred reward: set objective.baseline to "group_mean"',
-            ),
-            (
-                self.clip != "none" and self.ratio == "none",
-                'objective.clip needs a ratio to clip: set objective.ratio to "token"',
+                self.scale == "group_mean" and self.kl_place == "reward",
+                'objective.scale = "group_mean" needs rewards of at least 0: set objective.kl_place to "loss"',
             ),
             (
                 len({self.kl > 0, self.kl_estimator is not None, self.kl_place is not None}) > 1,
                 "objective.kl above 0 goes with objective.kl_estimator and objective.kl_place: set all or none",
-            ),
-            (
-                (self.correction != "none") != (self.correction_cap is not None),
-                "objective.correction_cap goes with objective.correction: set both or neither",
-            ),
-            (
-                self.correction != "none" and self.ratio == "none",
-                'objective.correction weighs an importance ratio: set objective.ratio to "token"',
             ),
             (
                 (self.kl_place, self.kl_estimator) == ("loss", "k1"),
@@ -85,7 +82,38 @@ class Objective(BaseModel):
                 f"objective.kl_estimator {self.kl_estimator} in the reward follows no KL: set objective.kl_estimator "
                 'to "k1", or objective.kl_place to "loss"',
             ),
-        ):
+        )
+
+    @model_validator(mode="after")
+    def _ratio_fits(self) -> "Objective":
+        return self._refuse(
+            (
+                (self.clip != "none") != (self.clip_high is not None)
+                or (self.clip in ("ppo", "probability")) != (self.clip_low is not None),
+                "objective.clip_low and objective.clip_high go with objective.clip (cispo has no clip_low): "
+                "set all three or none",
+            ),
+            (
+                self.clip in ("cispo", "probability") and self.ratio == "sequence",
+                f"objective.clip = {self.clip} looks at single tokens: set objective.ratio to "
+                '"token", or objective.clip to "ppo"',
+            ),
+            (
+                self.clip != "none" and self.ratio == "none",
+                'objective.clip needs a ratio to clip: set objective.ratio to "token"',
+            ),
+            (
+                (self.correction != "none") != (self.correction_cap is not None),
+                "objective.correction_cap goes with objective.correction: set both or neither",
+            ),
+            (
+                self.correction != "none" and self.ratio == "none",
+                'objective.correction weighs an importance ratio: set objective.ratio to "token"',
+            ),
+        )
+
+    def _refuse(self, *mixes: tuple[bool, str]) -> "Objective":
+        for wrong, message in mixes:
             if wrong:
                 raise ValueError(message)
         return self
@@ -129,6 +157,11 @@ class Objective(BaseModel):
         lines.append(f"A_i  = {self._advantage_formula(reward)}")
         if self.ratio == "token":
             lines.append("r_it = pi(o_it) / pi_old(o_it)")
+        if self.clip == "probability":
+            left = f"A_i > 0 and D_it > {self.clip_high:g} or A_i < 0 and D_it < -{self.clip_low:g}"
+            lines.append(f"m_it = 0 where {left}, else 1; D_it = pi(o_it) - pi_old(o_it)")
+        if self.ratio == "sequence":
+            lines.append("s_i  = (pi(o_i) / pi_old(o_i))^(1/L_i)")
         if self.needs_reference_in_loss:
             k = {"k1": "log x", "k2": "(log x)^2 / 2", "k3": "1/x - 1 + log x"}[str(self.kl_estimator)]
             lines.append(f"k_it = {k} with x = pi(o_it) / pi_ref(o_it)")
@@ -145,9 +178,16 @@ class Objective(BaseModel):
             "group_mean": f"{reward} - mean_G({r})",
             "leave_one_out": f"{reward} - mean_{{j != i}}({r}_j)",
         }[self.baseline]
-        if self.scale == "group_std":
-            return f"({centred}) / (std_G({r}, ddof={self.std_ddof}) + {self.std_epsilon:g})"
+        if self.scale == "group_mean":
+            return f"({centred}) / mean_G({r})"
+        if (std := self._std_formula) is not None:
+            return f"({centred}) / ({std.replace('R', r)}, ddof={self.std_ddof}) + {self.std_epsilon:g})"
         return centred
+
+    @property
+    def _std_formula(self) -> str | None:
+        names = {"group_std": "std_G(R", "batch_std": "std_rollout(R", "batch_centred_std": "std_rollout(R - mean_G(R)"}
+        return names.get(self.scale)
 
     def _correction_formula(self) -> str:
         level, _, bound = self.correction.partition("_")
@@ -156,11 +196,15 @@ class Objective(BaseModel):
         return f"{weight}, {beyond} where it is above {self.correction_cap:g}; mu as the engine sampled"
 
     def _token_formula(self) -> str:
-        ratio = {"none": "log pi(o_it)", "token": "r_it"}[self.ratio]
+        ratio = {"none": "log pi(o_it)", "token": "r_it", "sequence": "s_i"}[self.ratio]
         value = f"{ratio} A_i"
         if self.clip == "ppo":
             low, high = 1 - (self.clip_low or 0), 1 + (self.clip_high or 0)
             value = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
+        if self.clip == "cispo":
+            value = f"const(min({ratio}, {1 + (self.clip_high or 0):g})) A_i log pi(o_it)"
+        if self.clip == "probability":
+            value = f"m_it {value}"
         if self.correction != "none":
             value = f"c_it {value}"
         bonus = f" + {self.entropy:g} H_it" if self.entropy else ""
@@ -169,6 +213,7 @@ class Objective(BaseModel):
 
 
 PPO = {"ratio": "token", "clip": "ppo", "clip_low": 0.2, "clip_high": 0.2}
+GSPO = {"ratio": "sequence", "clip": "ppo", "clip_low": 3e-4, "clip_high": 4e-4}
 NO_CLIP = {"clip": "none", "clip_low": None, "clip_high": None}
 NO_STD = {"scale": "none", "std_ddof": None, "std_epsilon": None}
 # 1e-8 only guards the division; a group without variance has a centred reward of exactly 0.
@@ -214,6 +259,61 @@ PRESETS: dict[str, Objective] = {
             **GROUP_STD,
             **{**PPO, "clip_high": 0.28},
             aggregation="token_mean",
+            **ONLY_REWARD,
+        ),
+        # 2501.03262, REINFORCE++-baseline: whitened over the batch.
+        _row(
+            "reinforce_pp_baseline",
+            baseline="group_mean",
+            **{**GROUP_STD, "scale": "batch_centred_std", "std_ddof": 0},
+            **PPO,
+            aggregation="token_mean",
+            **ONLY_REWARD,
+        ),
+        # 2508.08221: mean of the group, standard deviation of the batch.
+        _row(
+            "lite_ppo",
+            baseline="group_mean",
+            **{**GROUP_STD, "scale": "batch_std"},
+            **PPO,
+            aggregation="token_mean",
+            **ONLY_REWARD,
+        ),
+        # 2507.18071 eq. 5 and 7 with the bounds of its experiments.
+        _row("gspo", baseline="group_mean", **GROUP_STD, **GSPO, aggregation="response_mean", **ONLY_REWARD),
+        # 2602.05261: gspo times the length of the response, here over the constant L_max.
+        _row("luspo", baseline="group_mean", **GROUP_STD, **GSPO, aggregation="constant", **ONLY_REWARD),
+        # 2506.13585 eq. 4 and 5, no lower bound. Its upper one could not be checked; r <= 5 is a usual choice.
+        _row(
+            "cispo",
+            baseline="group_mean",
+            **GROUP_STD,
+            ratio="token",
+            clip="cispo",
+            clip_low=None,
+            clip_high=4.0,
+            aggregation="token_mean",
+            **ONLY_REWARD,
+        ),
+        # 2602.02710: dividing by the mean instead makes it a truncated log p.
+        _row(
+            "maxrl",
+            baseline="group_mean",
+            **{**NO_STD, "scale": "group_mean"},
+            **PPO,
+            aggregation="constant",
+            **ONLY_REWARD,
+        ),
+        # 2602.04879, binary total variation. The threshold could not be checked in the source.
+        _row(
+            "dppo",
+            baseline="group_mean",
+            **NO_STD,
+            ratio="token",
+            clip="probability",
+            clip_low=0.15,
+            clip_high=0.15,
+            aggregation="constant",
             **ONLY_REWARD,
         ),
         # Not for RL: with reward 1 on given text, log pi under a token mean is the cross-entropy of pretraining.
