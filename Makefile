@@ -31,7 +31,7 @@ test-audit: $(AUDIT_STAMP) ## the battery on an installed TRL, under 2 minutes
 audit: $(AUDIT_STAMP) ## measures every variant of TRL and writes its table into docs/audit.md
 	mkdir -p runs/audit
 	$(BIN)/zerolab audit trl --json runs/audit/trl.json
-	$(BIN)/python -m zerolab.audit.audit_document docs/audit.md runs/audit/trl.json
+	$(BIN)/python -m zerolab.audit.audit_document docs/audit.md $(sort $(wildcard runs/audit/*.json))
 
 slow: setup ## longer proofs: fuzzing, long runs
 	$(BIN)/python -m pytest -n 2 -m slow

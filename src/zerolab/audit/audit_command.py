@@ -25,6 +25,7 @@ def run(target: str, json_file: Path | None, png: Path | None, fail_on: str, pyt
     peers = find(target, python)
 
     from rich.console import Console
+    from rich.markup import escape
 
     from zerolab.audit import audit_report, battery
     from zerolab.audit.table import WIDTH
@@ -47,7 +48,7 @@ def run(target: str, json_file: Path | None, png: Path | None, fail_on: str, pyt
         raise UserError(f"--fail-on {key}: {a.name} was {a.row(key).verdict}")
     lines = battery.biased(audits, keys)
     for line in lines:
-        console.print(f"[red]FAILED[/red] {line}", highlight=False)
+        console.print(f"[red]FAILED[/red] {escape(line)}", highlight=False)
     return not lines
 
 

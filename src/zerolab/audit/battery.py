@@ -19,8 +19,8 @@ LENGTHS = (4, 8, 16, 32)
 GROUPS = ((4, 4, 8, 16), (4, 8, 8, 16), (8, 16, 32, 32), (16, 32, 32, 32))  # short ones first: splits are unequal
 BUDGET = 64
 TOLERANCE = 1e-3  # peers compute in float32 and add epsilons to their denominators
-# Noise of the sampler: 32 tokens here spread log pi_old - log mu as far as 8192 tokens with 0.02 each.
-NOISE_LENGTHS, NOISE_REPEATS, REFERENCE_NOISE, STRETCH = (2, 8, 32), 16, 0.02, 256
+# Noise of the sampler: 16 tokens here spread log pi_old - log mu as far as 8192 tokens with 0.02 each.
+NOISE_LENGTHS, NOISE_REPEATS, REFERENCE_NOISE, STRETCH = (1, 4, 16), 32, 0.02, 512
 NOISE = REFERENCE_NOISE * STRETCH**0.5
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.audit.peers import variants
-from zerolab.audit.peers.peer import Peer
+from zerolab.audit.peers.peer import HERE, Peer
 from zerolab.audit.peers.variants import Variant
 from zerolab.errors import UserError
 
-LIBRARIES: dict[str, Mapping[str, Variant]] = {"trl": variants.TRL}
+LIBRARIES: dict[str, Mapping[str, Variant]] = {
+    "trl": variants.TRL,
+    "verl": variants.VERL,
+    "openrlhf": variants.OPENRLHF,
+}
 CONFIGS = (".yaml", ".yml", ".json")
 STEP = 32  # responses of the step that is measured
 
@@ -39,11 +43,16 @@ def _library(library: str, name: str, python: str) -> list[Peer]:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(table)}"
         raise UserError(f"{library} has no variant {name}; {hint}")
-    return [
-        Peer(f"{library}:{key}", library, variant.options, variant.about, variant.unable, python)
-        for key, variant in table.items()
-        if not name or key == name
-    ]
+    return [_variant(library, key, table[key], python) for key in table if not name or key == name]
+
+
+def _variant(library: str, key: str, variant: Variant, python: str) -> Peer:
+    name = f"{library}:{key}"
+    if library == "trl":
+        return Peer(name, "trl", variant.options, variant.about, variant.unable, python)
+    options = {"target": str(HERE / f"{library}.py:{key}"), "package": library}
+    whole_groups = 8 if "pass-rate" not in variant.unable else 1
+    return Peer(name, "function", options, variant.about, variant.unable, python, smallest=whole_groups)
 
 
 def trl_config(path: Path, python: str) -> Peer:

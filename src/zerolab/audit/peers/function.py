@@ -5,6 +5,7 @@ Standard library and torch only, so that it also runs in an interpreter without 
 
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import math
@@ -93,7 +94,8 @@ def wanted(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def version(options: dict[str, Any]) -> str:
-    return f"torch {torch.__version__}"
+    package = options.get("package", "torch")
+    return f"{package} {importlib.metadata.version(package)}"
 
 
 def measure(options: dict[str, Any], case: dict[str, Any]) -> list[list[float]]:

@@ -49,6 +49,41 @@ TRL: dict[str, Variant] = {
     ),
 }
 
+# Functions in verl.py and openrlhf.py.
+ONE_PROCESS = {"ranks": "its engine was not run in several processes"}
+NO_CUT = {"truncation": "the loss does not see which responses were cut off"}
+VERL_LOSS = (
+    ONE_PROCESS | NO_CUT | {"importance": "its rollout correction is computed outside the loss; not driven here"}
+)
+GIVEN = dict.fromkeys(
+    ("pass-rate", "zero-variance"), "advantages are computed by its experience maker, not driven here"
+)
+CRITIC = dict.fromkeys(("pass-rate", "zero-variance"), "a value loss has no advantages")
+RLHF_LOSS = ONE_PROCESS | NO_CUT | GIVEN
+NO_WEIGHTS = {"importance": "no importance weights in this loss"}
+VERL: dict[str, Variant] = {
+    "token_mean": Variant({}, "the default loss_agg_mode, advantages divided by std", VERL_LOSS),
+    "seq_mean_token_mean": Variant({}, "loss_agg_mode seq-mean-token-mean", VERL_LOSS),
+    "seq_mean_token_sum": Variant({}, "loss_agg_mode seq-mean-token-sum", VERL_LOSS),
+    "dr_grpo": Variant({}, "loss_agg_mode seq-mean-token-sum-norm, norm_adv_by_std_in_grpo false", VERL_LOSS),
+    "gspo": Variant({}, "loss_mode gspo with seq-mean-token-mean", VERL_LOSS),
+    "value_token_mean": Variant(
+        {}, "PPO's value loss, default loss_agg_mode", ONE_PROCESS | NO_CUT | CRITIC | NO_WEIGHTS
+    ),
+}
+OPENRLHF: dict[str, Variant] = {
+    "token_mean": Variant({}, "the default loss_agg_mode", RLHF_LOSS | {"importance": "off by default"}),
+    "seq_mean_token_mean": Variant(
+        {}, "loss_agg_mode seq-mean-token-mean", RLHF_LOSS | {"importance": "off by default"}
+    ),
+    "gspo": Variant({}, "policy_loss_type gspo", RLHF_LOSS | {"importance": "off by default"}),
+    "correction_token": Variant({}, "token_mean, is_correction_level token at its default [0.5, 5]", RLHF_LOSS),
+    "correction_sequence": Variant({}, "token_mean, is_correction_level seq at its default [0.5, 5]", RLHF_LOSS),
+    "value_token_mean": Variant(
+        {}, "PPO's value loss, default loss_agg_mode", ONE_PROCESS | NO_CUT | CRITIC | NO_WEIGHTS
+    ),
+}
+
 # Keys of a GRPOConfig that shape what is measured.
 TRL_LOSS_KEYS = frozenset(
     {

@@ -11,14 +11,20 @@ from typing import Any
 
 
 def answer(peer: Any, options: dict[str, Any], cases: Mapping[str, Any]) -> dict[str, Any]:
-    """{"version", "cases": {name: coefficients}}; {"refused": why} when the peer raises ValueError."""
+    """{"version", "cases": {name: coefficients}}, or {"refused": why}."""
     try:
         return {
             "version": peer.version(options),
             "cases": {name: peer.measure(options, case) for name, case in cases.items()},
         }
+    except ModuleNotFoundError as error:
+        return {"refused": missing(error)}
     except ValueError as error:
         return {"refused": " ".join(str(error).split())}
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    return f"{error} under {sys.executable}; install it there or give --python PATH"
 
 
 def load(path: str) -> Any:
@@ -36,8 +42,7 @@ def main(folder: Path) -> None:
     try:
         peer = load(job["module"])
     except ModuleNotFoundError as error:
-        reason = f"{error} under {sys.executable}; install it there or give --python PATH"
-        found = [{"refused": reason}] * len(job["jobs"])
+        found = [{"refused": missing(error)}] * len(job["jobs"])
     else:
         gc.freeze()  # trainers collect garbage every time they start, which takes longer than the rest of a case
         found = [answer(peer, **one) for one in job["jobs"]]
