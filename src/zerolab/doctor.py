@@ -10,7 +10,8 @@ from pathlib import Path
 from zerolab.demo.jobs import cores
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
-EXTRAS = {"math-verify": "math_verify", "tensorboard": "tensorboard", "audit": "trl"}  # extra of pyproject -> module it brings
+# Extra of pyproject -> module that it brings.
+EXTRAS = {"math-verify": "math_verify", "tensorboard": "tensorboard", "audit": "trl"}
 
 
 def report() -> None:
