@@ -148,6 +148,19 @@ def test_a_denominator_of_the_micro_batch_is_caught(policy: EnumerablePolicy, mo
     assert changes["updates"] > 1e-3
 
 
+@pytest.mark.parametrize(
+    "terms", [{"entropy": 0.1}, {"kl": 0.1, "kl_estimator": "k2", "kl_place": "loss"}, {"kl": 0.1, "entropy": 0.1}]
+)
+def test_terms_beside_the_reward_are_a_part_of_the_proof(policy: EnumerablePolicy, terms: dict) -> None:
+    base = "grpo_kl" if "kl_place" not in terms and "kl" in terms else "dr_grpo"
+    objective = Objective(**Objective.resolve({"preset": base, **terms}))
+    assert splits.score_residual(policy, objective) < 1e-12
+    assert max(splits.split_changes(policy, objective).values()) < 1e-12
+    step, score_ND = splits.sampled(policy, objective)
+    reward_alone = splits.coefficients(step, objective) @ score_ND
+    assert splits.relative_change(splits.ascent(policy.model, step, objective), reward_alone) > 1e-3
+
+
 def test_the_second_update_on_a_rollout_is_off_policy_and_clipped(policy: EnumerablePolicy) -> None:
     """Otherwise invariance over several updates would say nothing new."""
     step, _ = splits.sampled(policy, PRESETS["dr_grpo"])
