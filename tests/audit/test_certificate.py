@@ -17,7 +17,7 @@ from zerolab.audit.table import markdown
 from zerolab.audit.weights import PASS_RATES, question_weights
 from zerolab.cli import app
 from zerolab.rl import advantage as advantage_module
-from zerolab.rl.objective import PRESETS
+from zerolab.rl.objective import PRESETS, Objective
 
 
 @pytest.fixture(scope="module")
