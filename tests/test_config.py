@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from zerolab.config import RunConfig, apply_overrides, load_run_config, parse, read_toml
+from zerolab.config import RunConfig, load_run_config
 from zerolab.errors import UserError
 from zerolab.rl.objective import PRESETS, Objective
+from zerolab.toml import apply_overrides, parse, read_toml
 
 MINIMAL: dict[str, Any] = {
     "steps": 1,

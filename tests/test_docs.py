@@ -13,13 +13,14 @@ import typer
 
 from zerolab import reference
 from zerolab.cli import app
-from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig, _known_keys, parse
+from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
 from zerolab.rl.objective import PRESETS
+from zerolab.toml import known_keys, parse
 
 ROOT = Path(__file__).parent.parent
-KEYS = {key for model in (RunConfig, PretrainConfig, DemoConfig) for key in _known_keys(model)}
+KEYS = {key for model in (RunConfig, PretrainConfig, DemoConfig) for key in known_keys(model)}
 VALUES = {key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)}  # tables left out
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 

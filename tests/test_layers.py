@@ -16,6 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the ground up. A room (a folder or a file of src/zerolab) imports from rooms of lower floors only.
 FLOORS = (
     ("errors", "types", "signals"),
+    ("toml",),
     ("config", "data", "grading", "rl"),
     ("models",),
     ("rollout", "learner"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from zerolab.config import QuestionsConfig, RewardConfig, RolloutConfig, parse
+from zerolab.config import QuestionsConfig, RewardConfig, RolloutConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
@@ -13,6 +13,7 @@ from zerolab.grading.grader import grade
 from zerolab.rl.reward import is_mixed
 from zerolab.rollout.engine import Request
 from zerolab.rollout.stream import Rollout, Stream
+from zerolab.toml import parse
 from zerolab.types import Completion
 
 

@@ -3,19 +3,16 @@
 `docs/config.md` is generated from the descriptions below.
 """
 
-import copy
-import difflib
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from zerolab.errors import UserError
 from zerolab.rl.objective import Objective
+from zerolab.toml import apply_overrides, parse, read_toml
 
-Model = TypeVar("Model", bound=BaseModel)
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -76,6 +73,8 @@ class QuestionSource(Strict):
 
 
 class QuestionsConfig(Strict):
+    shorthand: ClassVar[type[BaseModel]] = QuestionSource
+
     sources: tuple[QuestionSource, ...] = Field(
         (), description="Sources to mix by weight. For a single one, its keys stand here directly: questions.path = ..."
     )
@@ -342,96 +341,6 @@ class DemoConfig(Strict):
         ("accuracy", "length/mean", "length/correct", "length/incorrect", "truncated", "tokens_per_solved"),
         description="Metrics of the table, start to end.",
     )
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UserError where it cannot be read or is no TOML."""
-    path = Path(path)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` names what ships") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, endless nesting
-        raise UserError(f"{path}: not valid TOML ({error})") from None
-
-
-def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """`a.b=c` sets a key; c is read as TOML, or as a plain string where it is no TOML value."""
-    raw = copy.deepcopy(raw)
-    for item in overrides:
-        key, equals, value = item.partition("=")
-        *parents, last = key.strip().split(".")
-        if not equals or not all((*parents, last)):
-            raise UserError(f"--set {item}: expected KEY=VALUE, for example --set learner.lr=1e-4")
-        table = raw
-        for name in parents:
-            table = table.setdefault(name, {})
-            if not isinstance(table, dict):
-                raise UserError(f"--set {item}: {name} is a value, not a table")
-        table[last] = _toml_value(value.strip())
-    return raw
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
-
-
-def parse(model: type[Model], raw: dict[str, Any], origin: str) -> Model:
-    """Validates `raw`; every problem becomes one line that starts with `origin`."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        problems = [_explain(model, problem) for problem in error.errors()]
-        raise UserError(f"{origin}: " + "; ".join(dict.fromkeys(problems))) from None
-
-
-def _explain(model: type[BaseModel], problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        near = _nearest_key(model, problem["loc"])
-        return f"unknown key {where}" + (f" (did you mean {near}?)" if near else "")
-    if problem["type"] == "missing":
-        return f"key {where} is missing"
-    if problem["type"] == "value_error":
-        message = str(problem["ctx"]["error"])
-        return message if "." in message.split()[0] or not where else f"{where}: {message}"
-    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r})"
-
-
-def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
-    """The key that an unknown one was meant to be: a neighbour of nearly that name, else that name in another table."""
-    *parents, last = map(str, loc)
-    here: type[BaseModel] | None = model
-    for part in loc[:-1]:
-        here = here if isinstance(part, int) or here is None else _table(here.model_fields[part].annotation)
-    neighbours = [key.rsplit(".", 1)[-1] for key in _known_keys(here, deep=False)] if here else []
-    if close := difflib.get_close_matches(last, neighbours, n=1):
-        return ".".join([*parents, close[0]])
-    known = {key: key.rsplit(".", 1)[-1] for key in _known_keys(model)}
-    close = difflib.get_close_matches(last, known.values(), n=1, cutoff=0.75)
-    return next((key for key, name in known.items() if name in close), None)
-
-
-def _table(annotation: Any) -> type[BaseModel] | None:
-    """The config class in an annotation, such as `X`, `X | None` or `tuple[X, ...]`."""
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
-def _known_keys(model: type[BaseModel], prefix: str = "", deep: bool = True) -> list[str]:
-    """Every dotted key of a config class, the shorthand keys of a single question source included."""
-    keys = [prefix + name for name in QuestionSource.model_fields] if model is QuestionsConfig else []
-    for name, info in model.model_fields.items():
-        keys.append(prefix + name)
-        kind = _table(info.annotation)
-        if kind and deep and kind is not QuestionSource:
-            keys += _known_keys(kind, f"{prefix}{name}.")
-    return keys
 
 
 def load_run_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:

@@ -44,7 +44,7 @@ def header(path: Path) -> list[str]:
 
 def kind(path: Path) -> str:
     """The verb that runs a recipe, by what the file declares. Raises UserError where it is no TOML."""
-    from zerolab.config import read_toml
+    from zerolab.toml import read_toml
 
     raw = read_toml(path)
     return "pretrain" if "corpus" in raw else "demo" if "arms" in raw else "train"
@@ -55,7 +55,8 @@ DECLARES = {"train": "a [model]", "pretrain": "a [corpus]", "demo": "arms"}
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
     """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
-    from zerolab.config import DemoConfig, PretrainConfig, RunConfig, apply_overrides, parse, read_toml
+    from zerolab.config import DemoConfig, PretrainConfig, RunConfig
+    from zerolab.toml import apply_overrides, parse, read_toml
 
     found = kind(path)
     if verb not in (None, found):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from zerolab.config import QuestionsConfig, parse
+from zerolab.config import QuestionsConfig
 from zerolab.data.builtin import BUILT_IN
 from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, side_of
 from zerolab.errors import UserError
+from zerolab.toml import parse
 
 ROWS = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(200)]
 

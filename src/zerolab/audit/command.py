@@ -49,8 +49,8 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
 
 
 def _objectives(names: Sequence[str], overrides: Sequence[str]) -> list["Objective"]:
-    from zerolab.config import apply_overrides, parse
     from zerolab.rl.objective import PRESETS, Objective
+    from zerolab.toml import apply_overrides, parse
 
     changes = apply_overrides({}, list(overrides))
     objectives = []

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from zerolab.config import Strict, parse
+from zerolab.config import Strict
 from zerolab.data.countdown import encode_gold, evaluate
 from zerolab.errors import UserError
+from zerolab.toml import parse
 from zerolab.types import Question
 
 PREFIX = "synthetic:"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import Field
 
-from zerolab.config import CorpusConfig, Strict, parse
+from zerolab.config import CorpusConfig, Strict
 from zerolab.data.questions import Side, side_of
 from zerolab.data.synthetic import (
     COUNTDOWN_PHRASES,
@@ -21,6 +21,7 @@ from zerolab.data.synthetic import (
 )
 from zerolab.errors import UserError
 from zerolab.models.tokenizer import word_tokenizer
+from zerolab.toml import parse
 from zerolab.types import Question
 
 Document = tuple[np.ndarray, int]

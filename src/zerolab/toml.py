@@ -1,0 +1,104 @@
+"""From a TOML file to a validated config; whatever is wrong with it becomes one line."""
+
+import copy
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from zerolab.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UserError where it cannot be read or is no TOML."""
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` names what ships") from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, endless nesting
+        raise UserError(f"{path}: not valid TOML ({error})") from None
+
+
+def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """`a.b=c` sets a key; c is read as TOML, or as a plain string where it is no TOML value."""
+    raw = copy.deepcopy(raw)
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        *parents, last = key.strip().split(".")
+        if not equals or not all((*parents, last)):
+            raise UserError(f"--set {item}: expected KEY=VALUE, for example --set learner.lr=1e-4")
+        table = raw
+        for name in parents:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise UserError(f"--set {item}: {name} is a value, not a table")
+        table[last] = _toml_value(value.strip())
+    return raw
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def parse(model: type[Model], raw: dict[str, Any], origin: str) -> Model:
+    """Validates `raw`; every problem becomes one line that starts with `origin`."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(model, problem) for problem in error.errors()]
+        raise UserError(f"{origin}: " + "; ".join(dict.fromkeys(problems))) from None
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = _nearest_key(model, problem["loc"])
+        return f"unknown key {where}" + (f" (did you mean {near}?)" if near else "")
+    if problem["type"] == "missing":
+        return f"key {where} is missing"
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return message if "." in message.split()[0] or not where else f"{where}: {message}"
+    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r})"
+
+
+def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
+    """The key that an unknown one was meant to be: a neighbour of nearly that name, else that name in another table."""
+    *parents, last = map(str, loc)
+    here: type[BaseModel] | None = model
+    for part in loc[:-1]:
+        here = here if isinstance(part, int) or here is None else _table(here.model_fields[part].annotation)
+    neighbours = [key.rsplit(".", 1)[-1] for key in known_keys(here, deep=False)] if here else []
+    if close := difflib.get_close_matches(last, neighbours, n=1):
+        return ".".join([*parents, close[0]])
+    known = {key: key.rsplit(".", 1)[-1] for key in known_keys(model)}
+    close = difflib.get_close_matches(last, known.values(), n=1, cutoff=0.75)
+    return next((key for key, name in known.items() if name in close), None)
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The config class in an annotation, such as `X`, `X | None` or `tuple[X, ...]`."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def known_keys(model: type[BaseModel], prefix: str = "", deep: bool = True) -> list[str]:
+    """Every dotted key of a config class; keys of its `shorthand` class may stand directly in its table."""
+    shorthand: type[BaseModel] | None = getattr(model, "shorthand", None)
+    keys = [prefix + name for name in shorthand.model_fields] if shorthand else []
+    for name, info in model.model_fields.items():
+        keys.append(prefix + name)
+        kind = _table(info.annotation)
+        if kind and deep and kind is not shorthand:
+            keys += known_keys(kind, f"{prefix}{name}.")
+    return keys
