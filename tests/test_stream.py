@@ -36,13 +36,19 @@ class KnownEngine:
 def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, **rollout: int) -> Stream:
     questions = load_questions(parse(QuestionsConfig, {"path": "synthetic:modular"}, "test"))
     source = QuestionStream(questions.train, seed=seed)
-    settings = {"questions_per_step": 6, "samples_per_question": 4, "max_new_tokens": 8, **rollout}
+    settings = {
+        "questions_per_step": 6,
+        "samples_per_question": 4,
+        "max_new_tokens": 8,
+        "max_prompt_tokens": limit,
+        **rollout,
+    }
 
     def grader(text: str, question: object) -> object:
         return grade(text, ["7"], "boxed")
 
     parts = (engine, list_of_characters, source, TEMPLATES["none"], grader)
-    return Stream(*parts, RolloutConfig(**settings), RewardConfig(), seed, limit)
+    return Stream(*parts, RolloutConfig(**settings), RewardConfig(), seed)
 
 
 def list_of_characters(text: str) -> list[int]:

@@ -47,7 +47,7 @@ def build(config: RunConfig) -> Run:
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=torch.float32, device=device)
-    prompt_limit = longest_prompt(config, model.config)
+    rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, model.config)})
     learner = Learner(
         model,
         config.learner,
@@ -60,7 +60,7 @@ def build(config: RunConfig) -> Run:
     engine = make_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    stream = Stream(engine, encode, source, template, grader, config.rollout, config.reward, config.seed, prompt_limit)
+    stream = Stream(engine, encode, source, template, grader, rollout, config.reward, config.seed)
     evaluator = make_evaluator(config, questions, stream)
     return Run(config, tokenizer, stream, learner, config.objective, evaluator)
 

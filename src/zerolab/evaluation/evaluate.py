@@ -22,7 +22,7 @@ class Evaluator:
         self.prompts = [(prompt, i) for prompt, i in prompts if prompt is not None]
         if not self.prompts:
             raise UserError(
-                f"all evaluation prompts are longer than {stream.prompt_limit} tokens: shorten the template"
+                f"all evaluation prompts are longer than {stream.config.max_prompt_tokens} tokens: shorten the template"
             )
 
     def __call__(self) -> dict[str, float]:

@@ -50,10 +50,9 @@ class Stream:
         rollout: RolloutConfig,
         reward: RewardConfig,
         seed: int,
-        prompt_limit: int,
     ):
         self.engine, self.encode, self.source, self.template, self.grader = engine, encode, source, template, grader
-        self.config, self.reward, self.prompt_limit = rollout, reward, prompt_limit
+        self.config, self.reward = rollout, reward
         self.parameters = SamplingParameters(
             rollout.samples_per_question, rollout.max_new_tokens, rollout.temperature, template.stop, seed
         )
@@ -101,7 +100,7 @@ class Stream:
                     self.dropped += 1
             if dropped >= MAX_DROPPED_IN_A_ROW:
                 raise UserError(
-                    f"{dropped} prompts in a row are longer than {self.prompt_limit} tokens: raise "
+                    f"{dropped} prompts in a row are longer than {self.config.max_prompt_tokens} tokens: raise "
                     "rollout.max_prompt_tokens, lower rollout.max_new_tokens, or use a shorter template"
                 )
         return prompts
@@ -110,7 +109,7 @@ class Stream:
         """The question under the template, tokenized; None where it is longer than a prompt may be."""
         text = self.template.render(question.text)
         token_ids = tuple(self.encode(text))
-        return Prompt(question, text, token_ids) if len(token_ids) <= self.prompt_limit else None
+        return Prompt(question, text, token_ids) if len(token_ids) <= self.config.max_prompt_tokens else None
 
     def publish(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """pi_old <- pi."""
