@@ -100,4 +100,4 @@ def test_extraction_is_linear_in_the_text() -> None:
     for piece in (r"\boxed{", r"\boxed{}", "{", "}", "<answer>", "</answer>", "1,", "A:\n", "\\", "# "):
         text = piece * (1_000_000 // len(piece))
         for mode in ("boxed", "answer-tag", "answer-tag-lenient", "last-number"):
-            extract(text, mode)
+            assert len(extract(text, mode) or "") <= len(text)  # and it ends: quadratic work would take hours here
