@@ -129,7 +129,8 @@ def test_commands_exist_with_their_options_and_recipes(page: Path) -> None:
 def test_recipes_in_documents_resolve(page: Path) -> None:
     for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "toml":
-            parse(RunConfig, tomllib.loads(block), page.name)
+            config = parse(RunConfig, tomllib.loads(block), page.name)
+            assert config.objective.formula()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers import Qwen2ForCausalLM
 
+from zerolab.audit.enumerate import tiny_qwen2
 from zerolab.config import LearnerConfig
 from zerolab.learner.learner import Learner
 from zerolab.rl.aggregate import token_weights
@@ -22,30 +22,8 @@ VOCABULARY, EOS, BUDGET = 4, 0, 2
 PROMPTS = {"easy": (3, 1), "hard": (1, 3)}
 
 
-def norm_in_float64(self: Qwen2RMSNorm, hidden: torch.Tensor) -> torch.Tensor:
-    """transformers rounds this norm to float32, which would drown what is measured here."""
-    return self.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.variance_epsilon)
-
-
 def tiny_policy(seed: int = 0) -> Qwen2ForCausalLM:
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=False,
-    )
-    model = Qwen2ForCausalLM(config).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.4 * torch.randn_like(parameter))
-    for module in model.modules():
-        if isinstance(module, Qwen2RMSNorm):
-            module.forward = norm_in_float64.__get__(module)
-    return model
+    return tiny_qwen2(seed, VOCABULARY)
 
 
 def make_learner(

@@ -57,12 +57,12 @@ def _norm(self: Qwen2RMSNorm, hidden: torch.Tensor) -> torch.Tensor:
     return self.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.variance_epsilon)
 
 
-def tiny_qwen2(seed: int) -> Qwen2ForCausalLM:
+def tiny_qwen2(seed: int, vocabulary: int = VOCABULARY) -> Qwen2ForCausalLM:
     """About 700 parameters in float64, spread so that no response is nearly certain or nearly impossible."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = Qwen2Config(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=8,
             intermediate_size=16,
             num_hidden_layers=1,
