@@ -1,28 +1,37 @@
-# Every target depends on `setup`, which makes .venv once and again when the requirements change.
+# `setup` makes .venv with what zerolab itself needs, once and again when the requirements change; `setup-dev` adds every
+# extra that a test uses.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+EXTRAS := dev,math-verify,tensorboard,wandb,trackio,lora,reasoning-gym,endpoint,browser
 AUDIT_STAMP := $(VENV)/.installed-audit
 
-.PHONY: setup demo test test-audit audit slow lint format bench docs clean
+.PHONY: setup setup-dev demo test test-audit audit slow lint format bench docs clean
 
 setup: $(STAMP)
+
+setup-dev: $(DEV_STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,math-verify,tensorboard]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-$(AUDIT_STAMP): $(STAMP)
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+$(AUDIT_STAMP): $(DEV_STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[audit]"
 	touch $@
 
 demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 minutes the first time
 	$(BIN)/zerolab demo
 
-test: setup ## under 6 minutes on two cores
+test: setup-dev ## under 6 minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
 test-audit: $(AUDIT_STAMP) ## the battery on an installed TRL, under 2 minutes
@@ -33,23 +42,23 @@ audit: $(AUDIT_STAMP) ## measures every variant of TRL and writes its table into
 	$(BIN)/zerolab audit trl --json runs/audit/trl.json
 	$(BIN)/python -m zerolab.audit.audit_document docs/audit.md $(sort $(wildcard runs/audit/*.json))
 
-slow: setup ## longer proofs: fuzzing, long runs
+slow: setup-dev ## longer proofs: fuzzing, long runs
 	$(BIN)/python -m pytest -n 2 -m slow
 
-lint: setup
+lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup
+format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## ratios in one run, each printed with what it was measured against
+bench: setup-dev ## ratios in one run, each printed with what it was measured against
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
 
-docs: setup ## what the code writes: docs/config.md, the tables of docs/algorithms.md, the outputs of docs/walkthrough.md
+docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m zerolab.reference docs
 	$(BIN)/python docs/walkthrough.py
 

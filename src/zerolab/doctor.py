@@ -11,7 +11,17 @@ from zerolab.demo.jobs import cores
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
 # Extra of pyproject -> module that it brings.
-EXTRAS = {"math-verify": "math_verify", "tensorboard": "tensorboard", "audit": "trl"}
+EXTRAS = {
+    "math-verify": "math_verify",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "lora": "peft",
+    "reasoning-gym": "reasoning_gym",
+    "endpoint": "openai",
+    "audit": "trl",
+    "browser": "selenium",
+}
 
 
 def report() -> None:
