@@ -1,0 +1,40 @@
+"""What a run is: frozen values that refuse what they do not know. TOML in, resolved JSON out.
+
+`docs/config.md` is generated from the descriptions in these files.
+"""
+
+from zerolab.config.learner import LearnerConfig, OptimizerConfig
+from zerolab.config.pretrain import ArchitectureConfig, CorpusConfig, DemoConfig, GateConfig, PretrainConfig
+from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateConfig
+from zerolab.config.run import (
+    CheckpointConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RewardConfig,
+    RolloutConfig,
+    RunConfig,
+    load_run_config,
+)
+from zerolab.config.strict import Seed, Strict
+
+__all__ = [
+    "ArchitectureConfig",
+    "CheckpointConfig",
+    "CorpusConfig",
+    "DemoConfig",
+    "EvaluationConfig",
+    "GateConfig",
+    "LearnerConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PretrainConfig",
+    "QuestionSource",
+    "QuestionsConfig",
+    "RewardConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "Seed",
+    "Strict",
+    "TemplateConfig",
+    "load_run_config",
+]

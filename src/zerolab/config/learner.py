@@ -1,0 +1,35 @@
+"""The optimizer and the learner."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from zerolab.config.strict import Strict
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerConfig(Strict):
+    lr: float = Field(1e-6, gt=0, description="Peak learning rate.")
+    schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="Shape after the warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps of linear warm-up.")
+    final_lr_ratio: float = Field(0.0, ge=0, le=1, description="cosine and linear end at this share of lr.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="Adam's decay rates.")
+    eps: float = Field(1e-8, gt=0, description="Adam's epsilon.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm; how often is logged.")
+
+
+class LearnerConfig(OptimizerConfig):
+    updates_per_rollout: int = Field(
+        1, ge=1, description="Optimizer steps over one rollout; only the first is on-policy (the paper: 8)."
+    )
+    micro_batch_tokens: int = Field(
+        16384, ge=1, description="Padded tokens of one forward pass; changes memory and speed, never the gradient."
+    )
+    logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
+    old_logprobs: Literal["engine", "learner", "detach"] = Field(
+        "engine",
+        description="log pi_old: as the engine sampled it; by a forward pass of the learner before the updates; or the "
+        "detached current one (strictly on-policy, 1 update).",
+    )

@@ -1,0 +1,168 @@
+"""What a reinforcement learning run is."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from zerolab.config.learner import LearnerConfig
+from zerolab.config.questions import QuestionsConfig, TemplateConfig
+from zerolab.config.strict import Seed, Strict
+from zerolab.rl.objective import Objective
+from zerolab.toml import apply_overrides, parse, read_toml
+
+
+class ModelConfig(Strict):
+    path: str | None = Field(None, description="Folder or hub id of a causal LM (safetensors).")
+    base: str | None = Field(
+        None, description="Pretraining recipe of a laptop base model; it is trained once and then taken from the cache."
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="bf16: the learner computes under autocast over fp32 weights, the engine holds bf16 weights.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelConfig":
+        if (self.path is None) == (self.base is None):
+            raise ValueError("set exactly one of model.path (folder or hub id) and model.base (pretraining recipe)")
+        return self
+
+
+class RolloutConfig(Strict):
+    questions_per_step: int = Field(128, ge=1, description="P: questions drawn for one rollout.")
+    samples_per_question: int = Field(8, ge=1, description="G: responses sampled for each question.")
+    max_new_tokens: int = Field(
+        3000, ge=1, description="Generation budget L_max in tokens; also the constant of Dr. GRPO."
+    )
+    max_prompt_tokens: int = Field(1024, ge=1, description="Longer prompts are dropped and counted.")
+    temperature: float = Field(
+        1.0, ge=0.01, le=100, description="Sampling temperature; ratios are taken at the same temperature."
+    )
+    kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
+    refill_rounds: int = Field(
+        0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
+    )
+
+
+class RewardConfig(Strict):
+    correctness: float = Field(1.0, description="Weight of the 0/1 correctness term.")
+    format: float = Field(0.0, description="Weight of the 0/1 format term.")
+    truncation: Literal["zero", "mask", "keep", "soft"] = Field(
+        "zero",
+        description="Truncated responses: reward 0; masked out of the update; graded as they are; or `soft`, "
+        "the overlong penalty of DAPO on top of the graded reward.",
+    )
+    soft_margin: int | None = Field(
+        None,
+        ge=1,
+        description="soft: the penalty falls linearly from 0 to -1 over the last so many tokens of the budget.",
+    )
+
+    @model_validator(mode="after")
+    def _soft(self) -> "RewardConfig":
+        if (self.truncation == "soft") != (self.soft_margin is not None):
+            raise ValueError('reward.soft_margin goes together with reward.truncation = "soft": set both or neither')
+        return self
+
+
+class EvaluationConfig(Strict):
+    every: int = Field(0, ge=0, description="Evaluate every so many steps and at both ends; 0: never.")
+    questions: QuestionsConfig | None = Field(None, description="Question set (default: the training holdout).")
+    max_questions: int = Field(200, ge=1, description="At most so many questions, the same ones each time.")
+    samples_per_question: int = Field(1, ge=1, description="Responses per question.")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
+    max_new_tokens: int | None = Field(None, ge=1, description="Budget (default: the rollout's).")
+
+
+class CheckpointConfig(Strict):
+    every: int = Field(50, ge=0, description="Save every so many steps; 0: only at the end.")
+    keep: int = Field(2, ge=1, description="Resumable checkpoints kept; older ones are deleted.")
+
+
+class RunConfig(Strict):
+    """A reinforcement learning run."""
+
+    name: str = Field("run", description="Name in tables and figures.")
+    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).")
+    seed: Seed = Field(0, description="Decides every random number of the run.")
+    steps: int = Field(ge=1, description="Rollouts.")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
+    transcripts_per_step: int = Field(4, ge=0, description="Groups whose responses are written to transcripts.jsonl.")
+    model: ModelConfig
+    questions: QuestionsConfig
+    template: TemplateConfig = TemplateConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    objective: Objective
+    learner: LearnerConfig = LearnerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _preset(cls, raw: Any) -> Any:
+        return Objective.resolve(raw)
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "RunConfig":
+        """Refuses what cannot be meant, with the key and the remedy."""
+        responses = self.rollout.questions_per_step * self.rollout.samples_per_question
+        for wrong, message in (
+            (
+                self.objective.needs_group and self.rollout.samples_per_question < 2,
+                f"objective {self.objective.name} compares responses of one question: "
+                "set rollout.samples_per_question to 2 or more",
+            ),
+            (
+                self.learner.old_logprobs == "detach" and self.learner.updates_per_rollout > 1,
+                'learner.old_logprobs = "detach" is strictly on-policy: set learner.updates_per_rollout to 1, '
+                'or learner.old_logprobs to "engine"',
+            ),
+            (
+                self.objective.correction != "none" and self.learner.old_logprobs != "learner",
+                "objective.correction weighs by pi_old / mu, but with the engine's log pi_old the ratio is pi / mu: "
+                'not to be applied twice, it needs log pi_old of its own: set learner.old_logprobs to "learner"',
+            ),
+            (
+                self.objective.scale == "group_mean"
+                and (self.reward.truncation == "soft" or min(self.reward.correctness, self.reward.format) < 0),
+                'objective.scale = "group_mean" needs rewards that are never negative: change reward.truncation, '
+                "reward.correctness or reward.format",
+            ),
+            (
+                self.learner.updates_per_rollout > responses,
+                f"learner.updates_per_rollout = {self.learner.updates_per_rollout} splits {responses} responses: "
+                "lower it or raise rollout.questions_per_step",
+            ),
+            (
+                self.rollout.refill_rounds > 0 and self.rollout.samples_per_question < 2,
+                "rollout.refill_rounds waits for mixed groups: set rollout.samples_per_question to 2 or more",
+            ),
+            (
+                self.reward.soft_margin is not None and self.reward.soft_margin > self.rollout.max_new_tokens,
+                "reward.soft_margin is larger than rollout.max_new_tokens: lower it",
+            ),
+            (
+                self.evaluation.every > 0 and self.evaluation.questions is None and self.questions.holdout == 0,
+                "evaluation.every needs questions: set questions.holdout (e.g. 0.1) or evaluation.questions.path",
+            ),
+            (
+                self.evaluation.temperature == 0 and self.evaluation.samples_per_question > 1,
+                "evaluation.samples_per_question > 1 repeats the same greedy response: set evaluation.temperature",
+            ),
+        ):
+            if wrong:
+                raise ValueError(message)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out) if self.out else Path("runs") / f"{self.name}-seed{self.seed}"
+
+
+def load_run_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """The resolved configuration of a recipe file."""
+    raw = apply_overrides(read_toml(path), overrides)
+    return parse(RunConfig, raw, str(path))
