@@ -43,9 +43,9 @@ def build(config: RunConfig) -> Run:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     questions = load_questions(config.questions)
-    template = make_template(config.template)
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
+    template = make_template(config.template).bound(tokenizer)
     model = load_model(path, dtype=torch.float32, device=device)
     rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, model.config)})
     learner = Learner(

@@ -1,7 +1,12 @@
-"""Templates are part of the method: the paper's three byte for byte, and no question can break one."""
+"""Templates are part of the method: public ones byte for byte, and no question can break one."""
 
+import copy
+from typing import Any
+
+import jinja2
 import pytest
 
+from tiny_models import tiny_tokenizer
 from zerolab.config import TemplateConfig
 from zerolab.data.templates import SHOTS, STRICT_FORMAT, TEMPLATES, Template, make_template
 from zerolab.errors import UserError
@@ -18,6 +23,26 @@ QWEN_MATH = (
     "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
     "<|im_start|>user\n1+1=?<|im_end|>\n<|im_start|>assistant\n"
 )
+# The function that builds it in PRIME's and in the paper's evaluation code, with the question filled in.
+PRIME_ZERO = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>. User: 1+1=?\n\nPresent the answer in LaTex "
+    "format: \\boxed{Your answer}. Assistant:"
+)
+# The two Jinja templates of Open-Reasoner-Zero's playground/zero_setting_base.py, one inside the other.
+ORZ_OUTER = """\
+{{bos_token}}A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant first thinks about the reasoning process in the mind and then provides the User with the answer. \
+The reasoning process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: {{prompt}}
+Assistant: <think>\
+"""  # noqa: E501
+ORZ_INNER = """\
+You must put your answer inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted automatically by the \\boxed{} tag.
+This is the problem:
+{{prompt}}
+"""  # noqa: E501
+ORZ = jinja2.Template(ORZ_OUTER).render(bos_token="", prompt=jinja2.Template(ORZ_INNER).render(prompt="1+1=?"))
 
 
 def template(**keys: object) -> Template:
@@ -30,15 +55,17 @@ def template(**keys: object) -> Template:
         ("r1", R1, ("</answer>",), "answer-tag"),
         ("qwen-math", QWEN_MATH, (), "boxed"),
         ("none", "1+1=?", (), "boxed"),
+        ("prime-zero", PRIME_ZERO, (), "boxed"),
+        ("open-reasoner-zero", ORZ, ("User:", "Human:", "Assistant:", "</answer>"), "answer-tag-lenient"),
     ],
 )
-def test_the_papers_templates(name: str, prompt: str, stop: tuple[str, ...], extractor: str) -> None:
+def test_public_templates(name: str, prompt: str, stop: tuple[str, ...], extractor: str) -> None:
     made = template(name=name)
     assert made.render("1+1=?").encode() == prompt.encode()
     assert (made.stop, made.extractor) == (stop, extractor)
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - {"chat"}))
 @pytest.mark.parametrize("question", ["{question}", "{}", "{0} {a", "}{", "\\frac{1}{2} %s $q", "a\nb", ""])
 def test_a_question_goes_in_as_it_is(name: str, question: str) -> None:
     before, after = TEMPLATES[name].text.split("{question}")
@@ -79,6 +106,8 @@ def test_own_template_and_overrides() -> None:
         ({"name": "mine", "text": "{question}", "stop": [""]}, "empty string"),
         ({"name": "r1", "shots": [["a", "b"]]}, "few-shot"),
         ({"name": "few-shot", "shots": [["{question}", "b"]]}, "must not hold"),
+        ({"name": "r1", "system": "Be brief."}, 'belong to template.name = "chat"'),
+        ({"name": "r1", "chat_options": {"enable_thinking": False}}, 'belong to template.name = "chat"'),
     ],
 )
 def test_what_cannot_be_meant_is_refused_when_the_config_loads(keys: dict, message: str) -> None:
@@ -90,3 +119,52 @@ def test_what_cannot_be_meant_is_refused_when_the_config_loads(keys: dict, messa
 
 def test_every_extraction_mode_says_what_formatted_means() -> None:
     assert STRICT_FORMAT.keys() == MODES.keys()
+
+
+CHATML = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ m['role'] }}>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking is defined and not enable_thinking %}{{ '<no>' }}"
+    "{% endif %}{% endif %}"
+)
+
+
+def chatty(chat_template: str | None) -> Any:
+    """A tokenizer with this chat template."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.name_or_path, tokenizer.chat_template = "folder/model", chat_template
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("keys", "prompt"),
+    [
+        ({}, "<user>{{ 7 }} {question} {% x</user><assistant>"),
+        ({"text": "{question}\nBox it."}, "<user>{{ 7 }} {question} {% x\nBox it.</user><assistant>"),
+        ({"system": "Be brief."}, "<system>Be brief.</system><user>{{ 7 }} {question} {% x</user><assistant>"),
+        ({"chat_options": {"enable_thinking": False}}, "<user>{{ 7 }} {question} {% x</user><assistant><no>"),
+    ],
+)
+def test_chat_is_the_models_own_template_and_a_question_is_no_jinja(keys: dict, prompt: str) -> None:
+    made = template(name="chat", **keys).bound(chatty(CHATML))
+    assert made.render("{{ 7 }} {question} {% x") == prompt
+    assert (made.stop, made.extractor) == ((), "boxed")
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "keys", "message"),
+    [
+        (None, {}, "the tokenizer of folder/model has no chat template: choose another"),
+        ("{% for %}", {}, "the model's chat template fails"),
+        ("{{ raise_exception('System role not supported') }}", {"system": "x"}, "System role not supported"),
+        ("{{ messages.__class__.__mro__ }}", {}, "unsafe"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_one_line(chat_template: str | None, keys: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        template(name="chat", **keys).bound(chatty(chat_template))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_chat_prompt_is_not_known_without_its_tokenizer() -> None:
+    with pytest.raises(UserError, match="only with the model's tokenizer"):
+        template(name="chat").render("q")

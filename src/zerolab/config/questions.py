@@ -66,8 +66,18 @@ class QuestionsConfig(Strict):
 
 
 class TemplateConfig(Strict):
-    name: str = Field("none", description="r1, qwen-math, none, few-shot, or a name of your own together with `text`.")
-    text: str | None = Field(None, description="Own template; {question} is replaced.")
+    name: str = Field(
+        "none",
+        description="r1, qwen-math, none, few-shot, prime-zero, open-reasoner-zero, chat (the model's own chat "
+        "template), or a name of your own together with `text`.",
+    )
+    text: str | None = Field(
+        None, description="Own template; {question} is replaced. With chat: what the user's turn says."
+    )
+    system: str | None = Field(None, description="chat: a system turn (default: the chat template's own, if any).")
+    chat_options: dict[str, int | float | str | bool] = Field(
+        {}, description="chat: variables of the model's chat template, such as enable_thinking."
+    )
     stop: tuple[str, ...] | None = Field(None, description="Stop strings (kept in the output).")
     extractor: Literal["boxed", "answer-tag", "answer-tag-lenient", "last-number"] | None = Field(
         None, description="Where the answer stands in the response."

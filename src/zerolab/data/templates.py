@@ -1,15 +1,16 @@
 """A template is one value: prompt text, stop strings, and where the answer stands in the response.
 
 The text is part of the method: the same base model can fall from 33 % to 8 % by the text around the question alone
-(arXiv 2503.20783, section 2). r1, qwen-math and none are the paper's, byte for byte.
+(arXiv 2503.20783, section 2). r1, qwen-math and none are the paper's, byte for byte; prime-zero and open-reasoner-zero
+are those of the models that it compares with.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from zerolab.errors import UserError
 
@@ -35,6 +36,7 @@ class Template:
     text: str  # holds {question} once
     stop: tuple[str, ...] = ()
     extractor: str = "boxed"  # a mode of grading.extract
+    chat: Chat | None = None  # the text is then a user's turn, and the model's own chat template is put around it
 
     def __post_init__(self) -> None:
         if (count := self.text.count(SLOT)) != 1:
@@ -53,7 +55,45 @@ class Template:
     def render(self, question: str) -> str:
         """The prompt. The question goes in as it is: braces or "{question}" in it have no meaning."""
         before, after = self.text.split(SLOT)
-        return before + question + after
+        text = before + question + after
+        return text if self.chat is None else self.chat.render(text)
+
+    def bound(self, tokenizer: Any) -> Template:
+        """This template for a model. UserError where it needs a chat template and the tokenizer has none."""
+        return self if self.chat is None else replace(self, chat=self.chat.bound(tokenizer))
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One user turn under a model's own chat template, up to where the model's turn begins."""
+
+    system: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # what the chat template may ask for: enable_thinking
+    apply: Callable[..., str] | None = None  # apply_chat_template of a tokenizer
+
+    def bound(self, tokenizer: Any) -> Chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                f"template.name is chat, but the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat "
+                "template: choose another template (a base model often has none), or a model that was trained for chat"
+            )
+        bound = replace(self, apply=tokenizer.apply_chat_template)
+        bound.render("?")  # a template that refuses this form of conversation does so before anything is sampled
+        return bound
+
+    def render(self, text: str) -> str:
+        """The conversation, rendered by transformers in Jinja's sandbox. UserError where the template cannot."""
+        if self.apply is None:
+            raise UserError("template.name is chat: the prompt is known only with the model's tokenizer")
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        turns.append({"role": "user", "content": text})
+        try:
+            return self.apply(turns, tokenize=False, add_generation_prompt=True, **self.options)
+        except Exception as error:  # whatever a Jinja template of somebody else's raises
+            raise UserError(
+                f"the model's chat template fails ({' '.join(str(error).split())[:200]}): change template.system or "
+                "template.chat_options, or choose another template"
+            ) from error
 
 
 R1 = Template(
@@ -72,6 +112,29 @@ QWEN_MATH = Template(
     "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
 )
 NONE = Template("none", SLOT)
+# Evaluation code of the paper, which quotes the model card of PRIME-RL/Eurus-2-7B-PRIME-Zero ("LaTex" is its spelling).
+PRIME_ZERO = Template(
+    "prime-zero",
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
+    "The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
+    "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+    "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+    "User: {question}\n\nPresent the answer in LaTex format: \\boxed{Your answer}. Assistant:",
+)
+# Open-Reasoner-Zero, playground/zero_setting_base.py; stop strings of its playground/orz_7b_ppo.py.
+OPEN_REASONER_ZERO = Template(
+    "open-reasoner-zero",
+    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. "
+    "The Assistant first thinks about the reasoning process in the mind and then provides the User with the answer. "
+    "The reasoning process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, "
+    "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+    "User: You must put your answer inside <answer> </answer> tags, i.e., <answer> answer here </answer>. "
+    "And your final answer will be extracted automatically by the \\boxed{} tag.\nThis is the problem:\n"
+    "{question}\nAssistant: <think>",
+    stop=("User:", "Human:", "Assistant:", "</answer>"),
+    extractor="answer-tag-lenient",
+)
+CHAT = Template("chat", SLOT, chat=Chat())
 
 # zerolab's own examples: the text of the paper's 4-shot prompt is not public, so its 4-shot scores are not comparable.
 SHOTS: tuple[tuple[str, str], ...] = (
@@ -105,7 +168,9 @@ def few_shot(shots: Sequence[tuple[str, str]] = SHOTS) -> Template:
     return Template("few-shot", f"{examples}Question: {SLOT}\nAnswer:", stop=("\nQuestion:",))
 
 
-TEMPLATES: dict[str, Template] = {template.name: template for template in (R1, QWEN_MATH, NONE, few_shot())}
+TEMPLATES: dict[str, Template] = {
+    template.name: template for template in (R1, QWEN_MATH, NONE, few_shot(), PRIME_ZERO, OPEN_REASONER_ZERO, CHAT)
+}
 
 
 def make_template(config: TemplateConfig) -> Template:
@@ -113,7 +178,11 @@ def make_template(config: TemplateConfig) -> Template:
     built_in = TEMPLATES.get(config.name)
     if config.shots and config.name != "few-shot":
         raise UserError('template.shots belong to template.name = "few-shot": set it, or write them into template.text')
-    if config.text is not None:
+    if (config.system is not None or config.chat_options) and config.name != "chat":
+        raise UserError('template.system and template.chat_options belong to template.name = "chat": set it')
+    if config.name == "chat":
+        template = Template("chat", config.text or SLOT, chat=Chat(config.system, dict(config.chat_options)))
+    elif config.text is not None:
         if built_in:
             raise UserError(f"template.name {config.name} is built in: give your own template.text another name")
         template = Template(config.name, config.text)
