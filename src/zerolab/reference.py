@@ -1,4 +1,5 @@
-"""Pages that are written by the code they describe: docs/config.md, and the tables of docs/algorithms.md.
+"""Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md, the words of
+self-reflection in docs/analysis.md.
 
 python -m zerolab.reference docs        (make docs)
 """
@@ -18,6 +19,7 @@ from zerolab.data.builtin import BUILT_IN
 from zerolab.data.synthetic import FAMILIES
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
+from zerolab.phrases import PHRASES
 from zerolab.rl.objective import PRESETS, Objective
 
 HEAD = """# Config reference
@@ -165,6 +167,11 @@ def formulas() -> str:
     return "\n".join(f"`{name}`\n\n```\n{objective.formula()}\n```\n" for name, objective in PRESETS.items())
 
 
+def phrases_table() -> str:
+    """Every phrase of self-reflection with its forms."""
+    return _table(("scope", "forms"), [(p.scope, ", ".join(f"`{form}`" for form in p.forms)) for p in PHRASES])
+
+
 def between(text: str, name: str, content: str) -> str:
     """`text` with what stands between <!-- NAME:begin --> and <!-- NAME:end --> replaced by `content`."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
@@ -176,9 +183,13 @@ def between(text: str, name: str, content: str) -> str:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Path and text of every page that this module writes, from what lies in the folder of documents."""
-    algorithms = folder / "algorithms.md"
+    algorithms, analysis = folder / "algorithms.md", folder / "analysis.md"
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
-    return {folder / "config.md": config_page(), algorithms: between(text, "formulas", formulas())}
+    return {
+        folder / "config.md": config_page(),
+        algorithms: between(text, "formulas", formulas()),
+        analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
+    }
 
 
 if __name__ == "__main__":
