@@ -107,6 +107,25 @@ COMBINATIONS = {
         ["evaluation.samples_per_question=2"],
         ["evaluation.samples_per_question", "set evaluation.temperature"],
     ),
+    "the same penalty twice": (
+        ["reward.truncation=soft", "reward.overlong=1.0", "reward.soft_margin=4"],
+        ['reward.truncation = "soft" is reward.overlong = 1', "set one of the two"],
+    ),
+    "a penalty that spares the truncated": (
+        ["reward.overlong=1.0", "reward.soft_margin=4"],
+        ["reward.overlong", 'set reward.truncation = "keep"'],
+    ),
+    "a cosine that spares the truncated": (["reward.cosine={}"], ['set reward.truncation = "keep"']),
+    "two functions of one name": (
+        ["reward.functions=[{path='a:f'}, {path='b:f'}]"],
+        ["second term 'f'", "reward.functions.name"],
+    ),
+    "a function named as a term": (["reward.functions=[{path='a:format'}]"], ["second term 'format'"]),
+    "a function without a module": (["reward.functions=[{path='f'}]"], ["module:function or file.py:function"]),
+    "a mean that may vanish": (
+        ["objective=maxrl", "reward.functions=[{path='a:f'}]"],
+        ['objective.scale = "group_mean"', "change reward.truncation"],
+    ),
     "a soft penalty without margin": (["reward.truncation=soft"], ["reward.soft_margin", "set both or neither"]),
     "a margin without soft penalty": (["reward.soft_margin=4"], ["reward.soft_margin", "set both or neither"]),
     "two models": (["model.base=laptop/base"], ["set exactly one of model.path", "model.base"]),

@@ -17,6 +17,7 @@ from zerolab.grading.grader import grade
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.rl.objective import Objective
+from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Rollout, Stream
 from zerolab.rollout.torch_engine import TorchEngine
@@ -43,6 +44,7 @@ def build(config: RunConfig) -> Run:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     questions = load_questions(config.questions)
+    terms = load_terms(config.reward.functions, chat=config.template.name == "chat")
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
     template = make_template(config.template).bound(tokenizer)
@@ -60,7 +62,7 @@ def build(config: RunConfig) -> Run:
     engine = make_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    stream = Stream(engine, encode, source, template, grader, rollout, config.reward, config.seed)
+    stream = Stream(engine, encode, source, template, grader, rollout, config.reward, config.seed, terms)
     evaluator = make_evaluator(config, questions, stream)
     return Run(config, tokenizer, stream, learner, config.objective, evaluator)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig
+from zerolab.config import CosineReward, DemoConfig, PretrainConfig, QuestionSource, RewardFunction, RunConfig
 from zerolab.data.builtin import BUILT_IN
 from zerolab.data.synthetic import FAMILIES
 from zerolab.data.templates import TEMPLATES
@@ -64,9 +64,12 @@ def config_page() -> str:
     return "\n".join(parts)
 
 
-def _tables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator[str]:
     """The keys of a config class that are values, then one section for each of its tables."""
-    title, note = f"### [{prefix.rstrip('.')}]\n" if prefix else "### Top level\n", ""
+    name = prefix.rstrip(".")
+    title, note = f"### {f'[[{name}]]' if many else f'[{name}]'}\n" if prefix else "### Top level\n", ""
+    if model in (CosineReward, RewardFunction):
+        note = f"Only where it is wanted. {' '.join(str(model.__doc__).split())}\n"
     if model is Objective:
         note = (
             f"`objective.preset` is one of {', '.join(PRESETS)} and sets every coordinate; keys beside it change one "
@@ -79,7 +82,7 @@ def _tables(model: type[BaseModel], prefix: str) -> Iterator[str]:
             if prefix == "evaluation.":
                 yield "### [evaluation.questions]\n\nThe keys of [questions].\n"
             else:
-                yield from _tables(inner, f"{prefix}{name}.")
+                yield from _tables(inner, f"{prefix}{name}.", get_origin(info.annotation) is tuple)
     if any(_inner(info.annotation) is QuestionSource for info in model.model_fields.values()):
         yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [questions] itself.\n"
         yield _fields(QuestionSource, f"{prefix}sources.")

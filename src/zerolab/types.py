@@ -9,7 +9,7 @@ Shape legend, used as a suffix everywhere (`rewards_G`, `logprobs_T`):
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Question:
     answers: tuple[str, ...]
     verifier: str = "math"  # how an extracted answer is compared: a key of grading.grader.VERIFIERS
     level: int | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # its row, for reward functions
 
 
 @dataclass(frozen=True, slots=True)

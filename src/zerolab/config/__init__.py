@@ -6,11 +6,11 @@
 from zerolab.config.learner import LearnerConfig, OptimizerConfig
 from zerolab.config.pretrain import ArchitectureConfig, CorpusConfig, DemoConfig, GateConfig, PretrainConfig
 from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateConfig
+from zerolab.config.reward import CosineReward, RewardConfig, RewardFunction
 from zerolab.config.run import (
     CheckpointConfig,
     EvaluationConfig,
     ModelConfig,
-    RewardConfig,
     RolloutConfig,
     RunConfig,
     load_run_config,
@@ -21,6 +21,7 @@ __all__ = [
     "ArchitectureConfig",
     "CheckpointConfig",
     "CorpusConfig",
+    "CosineReward",
     "DemoConfig",
     "EvaluationConfig",
     "GateConfig",
@@ -31,6 +32,7 @@ __all__ = [
     "QuestionSource",
     "QuestionsConfig",
     "RewardConfig",
+    "RewardFunction",
     "RolloutConfig",
     "RunConfig",
     "Seed",

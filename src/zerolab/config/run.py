@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zerolab.config.learner import LearnerConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
+from zerolab.config.reward import RewardConfig
 from zerolab.config.strict import Seed, Strict
 from zerolab.rl.objective import Objective
 from zerolab.toml import apply_overrides, parse, read_toml
@@ -44,27 +45,6 @@ class RolloutConfig(Strict):
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
     )
-
-
-class RewardConfig(Strict):
-    correctness: float = Field(1.0, description="Weight of the 0/1 correctness term.")
-    format: float = Field(0.0, description="Weight of the 0/1 format term.")
-    truncation: Literal["zero", "mask", "keep", "soft"] = Field(
-        "zero",
-        description="Truncated responses: reward 0; masked out of the update; graded as they are; or `soft`, "
-        "the overlong penalty of DAPO on top of the graded reward.",
-    )
-    soft_margin: int | None = Field(
-        None,
-        ge=1,
-        description="soft: the penalty falls linearly from 0 to -1 over the last so many tokens of the budget.",
-    )
-
-    @model_validator(mode="after")
-    def _soft(self) -> "RewardConfig":
-        if (self.truncation == "soft") != (self.soft_margin is not None):
-            raise ValueError('reward.soft_margin goes together with reward.truncation = "soft": set both or neither')
-        return self
 
 
 class EvaluationConfig(Strict):
@@ -126,10 +106,9 @@ class RunConfig(Strict):
                 'not to be applied twice, it needs log pi_old of its own: set learner.old_logprobs to "learner"',
             ),
             (
-                self.objective.scale == "group_mean"
-                and (self.reward.truncation == "soft" or min(self.reward.correctness, self.reward.format) < 0),
-                'objective.scale = "group_mean" needs rewards that are never negative: change reward.truncation, '
-                "reward.correctness or reward.format",
+                self.objective.scale == "group_mean" and self.reward.may_be_negative,
+                'objective.scale = "group_mean" needs rewards that are never negative: change reward.truncation, or '
+                "use reward.correctness and reward.format alone",
             ),
             (
                 self.learner.updates_per_rollout > responses,

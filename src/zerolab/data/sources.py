@@ -83,7 +83,10 @@ def _questions(name: str, rows: Iterable[Row], source: QuestionSource) -> Iterat
         key, answer = _column(row, source.answer_key, ANSWER_KEYS, "answer", place)
         if key == SOLUTION_KEY and isinstance(answer, str) and _final(answer) is answer:
             raise UserError(f"{place}: no answer: the solution holds neither \\boxed{{}} nor ####")
-        yield Question(f"{name}:{number}", _text(text, place), _answers(answer, place), level=_level(row))
+        columns = row if isinstance(row, Mapping) else {}
+        yield Question(
+            f"{name}:{number}", _text(text, place), _answers(answer, place), level=_level(row), columns=columns
+        )
 
 
 def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place: str) -> tuple[str, Any]:

@@ -8,38 +8,71 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zerolab.config import RewardConfig
+from zerolab.config import CosineReward, RewardConfig
+from zerolab.rl.reward_function import Term
 from zerolab.types import Completion, Grade, Group, Prompt
 
 
 def make_group(
-    prompt: Prompt, completions: Sequence[Completion], grades: Sequence[Grade], config: RewardConfig, budget: int
+    prompt: Prompt,
+    completions: Sequence[Completion],
+    grades: Sequence[Grade],
+    config: RewardConfig,
+    budget: int,
+    terms: Sequence[Term] = (),
 ) -> Group:
-    """The rewarded group of one question; `budget` is L_max in tokens."""
+    """The rewarded group of one question; `budget` is L_max in tokens, `terms` are config.functions, loaded.
+
+    A term without an opinion (None) adds nothing; a response of which no term has one stays out of the update and of
+    its statistics, as in TRL. Raises UserError where a function of the user fails.
+    """
     truncated_G = np.array([c.truncated for c in completions])
-    parts_G = {
-        "correctness": config.correctness * np.array([float(g.correct) for g in grades]),
-        "format": config.format * np.array([float(g.formatted) for g in grades]),
-    }
+    lengths_G = np.array([len(c) for c in completions])
+    correct_G = np.array([g.correct for g in grades])
+    parts_G = {"correctness": config.correctness * correct_G.astype(float)}
+    if config.format:
+        parts_G["format"] = config.format * np.array([float(g.formatted) for g in grades])
+    if config.cosine:
+        parts_G["cosine"] = config.cosine.weight * cosine_reward(
+            lengths_G, correct_G, truncated_G, budget, config.cosine
+        )
+    if config.overlong_weight:
+        assert config.soft_margin is not None
+        parts_G["overlong"] = config.overlong_weight * overlong_penalty(lengths_G, budget, config.soft_margin)
+    always = bool(config.correctness or config.format or config.cosine or config.overlong_weight)
+    scored_G = np.full(len(completions), always or not terms)
+    for term in terms:
+        rewards_G = term.rewards_G(prompt, completions)
+        scored_G |= ~np.isnan(rewards_G)
+        parts_G[term.config.term] = term.config.weight * np.nan_to_num(rewards_G)
     if config.truncation == "zero":
         parts_G = {name: np.where(truncated_G, 0.0, part_G) for name, part_G in parts_G.items()}
-    if config.truncation == "soft":
-        assert config.soft_margin is not None
-        lengths_G = np.array([len(c) for c in completions])
-        parts_G["overlong"] = overlong_penalty(lengths_G, budget, config.soft_margin)
+        scored_G |= truncated_G
+    enters_G = scored_G & ~truncated_G if config.truncation == "mask" else scored_G
     return Group(
         prompt=prompt,
         completions=tuple(completions),
         grades=tuple(grades),
         rewards_G=np.sum(list(parts_G.values()), axis=0),
-        parts_G={name: part_G for name, part_G in parts_G.items() if name == "correctness" or part_G.any()},
-        enters_G=~truncated_G if config.truncation == "mask" else None,
+        parts_G=parts_G,
+        enters_G=enters_G if config.truncation == "mask" or not scored_G.all() else None,
     )
 
 
 def overlong_penalty(lengths: np.ndarray, budget: int, margin: int) -> np.ndarray:
     """0 up to budget - margin, then linear down to -1 at the budget (2503.14476 eq. 13)."""
     return -np.clip((lengths - (budget - margin)) / margin, 0.0, 1.0)
+
+
+def cosine_reward(
+    lengths_G: np.ndarray, correct_G: np.ndarray, truncated_G: np.ndarray, budget: int, values: CosineReward
+) -> np.ndarray:
+    """r_L + (r_0 - r_L)(1 + cos(pi L / L_max)) / 2 between the values for right or wrong answers, and `exceed` for
+    truncated ones (2502.03373, appendix C.1)."""
+    at_zero_G = np.where(correct_G, values.correct[0], values.wrong[0])
+    at_budget_G = np.where(correct_G, values.correct[1], values.wrong[1])
+    share_G = (1 + np.cos(np.pi * np.minimum(lengths_G / budget, 1.0))) / 2
+    return np.where(truncated_G, values.exceed, at_budget_G + (at_zero_G - at_budget_G) * share_G)
 
 
 def is_mixed(group: Group) -> bool:

@@ -2,7 +2,7 @@
 here, and over-long prompts are dropped here."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from zerolab.data.questions import Draw
 from zerolab.data.templates import Template
 from zerolab.errors import UserError
 from zerolab.rl.reward import is_mixed, make_group
+from zerolab.rl.reward_function import Term
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
 from zerolab.types import Group, Prompt, Question
@@ -50,9 +51,10 @@ class Stream:
         rollout: RolloutConfig,
         reward: RewardConfig,
         seed: int,
+        terms: Sequence[Term] = (),
     ):
         self.engine, self.encode, self.source, self.template, self.grader = engine, encode, source, template, grader
-        self.config, self.reward = rollout, reward
+        self.config, self.reward, self.terms = rollout, reward, terms
         self.parameters = SamplingParameters(
             rollout.samples_per_question, rollout.max_new_tokens, rollout.temperature, template.stop, seed
         )
@@ -81,7 +83,7 @@ class Stream:
         """The rewarded groups of these (prompt, draw counter)."""
         graded = sample_graded(self.engine, self.grader, self.pool, prompts, self.parameters)
         return [
-            make_group(prompt, completions, grades, self.reward, self.config.max_new_tokens)
+            make_group(prompt, completions, grades, self.reward, self.config.max_new_tokens, self.terms)
             for (prompt, _), (completions, grades) in zip(prompts, graded, strict=True)
         ]
 
