@@ -10,7 +10,7 @@ a greedy token may differ where two logits nearly tie, log-probabilities within 
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,7 @@ def stop_strings_end_a_response(subject: Subject) -> None:
             before, upto = (len(decode(whole.token_ids_L[:n])) for n in (middle, middle + 1))
             stop = decode(whole.token_ids_L)[before - 1 : upto + 1]  # ends in one token and begins in another
             number = {"id": len(wholes), "stop": ("never to be seen", stop)}
-            with_stop.append(Request(**{**fields(request), **number}))
+            with_stop.append(replace(request, **number))
             wholes.append(whole)
     same, across = [], 0
     for request, whole, cut in zip(with_stop, wholes, generate_all(engine, with_stop), strict=True):
@@ -357,8 +357,117 @@ def sleep_and_wake(subject: Subject) -> None:
     engine.close()
 
 
-def fields(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in Request.__slots__}
+def restricted(request: Request, logits_LV: torch.Tensor, eos: int) -> torch.Tensor:
+    """float64 [L, V] log-probabilities of what a request asks for, token by token."""
+    rows = []
+    for place, logits_V in enumerate(logits_LV.double() / (request.temperature or 1)):
+        if place < request.min_tokens:
+            logits_V[eos] = -torch.inf
+        probabilities_V = torch.softmax(logits_V, -1)
+        allowed: list[int] = []
+        mass = 0.0
+        if request.temperature and request.top_k:
+            worst = probabilities_V.sort(descending=True).values[: request.top_k][-1]
+            probabilities_V = torch.where(probabilities_V >= worst, probabilities_V, 0.0)
+            probabilities_V /= probabilities_V.sum()
+        for token in probabilities_V.argsort(descending=True).tolist() if request.temperature else []:
+            if mass >= request.top_p:
+                break
+            allowed.append(token)
+            mass += probabilities_V[token].item()
+        if allowed and request.top_p < 1:
+            keep_V = torch.zeros_like(probabilities_V, dtype=torch.bool)
+            keep_V[allowed] = True
+            probabilities_V = torch.where(keep_V, probabilities_V, 0.0)
+            probabilities_V /= probabilities_V.sum()
+        rows.append(probabilities_V.log())
+    return torch.stack(rows)
+
+
+RESTRICTIONS: tuple[dict[str, Any], ...] = (
+    {"top_k": 1},
+    {"top_k": 3},
+    {"top_p": 0.7},
+    {"top_p": 0.9, "top_k": 7, "temperature": 1.4},
+    {"top_p": 1e-9},
+    {"min_tokens": 4, "temperature": 1.5},
+    {"top_k": 5, "top_p": 0.8, "min_tokens": 3},
+)
+
+
+def restricted_draws_have_their_exact_probabilities(subject: Subject) -> None:
+    """Against a brute-force softmax with a mask; each request of the batch has its own restriction, some have none."""
+    engine = subject.make()
+    kinds = [{}, *RESTRICTIONS]
+    requests = [Request(i, subject.prompts[i % 5], i, 8, **kinds[i % len(kinds)]) for i in range(5 * len(kinds))]
+    narrowed = 0
+    for request, completion in zip(requests, generate_all(engine, requests), strict=True):
+        expected_LV = restricted(request, reference_logits(subject.model, request, completion), subject.eos)
+        chosen = expected_LV.gather(1, torch.from_numpy(completion.token_ids_L)[:, None])[:, 0].numpy()
+        # A token at the border of the support may fall on either side, and takes its mass with it.
+        close = np.abs(completion.logprobs_L - chosen) <= subject.logprob_tolerance
+        assert close.mean() >= subject.same_share
+        narrowed += bool((completion.logprobs_L - teacher_forced(subject.model, request, completion) > 0.01).any())
+    assert narrowed >= len(requests) // 2, "too few draws were restricted for this check to mean something"
+
+
+def restricted_draws_reach_their_whole_support(subject: Subject) -> None:
+    """Chi-square of 600 first tokens: nothing outside the support, and inside it the renormalized softmax."""
+    engine = subject.make()
+    for restriction in ({"top_k": 4}, {"top_p": 0.8, "temperature": 0.9}):
+        requests = [Request(i, subject.prompts[3], i, 1, **restriction) for i in range(600)]
+        completions = generate_all(engine, requests)
+        logits_LV = reference_logits(subject.model, requests[0], completions[0])
+        expected = restricted(requests[0], logits_LV, subject.eos)[0].exp().numpy() * len(requests)
+        counts = np.bincount([c.token_ids_L[0] for c in completions], minlength=len(expected))
+        assert counts[expected == 0].sum() == 0
+        assert (counts[expected > 10] > 0).all()
+        assert stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 1e-4
+
+
+def a_restricted_sample_does_not_depend_on_the_others(subject: Subject) -> None:
+    engine = subject.make()
+    requests = [Request(i, subject.prompts[i % 5], i, 12, **RESTRICTIONS[i % len(RESTRICTIONS)]) for i in range(14)]
+    free = subject.requests(samples=2)
+    together = generate_all(engine, requests + [replace(r, id=100 + r.id) for r in free])
+    alone = [generate_all(engine, [r])[0] for r in requests] + generate_all(engine, free)
+    assert np.mean([same_tokens(a, b) for a, b in zip(together, alone, strict=True)]) >= subject.same_share
+
+
+def restrictions_leave_greedy_alone(subject: Subject) -> None:
+    engine = subject.make()
+    plain = subject.requests(samples=1, temperature=0.0)
+    narrow = [replace(r, top_k=2, top_p=0.5) for r in plain]
+    for a, b in zip(generate_all(engine, plain), generate_all(engine, narrow), strict=True):
+        assert same_tokens(a, b)
+        np.testing.assert_allclose(a.logprobs_L, b.logprobs_L, atol=subject.logprob_tolerance)
+
+
+def nothing_ends_before_min_tokens(subject: Subject) -> None:
+    engine = subject.make()
+    free = [Request(i, subject.prompts[i % 5], i, 40, temperature=5.0) for i in range(90)]
+    ended = [r for r, c in zip(free, generate_all(engine, free), strict=True) if len(c) < 12]
+    assert ended, "no response ended early enough for this check to mean something"
+    longer = generate_all(engine, [replace(r, min_tokens=12) for r in ended])
+    for completion in longer:
+        assert len(completion) > 12
+        assert subject.eos not in completion.token_ids_L[:12].tolist()
+
+
+def a_stop_string_within_min_tokens_ends_nothing(subject: Subject) -> None:
+    """Also not later; one that comes again does."""
+    engine = subject.make()
+    greedy = [Request(i, prompt, 0, 40, temperature=0.0) for i, prompt in enumerate(subject.prompts)]
+    endless = [(r, c) for r, c in zip(greedy, generate_all(engine, greedy), strict=True) if len(c) == 40]
+    assert endless, "every greedy response ended by itself, so this check means nothing"
+    request, whole = endless[0]
+    texts = [subject.tokenizer.decode(whole.token_ids_L[:n].tolist()) for n in range(41)]
+    for first in (3, 8):
+        stop = texts[first][len(texts[first - 1]) - 1 :]  # ends with token number `first`
+        ends = [n for n in range(1, 41) if stop in texts[n] and texts[n].rfind(stop) + len(stop) > len(texts[n - 1])]
+        for least in (0, first - 1, first, first + 4, 39):
+            (cut,) = generate_all(engine, [replace(request, stop=(stop,), min_tokens=least)])
+            assert len(cut) == next((n for n in ends if n > least), 40)
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
@@ -379,5 +488,11 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         pause_holds_until_resume,
         weights_updated_in_a_pause_are_used_from_there_on,
         sleep_and_wake,
+        restricted_draws_have_their_exact_probabilities,
+        restricted_draws_reach_their_whole_support,
+        a_restricted_sample_does_not_depend_on_the_others,
+        restrictions_leave_greedy_alone,
+        nothing_ends_before_min_tokens,
+        a_stop_string_within_min_tokens_ends_nothing,
     )
 }

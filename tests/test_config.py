@@ -102,6 +102,16 @@ COMBINATIONS = {
         ["reward.truncation=soft", "reward.soft_margin=9", "rollout.max_new_tokens=8"],
         ["reward.soft_margin is larger than rollout.max_new_tokens", "lower it"],
     ),
+    "top-p in training": (
+        ["rollout.top_p=0.9"],
+        ["rollout.top_p would sample from another distribution", "every ratio", "remove it", "evaluation.top_p"],
+    ),
+    "min tokens in training": (["rollout.min_tokens=4"], ["rollout.min_tokens would", "remove it"]),
+    "top-k of greedy": (["evaluation.top_k=4"], ["evaluation.top_k change nothing", "set evaluation.temperature"]),
+    "min tokens beyond the budget": (
+        ["evaluation.min_tokens=40", "rollout.max_new_tokens=30"],
+        ["evaluation.min_tokens is larger", "raise evaluation.max_new_tokens"],
+    ),
     "evaluation of nothing": (["evaluation.every=1"], ["evaluation.every needs questions", "set questions.holdout"]),
     "the same greedy response again": (
         ["evaluation.samples_per_question=2"],

@@ -17,7 +17,7 @@ from zerolab.rollout.fused import FusedDecoder
 from zerolab.rollout.memory import plan_memory
 from zerolab.rollout.random import as_words, uniforms
 from zerolab.rollout.rows import close_gaps
-from zerolab.rollout.stops import StopStrings
+from zerolab.rollout.stops import StopStrings, token_pieces
 from zerolab.rollout.torch_engine import TorchEngine
 
 # name -> (family, tied head, keywords of the engine)
@@ -156,6 +156,9 @@ def test_one_request_beyond_the_memory_budget_is_refused_in_one_line() -> None:
         (Request(0, (5,), 0, 0), "at least one new token"),
         (Request(0, (5, VOCABULARY), 0, 5), "do not belong together"),
         (Request(0, (5,), 0, 5, temperature=-1.0), "temperature"),
+        (Request(0, (5,), 0, 5, top_p=0.0), "top_p must be above 0"),
+        (Request(0, (5,), 0, 5, top_k=-1), "top_k 0"),
+        (Request(0, (5,), 0, 5, min_tokens=6), "min_tokens = 6 cannot be reached: max_new_tokens is 5"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(request_: Request, message: str) -> None:
@@ -271,3 +274,21 @@ def test_no_token_that_completes_a_stop_string_is_overlooked() -> None:
         else:
             raise AssertionError("the stop string never came")
     assert StopStrings(tokenizer, VOCABULARY).register(("",)) == -1
+
+
+def test_pieces_of_tokens_join_to_the_text_and_no_character_is_split() -> None:
+    from zerolab.models.tokenizer import train_bpe
+
+    tokenizer = train_bpe(["the cat sat on the mat"] * 9, 270)
+    ids = np.array(tokenizer("le café est là 🙂 – ∑ ok", add_special_tokens=False)["input_ids"])
+    pieces = token_pieces(tokenizer, np.append(ids, tokenizer.eos_token_id))
+    assert "".join(pieces) == "le café est là 🙂 – ∑ ok"
+    assert len(pieces) == len(ids) + 1
+    assert pieces[-1] == ""  # the end-of-sequence token
+    assert "🙂" in pieces
+    assert not any("\ufffd" in piece for piece in pieces)
+    rng = np.random.default_rng(0)
+    for _ in range(30):  # bytes that are no text
+        ids = rng.integers(0, len(tokenizer), 40)
+        assert "".join(token_pieces(tokenizer, ids)) == tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+    assert token_pieces(tokenizer, np.zeros(0, dtype=np.int64)) == []

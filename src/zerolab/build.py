@@ -138,6 +138,9 @@ def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) ->
         temperature=evaluation.temperature,
         stop=stream.template.stop,
         seed=request_seed(config.seed, "evaluation"),
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
+        min_tokens=evaluation.min_tokens,
     )
     chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
     return Evaluator(stream, list(chosen.values()), parameters)

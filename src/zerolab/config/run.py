@@ -31,6 +31,9 @@ class ModelConfig(Strict):
         return self
 
 
+EVALUATION_ONLY = ("top_p", "top_k", "min_p", "min_tokens", "repetition_penalty")
+
+
 class RolloutConfig(Strict):
     questions_per_step: int = Field(128, ge=1, description="P: questions drawn for one rollout.")
     samples_per_question: int = Field(8, ge=1, description="G: responses sampled for each question.")
@@ -46,6 +49,18 @@ class RolloutConfig(Strict):
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_distribution(cls, raw: Any) -> Any:
+        """Training samples from the policy itself."""
+        for name in EVALUATION_ONLY if isinstance(raw, dict) else ():
+            if name in raw:
+                raise ValueError(
+                    f"rollout.{name} would sample from another distribution than the policy's, and every ratio and "
+                    "gradient would be wrong: remove it; for evaluation there are evaluation.top_p, top_k, min_tokens"
+                )
+        return raw
+
 
 class EvaluationConfig(Strict):
     every: int = Field(0, ge=0, description="Evaluate every so many steps and at both ends; 0: never.")
@@ -53,6 +68,13 @@ class EvaluationConfig(Strict):
     max_questions: int = Field(200, ge=1, description="At most so many questions, the same ones each time.")
     samples_per_question: int = Field(1, ge=1, description="Responses per question.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Draw from the fewest most likely tokens that hold this share of the probability."
+    )
+    top_k: int = Field(0, ge=0, description="Draw from so many most likely tokens; 0: all.")
+    min_tokens: int = Field(
+        0, ge=0, description="The first so many tokens are no EOS, and no stop string among them ends a response."
+    )
     max_new_tokens: int | None = Field(None, ge=1, description="Budget (default: the rollout's).")
 
 
@@ -130,6 +152,15 @@ class RunConfig(Strict):
             (
                 self.evaluation.temperature == 0 and self.evaluation.samples_per_question > 1,
                 "evaluation.samples_per_question > 1 repeats the same greedy response: set evaluation.temperature",
+            ),
+            (
+                self.evaluation.temperature == 0 and (self.evaluation.top_p < 1 or self.evaluation.top_k > 0),
+                "evaluation.top_p and evaluation.top_k change nothing about greedy responses: set "
+                "evaluation.temperature",
+            ),
+            (
+                self.evaluation.min_tokens > (self.evaluation.max_new_tokens or self.rollout.max_new_tokens),
+                "evaluation.min_tokens is larger than the budget: lower it or raise evaluation.max_new_tokens",
             ),
         ):
             if wrong:

@@ -1,5 +1,7 @@
 """One token per row from softmax(logits / temperature), by inversion of the distribution function."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -7,11 +9,15 @@ CHUNK = 64
 
 
 def sample(
-    logits_NV: torch.Tensor, temperatures_N: np.ndarray, uniforms_N: np.ndarray
+    logits_NV: torch.Tensor,
+    temperatures_N: np.ndarray,
+    uniforms_N: np.ndarray,
+    restrict: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Token ids (int64 [N]) and their log-probabilities (float32 [N]) under the distribution sampled from.
 
-    Temperature 0 takes the largest logit and reports its log-probability at temperature 1. The distribution function
+    Temperature 0 takes the largest logit and reports its log-probability at temperature 1. `restrict` puts -inf in the
+    place of what may not be drawn, in logits at the sampling temperature (support.py). The distribution function
     is summed over chunks of the vocabulary in float64, so that a uniform is resolved far below any probability.
     Raises FloatingPointError for logits that are not finite.
     """
@@ -21,6 +27,8 @@ def sample(
     if not np.all(greedy_N | (temperatures_N == 1)):
         safe_N = np.where(greedy_N, 1.0, temperatures_N).astype(np.float32)
         scaled_NV = scaled_NV / torch.from_numpy(safe_N).to(device)[:, None]
+    if restrict is not None:
+        scaled_NV = restrict(scaled_NV)
     top_N1, best_N1 = scaled_NV.max(-1, keepdim=True)
     mass_NV = (scaled_NV - top_N1).exp_()
     if mass_NV.shape[1] % CHUNK:

@@ -16,6 +16,10 @@ class Request:
     The random numbers of a sample are a function of `seed` and the position alone: neither the other requests of the
     call, nor their order, nor the number of threads changes them. Temperature 0 is greedy (log-probabilities are then
     those of temperature 1). `stop` strings end a response even when they straddle token borders, and stay in the text.
+
+    `top_k` (0: all) and `top_p` (1: all) restrict what is drawn at a temperature above 0; the first `min_tokens` tokens
+    are no end-of-sequence tokens, and a stop string among them ends nothing. Log-probabilities are those of the
+    restricted distribution, which is not the policy's: for evaluation, never for training.
     """
 
     id: int
@@ -24,6 +28,9 @@ class Request:
     max_new_tokens: int
     temperature: float = 1.0
     stop: tuple[str, ...] = ()
+    top_p: float = 1.0
+    top_k: int = 0
+    min_tokens: int = 0
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ import numpy as np
 from zerolab.rollout.engine import Request
 from zerolab.rollout.random import as_words, uniforms
 from zerolab.rollout.stops import StopStrings
+from zerolab.rollout.support import Support
 
 
 class Rows:
@@ -20,8 +21,16 @@ class Rows:
         self.seed = np.zeros(capacity, dtype=np.uint64)
         self.temperature = np.zeros(capacity, dtype=np.float64)
         self.stop = np.zeros(capacity, dtype=np.int64)  # set of stop strings, -1 for none
+        self.top_k = np.zeros(capacity, dtype=np.int64)
+        self.top_p = np.ones(capacity, dtype=np.float64)
+        self.min_tokens = np.zeros(capacity, dtype=np.int64)
         self.tokens = np.zeros((capacity, longest), dtype=np.int64)
         self.logprobs = np.zeros((capacity, longest), dtype=np.float32)
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        settings = self.seed, self.temperature, self.stop, self.top_k, self.top_p, self.min_tokens
+        return self.request, self.count, self.budget, *settings
 
     def add(self, indices: Sequence[int], requests: Sequence[Request], stops: StopStrings) -> slice:
         """Appends empty rows for requests[i], i in indices. Returns where they are."""
@@ -33,11 +42,20 @@ class Rows:
         self.seed[new] = as_words([r.seed for r in chosen])
         self.temperature[new] = [r.temperature for r in chosen]
         self.stop[new] = [stops.register(r.stop) for r in chosen]
+        self.top_k[new] = [r.top_k if r.temperature else 0 for r in chosen]  # greedy has no use for either
+        self.top_p[new] = [r.top_p if r.temperature else 1.0 for r in chosen]
+        self.min_tokens[new] = [r.min_tokens for r in chosen]
         self.n = new.stop
         return new
 
     def uniforms(self, rows: slice) -> np.ndarray:
         return uniforms(self.seed[rows], self.count[rows])
+
+    def support(self, rows: slice) -> Support | None:
+        """What these rows may draw now; None where that is every token."""
+        support = Support(self.top_k[rows], self.top_p[rows], self.count[rows] < self.min_tokens[rows])
+        restricted = (support.top_k_N > 0) | (support.top_p_N < 1) | support.endless_N
+        return support if restricted.any() else None
 
     def append(self, rows: slice, tokens_N: np.ndarray, logprobs_N: np.ndarray) -> None:
         where = np.arange(rows.start, rows.stop), self.count[rows]
@@ -48,7 +66,7 @@ class Rows:
     def keep(self, order: np.ndarray) -> None:
         """New row i is old row order[i]."""
         moved = np.nonzero(order != np.arange(len(order)))[0]
-        for column in (self.request, self.count, self.budget, self.seed, self.temperature, self.stop):
+        for column in self._columns:
             column[moved] = column[order[moved]]
         self.tokens[moved] = self.tokens[order[moved]]
         self.logprobs[moved] = self.logprobs[order[moved]]

@@ -21,6 +21,9 @@ class SamplingParameters:
     temperature: float
     stop: tuple[str, ...]
     seed: int
+    top_p: float = 1.0  # these three for evaluation only: see engine.Request
+    top_k: int = 0
+    min_tokens: int = 0
 
 
 def request_seed(*parts: int | str) -> int:
@@ -46,6 +49,9 @@ def sample_graded(
             max_new_tokens=parameters.max_new_tokens,
             temperature=parameters.temperature,
             stop=parameters.stop,
+            top_p=parameters.top_p,
+            top_k=parameters.top_k,
+            min_tokens=parameters.min_tokens,
         )
         for number, (prompt, counter) in enumerate(prompts)
         for sample in range(size)

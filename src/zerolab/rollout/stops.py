@@ -37,16 +37,22 @@ class StopStrings:
             return np.empty(0, dtype=np.int64)
         return np.nonzero((sets_N >= 0) & self._enders_SV[sets_N, tokens_N])[0]
 
-    def found(self, number: int, token_ids_L: np.ndarray) -> bool:
-        """Whether the response's text contains a stop string of this set.
+    def found(self, number: int, token_ids_L: np.ndarray, min_tokens: int = 0) -> bool:
+        """Whether the response's text contains a stop string of this set that ends after its first `min_tokens` tokens.
 
         Only a tail is decoded: a character is at most four tokens, and the tail starts some tokens earlier so that
         what a decoder does at the start of a text does not matter.
         """
+        if len(token_ids_L) <= min_tokens:
+            return False
         strings = self._strings[number]
         tail = token_ids_L[-(4 * max(map(len, strings)) + 8) :]
         text = decode(self._tokenizer, tail)
-        return any(s in text for s in strings)
+        if not min_tokens:
+            return any(s in text for s in strings)
+        # One that was complete earlier came too early to count; a character that is not whole yet counts as new.
+        before = len(decode(self._tokenizer, tail[:-1]).rstrip("\ufffd"))
+        return any(text.rfind(s) + len(s) > before for s in strings if s in text)
 
     def _enders(self, strings: tuple[str, ...]) -> np.ndarray:
         """bool [V]: the token contains a stop string, begins with the end of one, or is no whole character."""
@@ -71,3 +77,22 @@ def token_texts(tokenizer: Any, vocab_size: int) -> list[str]:
     pairs = [[anchor, token] for token in range(size)]
     texts = tokenizer.batch_decode(pairs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text[before:] for text in texts] + [""] * (vocab_size - size)
+
+
+def token_pieces(tokenizer: Any, token_ids_L: np.ndarray) -> list[str]:
+    """What each token of a response adds to its text: joined, they are `decode` of the whole.
+
+    A character that is spread over several tokens belongs to the one that completes it, and a special token adds
+    nothing. Each piece is the difference of two short decodes from the same start, since a token's text can depend on
+    what stands before it. In a long run of bytes that are no text, a character may get lost.
+    """
+    pieces: list[str] = []
+    start = shown = 0  # tokens before `start` are not decoded again, the text up to `shown` is given out
+    for end in range(1, len(token_ids_L) + 1):
+        known = decode(tokenizer, token_ids_L[start:shown])
+        text = decode(tokenizer, token_ids_L[start:end])
+        whole = not text.endswith("\ufffd") or end == len(token_ids_L) or end - shown >= 256
+        pieces.append(text[len(known) :] if whole else "")
+        if whole and pieces[-1]:
+            start, shown = shown, end
+    return pieces

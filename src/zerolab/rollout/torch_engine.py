@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from zerolab.rollout.decoder import make_decoder
 from zerolab.rollout.engine import Request
 from zerolab.rollout.rows import Rows, close_gaps
 from zerolab.rollout.stops import StopStrings, decode
+from zerolab.rollout.support import restrict
 from zerolab.types import Completion, FinishReason
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class TorchEngine:
         self._context = int(model.config.get_text_config().max_position_embeddings)
         self._eos = np.zeros(self._decoder.vocab_size, dtype=bool)
         self._eos[[i for i in eos_token_ids(model, tokenizer) if i < len(self._eos)]] = True
+        self._eos_ids = torch.from_numpy(np.nonzero(self._eos)[0]).to(device)
         self._stops = StopStrings(tokenizer, self._decoder.vocab_size)
         self._kv_bytes = kv_bytes
         self._max_rows = min(max_rows, max(1, LOGITS_BYTES // (4 * self._decoder.vocab_size)))
@@ -129,6 +132,16 @@ class TorchEngine:
             )
         if not 0 <= request.temperature < float("inf"):
             raise UserError(f"temperature must be a number >= 0, not {request.temperature}")
+        if not 0 < request.top_p <= 1 or request.top_k < 0:
+            raise UserError(
+                f"top_p must be above 0 and at most 1, top_k 0 (all tokens) or more; not {request.top_p} and "
+                f"{request.top_k}"
+            )
+        if request.min_tokens > request.max_new_tokens or (request.min_tokens > 0 and self._eos.all()):
+            raise UserError(
+                f"min_tokens = {request.min_tokens} cannot be reached: max_new_tokens is {request.max_new_tokens}, and "
+                f"{self._eos.sum()} of {len(self._eos)} tokens end a response"
+            )
 
     def _run(self, requests: list[Request]) -> Iterator[Completion]:
         if not requests:
@@ -177,9 +190,14 @@ class TorchEngine:
             where = slice(0, rows.n)
             last = rows.count[where] - 1
             logits = self._decoder.step(rows.tokens[np.arange(rows.n), last], last)
-        tokens, logprobs = sample(logits, rows.temperature[where], rows.uniforms(where))
+        tokens, logprobs = self._draw(logits, rows, where)
         rows.append(where, tokens, logprobs)
         return self._take_finished(requests, rows, where, tokens)
+
+    def _draw(self, logits_NV: torch.Tensor, rows: Rows, where: slice) -> tuple[np.ndarray, np.ndarray]:
+        support = rows.support(where)
+        narrow = partial(restrict, support=support, eos=self._eos_ids) if support else None
+        return sample(logits_NV, rows.temperature[where], rows.uniforms(where), narrow)
 
     def _admissible(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[int]:
         """Takes from `pending` (last first) what is admitted now: a quarter of all rows at least, or all the rest.
@@ -201,7 +219,8 @@ class TorchEngine:
         stopped = self._eos[tokens_N]
         for i in self._stops.candidates(rows.stop[where], tokens_N):
             row = where.start + i
-            stopped[i] |= self._stops.found(rows.stop[row], rows.tokens[row, : rows.count[row]])
+            response = rows.tokens[row, : rows.count[row]]
+            stopped[i] |= self._stops.found(rows.stop[row], response, int(rows.min_tokens[row]))
         finished = np.nonzero(stopped | (rows.count[where] == rows.budget[where]))[0]
         if not len(finished):
             return []
