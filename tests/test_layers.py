@@ -23,7 +23,7 @@ FLOORS = (
     ("rundir", "report", "evaluation"),
     ("recipes",),
     ("pretrain", "audit"),
-    ("build",),
+    ("build", "analysis"),
     ("train",),
     ("claims", "plan", "reference"),
     ("demo",),
@@ -40,7 +40,7 @@ NEIGHBOURS = {
     ("grading", "data"): "Countdown's verifier lives beside its questions",
 }
 # Packages that only these rooms may import.
-ROOMS = {"ray": {"cluster"}, "vllm": {"rollout"}, "trl": {"audit"}, "matplotlib": {"report", "audit"}}
+ROOMS = {"ray": {"cluster"}, "vllm": {"rollout"}, "trl": {"audit"}, "matplotlib": {"report", "audit", "analysis"}}
 # What untrusted text must never reach.
 CALLS = {"eval", "exec", "compile", "__import__"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -1,0 +1,1 @@
+"""The study of base models: docs/analysis.md."""
