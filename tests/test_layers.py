@@ -38,6 +38,7 @@ NEIGHBOURS = {
     ("rl", "config"): "rewards are made from their table of the config",
     ("data", "grading"): "the gold of a worked solution is its last box",
     ("grading", "data"): "Countdown's verifier lives beside its questions",
+    ("evaluation", "rundir"): "what an evaluation keeps is written whole or not at all, with the facts of its session",
 }
 # Packages that only these rooms may import.
 ROOMS = {"ray": {"cluster"}, "vllm": {"rollout"}, "trl": {"audit"}, "matplotlib": {"report", "audit", "analysis"}}

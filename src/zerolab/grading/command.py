@@ -8,9 +8,14 @@ from typing import Any
 
 from zerolab.errors import UserError
 
+NAMES = {"question": "problem", "answers": "answer"}
+
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows {problem, answer, response | responses [, scores]}. Raises UserError, naming the line, on anything else."""
+    """Rows {problem, answer, response | responses [, scores]}. Raises UserError, naming the line, on anything else.
+
+    `question` may stand for problem, `answers` for answer.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSON Lines file")
     rows = []
@@ -20,8 +25,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error.msg}); every line must be one object") from error
+            except (ValueError, RecursionError) as error:  # not JSON, a number of thousands of digits, endless nesting
+                why = getattr(error, "msg", type(error).__name__)
+                raise UserError(f"{path}:{number}: not JSON ({why}); every line must be one object") from error
+            if isinstance(row, dict):
+                row = {**{ours: row[theirs] for theirs, ours in NAMES.items() if theirs in row}, **row}
             if not isinstance(row, dict) or "answer" not in row or not ({"response", "responses"} & row.keys()):
                 raise UserError(f"{path}:{number}: needs the keys answer and response (or responses)")
             responses = row["responses"] if "responses" in row else [row["response"]]

@@ -1,0 +1,110 @@
+"""Text in; text, token count and finish reason out. Evaluation, analysis and judges see only this.
+
+An engine with its tokenizer is a sampler (here), a served model is one (endpoint.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from zerolab.rollout.engine import Engine, Request
+
+CUT_TOKENS = 64  # every so many tokens it is noted where in the text they end
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One response to sample. Its random numbers are a function of its seed, where the sampler can do that."""
+
+    id: int
+    prompt: str
+    seed: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    stop: tuple[str, ...] = ()
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """tokens is None where nobody counted. cuts[i]: characters of the text after (i + 1) CUT_TOKENS tokens."""
+
+    id: int
+    text: str
+    tokens: int | None
+    finish_reason: str  # stop, length
+    budget: int  # tokens it was allowed: less than asked for where the context is too short
+    cuts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No response, and why, in one line. Never a response of no text, never a wrong answer."""
+
+    id: int
+    why: str
+
+
+class Sampler(Protocol):
+    def sample(self, asks: Sequence[Ask]) -> Iterator[Sampled | Failed]:
+        """One outcome for each ask, as they finish. After `stop` those that did not finish are left out.
+
+        UserError where nothing can come of it (no access, no such model, too many failures in a row).
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends what is in flight, from another thread or between two outcomes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EngineSampler:
+    """A sampling engine, its tokenizer, and the model's context in tokens.
+
+    A prompt that leaves less room than the budget is sampled to the end of the context; one that leaves none fails.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: Any, encode: Callable[[str], list[int]], context: int):
+        self.engine, self.tokenizer, self.encode, self.context = engine, tokenizer, encode, context
+
+    def sample(self, asks: Sequence[Ask]) -> Iterator[Sampled | Failed]:
+        requests, room = [], {}
+        ids = {prompt: tuple(self.encode(prompt)) for prompt in dict.fromkeys(ask.prompt for ask in asks)}
+        for ask in asks:
+            prompt_ids = ids[ask.prompt]
+            room[ask.id] = min(ask.max_new_tokens, self.context - len(prompt_ids))
+            if room[ask.id] < 1:
+                yield Failed(ask.id, f"a prompt of {len(prompt_ids)} tokens fills the context of {self.context}")
+                continue
+            requests.append(self._request(ask, prompt_ids, room[ask.id]))
+        for completion in self.engine.generate(requests):
+            if completion.finish_reason == "abort":
+                continue
+            yield Sampled(
+                completion.request_id,
+                completion.text,
+                len(completion),
+                completion.finish_reason,
+                room[completion.request_id],
+                self._cuts(completion.token_ids_L.tolist()),
+            )
+
+    @staticmethod
+    def _request(ask: Ask, prompt_ids: tuple[int, ...], room: int) -> Request:
+        return Request(ask.id, prompt_ids, ask.seed, room, ask.temperature, ask.stop)
+
+    def _cuts(self, token_ids: list[int]) -> tuple[int, ...]:
+        """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""
+        prefixes = [token_ids[:end] for end in range(CUT_TOKENS, len(token_ids) + 1, CUT_TOKENS)]
+        if not prefixes:
+            return ()
+        texts = self.tokenizer.batch_decode(prefixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return tuple(len(text) for text in texts)
+
+    def stop(self) -> None:
+        self.engine.abort()
+
+    def close(self) -> None:
+        self.engine.close()
