@@ -24,6 +24,7 @@ VERBS = {
     "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite"],
     "pretrain": ["recipe", "--set", "--dry-run", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
+    "report": ["runs", "--out", "--responses"],
     "doctor": [],
     "grade": ["file", "--mode", "--rules", "--verifier", "--out", "--compare"],
     "certify": ["presets", "--set", "--json", "--png", "--ranks"],

@@ -37,6 +37,7 @@ NEIGHBOURS = {
     ("data", "config"): "questions and templates are made from their tables of the config",
     ("rl", "config"): "rewards are made from their table of the config",
     ("data", "grading"): "the gold of a worked solution is its last box",
+    ("report", "rundir"): "a report reads the folders of runs",
     ("grading", "data"): "Countdown's verifier lives beside its questions",
     ("evaluation", "rundir"): "what an evaluation keeps is written whole or not at all, with the facts of its session",
 }

@@ -80,6 +80,8 @@ def test_a_run_leaves_all_that_is_needed_to_trust_it(recipe: Path, tmp_path: Pat
     assert session["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     transcripts = [json.loads(line) for line in (folder / "transcripts.jsonl").read_text().splitlines()]
     assert {row["step"] for row in transcripts} == set(range(1, 9))
+    assert all(row["reward"] == pytest.approx(sum(row["parts"].values())) for row in transcripts)
+    assert {(row["group"], row["sample"]) for row in transcripts} == {(g, i) for g in range(4) for i in range(4)}
     stopped = [row for row in transcripts if "b" in row["response"]]
     assert stopped
     assert all(row["finish_reason"] == "stop" and "b" in row["response"][-4:] for row in stopped)  # "abcd" is a token

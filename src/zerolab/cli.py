@@ -80,6 +80,18 @@ def demo(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in or beside the run by default.")] = None,
+    responses: Annotated[int, typer.Option(help="Responses to embed at most, evenly over the steps.")] = 50_000,
+) -> None:
+    """Curves, bias meter and transcripts of any runs side by side, in one HTML file that needs no network."""
+    from zerolab.report.html_report import write_report
+
+    print(write_report(runs, out, responses))
+
+
+@app.command()
 def doctor() -> None:
     """What this machine has, which extras work, and what would fail."""
     from zerolab.doctor import report

@@ -90,11 +90,13 @@ class RunDirectory:
 
 
 def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    for group in groups:
+    """One row per response; `group` numbers the groups of a step, since a small set may draw a question twice."""
+    for number, group in enumerate(groups):
         question = group.prompt.question
         for i, (completion, grade) in enumerate(zip(group.completions, group.grades, strict=True)):
             yield {
                 "step": step,
+                "group": number,
                 "question_id": question.id,
                 "question": question.text,
                 "answers": list(question.answers),
@@ -108,6 +110,9 @@ def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, An
                 "reason": grade.reason,
                 "extracted": grade.extracted,
                 "reward": float(group.rewards_G[i]),
+                "parts": {name: float(part_G[i]) for name, part_G in group.parts_G.items()},
+                "enters": group.enters_G is None or bool(group.enters_G[i]),
+                "version": completion.version,
             }
 
 

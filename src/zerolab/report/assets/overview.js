@@ -1,0 +1,51 @@
+// The table on top, and what the runs were made of.
+
+const SUMMARY_METRICS = [
+  ["reward/mean", "reward"],
+  ["accuracy", "accuracy"],
+  ["eval/accuracy", "held-out accuracy"],
+  ["length/mean", "length"],
+  ["length/correct", "of correct"],
+  ["length/incorrect", "of incorrect"],
+  ["truncated", "truncated"],
+];
+
+function showOverview(section) {
+  const windows = stepWindows(lastStep());
+  const known = SUMMARY_METRICS.filter(([name]) => metrics.some(run => run[name]));
+  const rows = summary.arms.map((label, arm) => {
+    const runs = armRuns(arm);
+    const steps = [...new Set(runs.map(run => `${summary.runs[run].done}/${summary.runs[run].steps}`))].join(", ");
+    const tokens = mean(runs.map(run => [...tokensBy(run).values()].at(-1)));
+    return [
+      el("span", {class: `key ${armColour(arm)}`}, el("span", {class: "dot"}), label), runs.length, steps, tokens,
+      ...known.map(([name]) => move(windowMeans(arm, name, windows["first third"]), windowMeans(arm, name, windows["last third"]))),
+    ];
+  });
+  const unfinished = summary.runs.some(run => run.done < run.steps);
+  section.append(
+    table(["arm", "seeds", "steps", "tokens per run", ...known.map(([, title]) => title)], rows, {numeric: true, label: "Arms"}),
+    el("p", {class: "hint"}, "First third → last third of the steps, mean over seeds.",
+      unfinished ? " At least one run has not reached its last step." : ""));
+}
+
+function move(before, after) {
+  return el("span", {class: "move"}, el("span", {class: "from"}, format(mean(before))), " → ", el("b", {}, format(mean(after))));
+}
+
+function showConfig(section) {
+  if (summary.differences.length) {
+    section.append(table(["key", ...summary.arms], summary.differences.map(({key, values}) => [el("code", {}, key), ...values]),
+      {label: "Differences between the arms"}));
+  } else {
+    section.append(el("p", {class: "hint"}, summary.arms.length > 1 ? "No difference." : "One arm: nothing to compare."));
+  }
+  for (const run of summary.runs) {
+    const facts = [["folder", run.folder], ["seed", run.seed], ["steps done", `${run.done} of ${run.steps}`], ...Object.entries(run.facts)];
+    section.append(el("details", {class: "more"},
+      el("summary", {}, el("span", {class: `dot ${armColour(run.arm)}`}), ` ${summary.arms[run.arm]}, seed ${run.seed}`),
+      el("div", {class: "figures two"},
+        table(["made by", ""], facts, {label: "Facts"}),
+        table(["key", "value"], Object.entries(run.config).map(([key, value]) => [el("code", {}, key), value]), {label: "Config"}))));
+  }
+}

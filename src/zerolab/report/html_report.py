@@ -1,0 +1,153 @@
+"""`zerolab report`: any runs side by side in one HTML file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from zerolab.errors import UserError
+from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
+from zerolab.report.page import Page, Section, render
+from zerolab.report.reflection import WORDS
+from zerolab.report.runs import ReportRun, numbers, read_run
+from zerolab.report.transcripts import columns, histograms
+from zerolab.rundir import clear_errors, write_atomically
+
+STYLES = ("report.css", "reader.css")
+SCRIPTS = (
+    "arms.js",
+    "curves.js",
+    "bias.js",
+    "lengths.js",
+    "overview.js",
+    "store.js",
+    "marks.js",
+    "list.js",
+    "detail.js",
+    "reader.js",
+    "report.js",
+)
+SECTIONS = (
+    Section("overview", "Overview"),
+    Section(
+        "curves",
+        "Curves",
+        "Lines are means over the seeds of an arm, bands reach from the lowest to the highest seed. Correct means "
+        "right and finished within the budget.",
+    ),
+    Section(
+        "bias",
+        "Bias meter",
+        "Does the model think longer because it pays, or because of the loss? Length pressure is the covariance of a "
+        "response's coefficient with its length within questions, in reward × tokens: above 0 the update lengthens. "
+        "The reward part is what pays; the normaliser part is what the weighting of tokens adds, and is 0 where every "
+        "token counts the same.",
+    ),
+    Section("lengths", "Lengths", "Responses in transcripts.jsonl by length and by what became of them."),
+    Section("config", "Config", "Keys in which the arms differ; seeds, folders and names aside."),
+    Section("transcripts", "Transcripts"),
+)
+
+
+def write_report(folders: Sequence[Path], out: Path | None, most: int) -> Path:
+    """Writes the file and returns its path, by default beside the only run or in the folder of the first."""
+    if most < 1:
+        raise UserError("--responses is how many responses to embed: give 1 or more")
+    runs = [read_run(folder) for folder in dict.fromkeys(folders)]
+    target = out or (runs[0].folder if len(runs) == 1 else runs[0].folder.parent) / "report.html"
+    if target.is_dir():
+        raise UserError(f"--out {target} is a folder: give the name of a file in it, such as {target / 'report.html'}")
+    text = build_report(runs, most)
+    with clear_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, text)
+    return target
+
+
+def build_report(runs: Sequence[ReportRun], most: int = 50_000) -> str:
+    """The report of these runs as the text of an HTML file."""
+    arms = group_arms(runs)
+    ordered = [run for arm in arms for run in arm.runs]
+    found = columns(ordered, most)
+    title = as_text(runs[0].config.get("name", runs[0].folder.name)) if len(runs) == 1 else " / ".join(_names(arms))
+    summary = {
+        "arms": [arm.label for arm in arms],
+        "runs": [_run(run, number) for number, arm in enumerate(arms) for run in arm.runs],
+        "differences": [{"key": d.key, "values": list(d.values)} for d in differences(arms)],
+        "histograms": _histograms(arms, ordered, found),
+        "words": list(WORDS),
+        "thinned": found["thinned"],
+    }
+    sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"
+    page = Page(
+        title=title,
+        subtitle=f"{sizes}; made by zerolab {metadata.version('zerolab')}",
+        sections=SECTIONS,
+        data={"summary": summary},
+        deflated={"metrics": [_metrics(run) for run in ordered], "responses": found},
+        styles=STYLES,
+        scripts=SCRIPTS,
+    )
+    return render(page)
+
+
+def _names(arms: Sequence[Arm]) -> list[str]:
+    shown = [arm.label for arm in arms[:4]]
+    return shown if len(arms) <= 4 else [*shown, f"{len(arms) - 4} more"]
+
+
+def _run(run: ReportRun, arm: int) -> dict[str, Any]:
+    last = run.sessions[-1] if run.sessions else {}
+    versions = last.get("versions")
+    facts = {
+        "started": run.sessions[0].get("started") if run.sessions else None,
+        "sessions": len(run.sessions),
+        "git revision": last.get("git_revision"),
+        "python": last.get("python"),
+        **(versions if isinstance(versions, dict) else {}),
+        "platform": last.get("platform"),
+        "gpus": last.get("gpus"),
+    }
+    return {
+        "arm": arm,
+        "folder": str(run.folder),
+        "seed": as_text(run.seed),
+        "steps": run.steps,
+        "done": run.done,
+        "budget": run.budget,
+        "facts": {key: as_text(value) for key, value in facts.items() if value not in (None, [], {})},
+        "config": {key: as_text(value) for key, value in flatten(run.config).items()},
+    }
+
+
+def _metrics(run: ReportRun) -> dict[str, list[float | None]]:
+    """Columns over the logged steps; null where a metric was not measured. Six digits are more than a plot shows."""
+    rows = [numbers(row) for row in run.rows]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [_rounded(row.get(name)) for row in rows] for name in names}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _histograms(arms: Sequence[Arm], ordered: Sequence[ReportRun], found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One per arm, on one scale."""
+    budget = max((run.budget for run in ordered), default=0)
+    place = {id(run): number for number, run in enumerate(ordered)}
+    return [
+        histograms(dict(found), [place[id(run)] for run in arm.runs], max(run.done for run in arm.runs), budget)
+        for arm in arms
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def data_of(text: str, block: str) -> str:
+    """What stands in a block of a finished page."""
+    match = re.search(rf'<script type="[^"]*" id="{block}">(.*?)</script>', text, re.DOTALL)
+    assert match is not None, block
+    return match[1]

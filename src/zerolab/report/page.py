@@ -1,0 +1,139 @@
+"""A self-contained page: one HTML file that loads nothing, with data that its own scripts read.
+
+The scripts and styles of `assets/` are joined as they are, and the policy in the head names their hashes: nothing else
+on the page can run, and the page can reach no address, whatever the data say. Data is text in inert blocks, large ones
+deflated; scripts put it on the page as text alone.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+BASE_STYLES = ("page.css", "chart.css")
+BASE_SCRIPTS = ("dom.js", "theme.js", "numbers.js", "figure.js", "lines.js", "bars.js", "table.js")
+
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<meta name="generator" content="zerolab">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the content</a>
+<header class="top">
+<div class="brand"><h1>{title}</h1><p>{subtitle}</p></div>
+<nav aria-label="Sections">{links}</nav>
+<button id="theme" type="button" aria-label="Switch between light and dark"></button>
+</header>
+<main id="main">
+<noscript><p class="empty">Figures and reader need JavaScript; nothing is loaded from elsewhere.</p></noscript>
+{sections}
+</main>
+<div id="announce" class="sr-only" aria-live="polite"></div>
+{blocks}
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `html` is markup of ours, in which nothing of a user stands unescaped."""
+
+    id: str
+    title: str
+    intro: str = ""
+    html: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """`data` are blocks of JSON by id; those in `deflated` are packed. Assets come after the base ones, in order."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    data: Mapping[str, Any]
+    deflated: Mapping[str, Any] = field(default_factory=dict)
+    styles: Sequence[str] = ()
+    scripts: Sequence[str] = ()
+
+
+def render(page: Page) -> str:
+    """The whole file."""
+    style = "\n".join(asset(name) for name in (*BASE_STYLES, *page.styles))
+    script = join([*BASE_SCRIPTS, *page.scripts])
+    blocks = [json_block(name, value) for name, value in page.data.items()]
+    blocks += [deflated_block(name, value) for name, value in page.deflated.items()]
+    return TEMPLATE.format(
+        policy=policy(script, style),
+        title=escape(page.title),
+        subtitle=escape(page.subtitle),
+        style=style,
+        links="".join(f'<a href="#{s.id}">{escape(s.title)}</a>' for s in page.sections),
+        sections="\n".join(_section(s) for s in page.sections),
+        blocks="\n".join(blocks),
+        script=script,
+    )
+
+
+def _section(section: Section) -> str:
+    intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
+    head = f'<h2 id="{section.id}-title">{escape(section.title)}</h2>'
+    start = f'<section id="{section.id}" aria-labelledby="{section.id}-title">'
+    return f"{start}{head}{intro}{section.html}</section>"
+
+
+def escape(text: str) -> str:
+    """Text for a place in markup; half of a surrogate pair, which no UTF-8 can hold, becomes a question mark."""
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def asset(name: str) -> str:
+    """Text of a file in assets/."""
+    return (resources.files("zerolab.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def join(names: Sequence[str]) -> str:
+    """The scripts in one scope, in order."""
+    text = "\n".join(asset(name) for name in names)
+    assert "</script" not in text.lower(), "a script may not hold its own closing tag"
+    return f'"use strict";\n(() => {{\n{text}\n}})();\n'
+
+
+def policy(script: str, style: str) -> str:
+    """Content-Security-Policy: this script, this style, no address at all."""
+    return (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def json_block(name: str, value: Any) -> str:
+    """JSON that no HTML parser takes for markup."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return f'<script type="application/json" id="{name}">{text.replace("<", chr(92) + "u003c")}</script>'
+
+
+def deflated_block(name: str, value: Any) -> str:
+    """JSON as base64 of zlib's deflate."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode()
+    return f'<script type="application/octet-stream" id="{name}">{packed}</script>'

@@ -1,0 +1,32 @@
+"""Words of self-reflection that the transcript reader marks. A mark is a hint to a reader, not a verdict: the words
+also occur where nothing is reflected upon."""
+
+WORDS = (
+    "aha",
+    "check again",
+    "double-check",
+    "double check",
+    "go over the steps",
+    "hold on",
+    "let me check",
+    "let me verify",
+    "let's check",
+    "let's verify",
+    "on second thought",
+    "reanalyze",
+    "re-analyze",
+    "reassess",
+    "recalculate",
+    "recheck",
+    "re-check",
+    "reconsider",
+    "reevaluate",
+    "re-evaluate",
+    "reexamine",
+    "re-examine",
+    "rethink",
+    "think again",
+    "try again",
+    "verify again",
+    "wait",
+)
