@@ -112,6 +112,13 @@ def find_phrases(text: str, scope: Scope = "paper") -> tuple[Hit, ...]:
     return tuple(Hit(m.start(), m.end(), names[str(m.lastgroup)]) for m in pattern.finditer(text))
 
 
+def javascript_pattern(scope: Scope = "paper") -> str:
+    """The same expression for RegExp with the flags giu, whose \\w knows ASCII only."""
+    source = re.sub(r"\(\?P<\w+>", "(?:", _compiled(scope)[0].pattern)
+    word = r"\p{L}\p{N}_"
+    return source.replace(r"(?<![\w\\])", rf"(?<![{word}\\])").replace(r"(?!\w)", f"(?![{word}])").replace(r"\Z", "$")
+
+
 def pieces(text: str, hits: Iterable[Hit]) -> Iterator[tuple[str, bool]]:
     """(piece, whether it is a hit), the text in order: a renderer escapes each piece by itself and marks the hits."""
     at = 0

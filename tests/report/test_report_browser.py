@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from run_folders import metric_row, response, write_run
 
+from zerolab.phrases import PHRASES, find_phrases, javascript_pattern
 from zerolab.report.html_report import build_report
 from zerolab.report.runs import read_run
 
@@ -221,8 +222,21 @@ def test_the_group_stands_side_by_side_with_its_marks(browser: Browser, page: Pa
     assert "right, but not finished" in cards[2]
     assert "format0.5" in cards[3]
     marks = browser.js("[...document.querySelectorAll('.card mark')].map(m => [m.className, m.textContent])")
-    assert marks == [["reflection", "Wait"], ["reflection", "let me check"], ["answer", "2"], ["answer", "3"]]
+    words = [["reflection", WAIT_ROW[hit.start : hit.end]] for hit in find_phrases(WAIT_ROW, "wide")]
+    assert [word for _, word in words] == ["Wait", "let me check"]
+    assert marks == [*words, ["answer", "2"], ["answer", "3"]]
     assert browser.js("document.querySelector('.gold').textContent") == "Answer: 21 of 4 solved"
+
+
+def test_words_of_self_reflection_are_those_of_the_analysis(browser: Browser, page: Path) -> None:
+    texts = [form.rstrip("!") + "," for phrase in PHRASES for form in phrase.forms]
+    texts += ["await", "\\\\recheck", "über-think éwait, x", "waiting", "re\u2010check", "hmm", "Hmm\nso", "hold on"]
+    browser.open(page)
+    code = (
+        "arguments[1].map(text => [...text.matchAll(new RegExp(arguments[0], 'giu'))].map(m => [m.index, m[0].length]))"
+    )
+    found = browser.js(code, javascript_pattern("wide"), texts)
+    assert found == [[[h.start, h.end - h.start] for h in find_phrases(text, "wide")] for text in texts]
 
 
 def test_the_reader_works_by_keyboard(browser: Browser, page: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.errors import UserError
+from zerolab.phrases import javascript_pattern
 from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
 from zerolab.report.page import Page, Section, render
-from zerolab.report.reflection import WORDS
 from zerolab.report.runs import ReportRun, numbers, read_run
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rundir import clear_errors, write_atomically
@@ -76,7 +76,7 @@ def build_report(runs: Sequence[ReportRun], most: int = 50_000) -> str:
         "runs": [_run(run, number) for number, arm in enumerate(arms) for run in arm.runs],
         "differences": [{"key": d.key, "values": list(d.values)} for d in differences(arms)],
         "histograms": _histograms(arms, ordered, found),
-        "words": list(WORDS),
+        "reflection": javascript_pattern("wide"),
         "thinned": found["thinned"],
     }
     sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"

@@ -4,8 +4,7 @@ function escapePattern(text) {
   return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
-/** Word borders, any case; a blank stands for any white space. */
-const REFLECTION = new RegExp(`(?<![\\p{L}\\p{N}])(?:${summary.words.map(escapePattern).join("|").replaceAll(" ", "\\s+")})(?![\\p{L}\\p{N}])`, "giu");
+const REFLECTION = new RegExp(summary.reflection, "giu");
 
 function reflectionCount(text) {
   return [...text.matchAll(REFLECTION)].length;
