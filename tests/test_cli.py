@@ -25,6 +25,7 @@ VERBS = {
     "pretrain": ["recipe", "--set", "--dry-run", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
     "report": ["runs", "--out", "--responses"],
+    "watch": ["run", "--once"],
     "doctor": [],
     "grade": ["file", "--mode", "--rules", "--verifier", "--out", "--compare"],
     "certify": ["presets", "--set", "--json", "--png", "--ranks"],

@@ -92,6 +92,17 @@ def report(
 
 
 @app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="Folder of a run: going on, finished, killed or about to begin.")],
+    once: Annotated[bool, typer.Option("--once", help="Show one frame and stop.")] = False,
+) -> None:
+    """Follow a run in the terminal: progress, rates, curves, bias meter, time left."""
+    from zerolab.report.watch import watch as follow
+
+    follow(run, once=once)
+
+
+@app.command()
 def doctor() -> None:
     """What this machine has, which extras work, and what would fail."""
     from zerolab.doctor import report

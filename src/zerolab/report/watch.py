@@ -1,0 +1,162 @@
+"""`zerolab watch`: a run as it goes on, from its folder alone. It never writes there, so that it may come and go."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from zerolab.errors import UserError
+from zerolab.report.arms import as_text
+from zerolab.report.runs import ReportRun, is_number, read_run
+from zerolab.report.terminal import sparkline
+from zerolab.rundir import CONFIG, METRICS
+
+LINES = (  # (metric, heading); a blank heading parts the groups
+    ("reward/mean", "reward"),
+    ("accuracy", "accuracy"),
+    ("eval/accuracy", "held-out accuracy"),
+    ("", ""),
+    ("length/mean", "length"),
+    ("length/correct", "of correct"),
+    ("length/incorrect", "of incorrect"),
+    ("truncated", "truncated"),
+    ("", "bias meter: length pressure, above 0 lengthens"),
+    ("bias/length_reward/all", "all, by the reward"),
+    ("bias/length_normaliser/incorrect", "incorrect, by the loss"),
+    ("bias/length_normaliser/correct", "correct, by the loss"),
+)
+LABEL = 24
+RECENT = 20  # steps that rates are taken over
+SILENT_SECONDS = 120.0
+SILENT_STEPS = 10  # a run that is silent for so many of its own steps has probably stopped
+REFRESH_SECONDS = 1.0
+
+
+def watch(
+    folder: Path, *, once: bool = False, console: Console | None = None, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Shows the run until it has reached its last step or Ctrl-C; one frame where `once`, or where nobody looks.
+
+    Raises UserError for one frame of a run that is not there; a live watch waits for it to begin.
+    """
+    console = console or Console()
+    if once or not console.is_terminal:
+        if not (folder / CONFIG).exists():
+            raise UserError(f"{folder} holds no run yet: give the folder of a run, such as runs/NAME-seed0")
+        console.print(frame(read_run(folder), age(folder), console.width))
+        return
+    try:
+        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                run = read_run(folder) if (folder / CONFIG).exists() else None
+                shown = frame(run, age(folder), console.width) if run else Text(f"waiting for {folder} to begin")
+                live.update(shown, refresh=True)
+                if run and finished(run):
+                    return
+                sleep(REFRESH_SECONDS)
+    except KeyboardInterrupt:
+        console.print("no longer watching; the run goes on", highlight=False)
+
+
+def finished(run: ReportRun) -> bool:
+    return run.done >= run.steps > 0
+
+
+def age(folder: Path) -> float:
+    """Seconds since the run last wrote a line, or since it wrote its config; 0 where there is neither."""
+    for name in (METRICS, CONFIG):
+        if (folder / name).exists():
+            return max(0.0, time.time() - (folder / name).stat().st_mtime)
+    return 0.0
+
+
+def frame(run: ReportRun, silent_seconds: float, width: int) -> RenderableType:
+    """Head, bar, curves and status of a run as it stands."""
+    objective = run.config.get("objective")
+    preset = as_text(objective.get("name", "")) if isinstance(objective, dict) else ""
+    title = Text.assemble((as_text(run.config.get("name", run.folder.name)), "bold"), f"  {preset}  {run.folder}")
+    title.truncate(width, overflow="ellipsis")
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(ProgressBar(max(run.steps, 1), run.done, width=24), progress(run))
+    return Group(title, bar, *(Text(line) for line in [*rates(run), *curves(run, width), status(run, silent_seconds)]))
+
+
+def progress(run: ReportRun) -> Text:
+    seconds = step_seconds(run)
+    left = f"about {duration(seconds * (run.steps - run.done))} left" if math.isfinite(seconds) else ""
+    return Text(f"{run.done}/{run.steps}  {'' if finished(run) else left}")
+
+
+def rates(run: ReportRun) -> list[str]:
+    """Seconds per step and tokens per second of the last steps; evaluations are not counted."""
+    seconds = step_seconds(run)
+    if not math.isfinite(seconds):
+        return []
+    sample, learn = (recent(run, f"time/{name}_tokens_per_s") for name in ("sample", "learn"))
+    parts = [f"{seconds:.3g} s/step"]
+    parts += [f"{verb} {rate:,.0f} tokens/s" for verb, rate in (("samples", sample), ("learns", learn)) if rate > 0]
+    return ["  ".join(parts)]
+
+
+def step_seconds(run: ReportRun) -> float:
+    return recent(run, "time/sample_s") + recent(run, "time/learn_s")
+
+
+def recent(run: ReportRun, metric: str) -> float:
+    """Mean over the last steps that measured it, NaN where none did."""
+    values = values_of(run, metric)[-RECENT:]
+    return sum(values) / len(values) if values else math.nan
+
+
+def values_of(run: ReportRun, metric: str) -> list[float]:
+    return [float(row[metric]) for row in run.rows if is_number(row.get(metric))]
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def curves(run: ReportRun, width: int) -> list[str]:
+    """First and last value of every metric that was measured, and its course."""
+    lines = [f"{'':{LABEL}}{'first':>8}{'last':>8}"] if run.rows else []
+    for metric, heading in LINES:
+        values = values_of(run, metric) if metric else []
+        if values:
+            shown = f"{heading:{LABEL}}{number(values[0]):>8}{number(values[-1]):>8}"
+            lines.append(f"{shown}  {course(values, max(8, width - len(shown) - 3))}")
+        elif not metric and run.rows:
+            lines.append(heading)
+    return lines
+
+
+def course(values: Sequence[float], width: int) -> str:
+    low, high = min(0.0, *values), max(values)
+    return sparkline(values, width, low, high if high > low else low + 1)
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def status(run: ReportRun, silent_seconds: float) -> str:
+    """Finished, running, not begun, or probably stopped."""
+    if finished(run):
+        return "finished"
+    pace: Any = step_seconds(run)
+    patience = max(SILENT_SECONDS, SILENT_STEPS * pace if math.isfinite(pace) else 0.0)
+    if silent_seconds > patience:
+        return (
+            f"no news for {duration(silent_seconds)}: if the run has stopped, `zerolab train ... --resume` goes on "
+            "from its last checkpoint"
+        )
+    return "running" if run.rows else "has not finished its first step"
