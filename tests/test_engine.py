@@ -25,15 +25,27 @@ SUBJECTS: dict[str, tuple[str, bool | None, dict[str, Any]]] = {
     "qwen2": ("qwen2", True, {}),
     "qwen2-untied-refilled": ("qwen2", False, {"max_rows": 6}),
     "llama": ("llama", False, {}),
+    "qwen3": ("qwen3", True, {}),
+    "mistral": ("mistral", False, {}),
+    "gemma3": ("gemma3", None, {}),
     "gpt2": ("gpt2", None, {}),
+    "gemma2": ("gemma2", None, {}),
     "one block, as on a GPU": ("qwen2", True, {}),
 }
+WHOLE_CONTRACT = ("qwen2", "qwen2-untied-refilled", "llama", "qwen3", "gpt2")
+CORE = (
+    "greedy_equals_transformers",
+    "logprobs_equal_teacher_forcing",
+    "new_weights_are_used",
+    "weights_updated_in_a_pause_are_used_from_there_on",
+)
 
 
 @cache
 def make_subject(name: str) -> Subject:
     family, tied, keywords = SUBJECTS[name]
-    model, other = (tiny_model(family, seed=seed, tied=tied) for seed in (0, 1))
+    eager = {"attn_implementation": "eager"} if family == "gemma2" else {}
+    model, other = (tiny_model(family, seed=seed, tied=tied, **eager) for seed in (0, 1))
 
     def make() -> TorchEngine:
         engine: Any = TorchEngine(model, tiny_tokenizer(), **keywords)
@@ -45,25 +57,40 @@ def make_subject(name: str) -> Subject:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", list(SUBJECTS)[:4])
+@pytest.mark.parametrize("name", WHOLE_CONTRACT)
 def test_contract(name: str, check: str) -> None:
     CHECKS[check](make_subject(name))
 
 
-@pytest.mark.parametrize(
-    "check",
-    ["logprobs_equal_teacher_forcing", "new_weights_are_used", "weights_updated_in_a_pause_are_used_from_there_on"],
-)
-def test_contract_in_one_block_as_on_a_gpu(check: str) -> None:
-    CHECKS[check](make_subject("one block, as on a GPU"))
+@pytest.mark.parametrize("check", CORE)
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "one block, as on a GPU"])
+def test_core_of_the_contract(name: str, check: str) -> None:
+    CHECKS[check](make_subject(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", sorted(set(SUBJECTS) - set(WHOLE_CONTRACT)))
+def test_contract_of_the_others(name: str, check: str) -> None:
+    CHECKS[check](make_subject(name))
 
 
 def test_families_get_the_decoder_that_fits() -> None:
-    expected = {"qwen2": FusedDecoder, "llama": FusedDecoder, "gpt2": CachedDecoder}
-    for family, kind in expected.items():
-        assert type(TorchEngine(tiny_model(family), tiny_tokenizer())._decoder) is kind
-    sliding = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
-    assert type(TorchEngine(sliding, tiny_tokenizer())._decoder) is CachedDecoder
+    def kind(family: str, **changes: Any) -> type:
+        return type(TorchEngine(tiny_model(family, **changes), tiny_tokenizer())._decoder)
+
+    assert {kind(family) for family in ("qwen2", "qwen3", "llama", "mistral")} == {FusedDecoder}
+    assert {kind(family) for family in ("gemma3", "gpt2")} == {CachedDecoder}
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+    assert {kind(family, **window) for family in ("qwen2", "qwen3")} == {CachedDecoder}
+    assert kind("mistral", sliding_window=8) is CachedDecoder
+    assert kind("mistral", sliding_window=256) is FusedDecoder  # as long as the context
+    assert kind("qwen3", attention_bias=True) is kind("llama", attention_bias=True) is CachedDecoder
+
+
+def test_soft_caps_that_the_attention_would_ignore_are_refused() -> None:
+    with pytest.raises(UserError, match=r'sdpa attention leaves out: load .* "eager"'):
+        TorchEngine(tiny_model("gemma2", attn_implementation="sdpa"), tiny_tokenizer())
 
 
 def test_a_recurrent_family_is_refused() -> None:
@@ -80,8 +107,10 @@ def test_a_large_vocabulary_bounds_the_rows() -> None:
     assert engine._max_rows * VOCABULARY * 4 <= 2**29
 
 
-def test_a_sliding_window_is_obeyed_by_the_fallback() -> None:
-    model = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral"])
+def test_a_sliding_window_is_obeyed_by_the_fallback(family: str) -> None:
+    window = {"use_sliding_window": True, "max_window_layers": 0} if family != "mistral" else {}
+    model = tiny_model(family, sliding_window=8, **window)
     requests = make_subject("qwen2").requests(temperature=0.7)
     for request, completion in zip(requests, generate_all(TorchEngine(model, tiny_tokenizer()), requests), strict=True):
         np.testing.assert_allclose(completion.logprobs_L, teacher_forced(model, request, completion), atol=1e-4)
@@ -172,7 +201,7 @@ def test_no_requests_no_completions() -> None:
     assert list(make_subject("qwen2").make().generate([])) == []
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 def test_bfloat16_stays_near_the_float32_model(family: str) -> None:
     model = tiny_model(family)
     requests = make_subject("qwen2").requests()

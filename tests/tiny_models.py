@@ -7,7 +7,7 @@ import torch
 
 VOCABULARY = 160
 EOS = 0
-FAMILIES = ("qwen2", "llama", "gpt2")
+FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "gemma3", "gpt2")
 
 
 @cache
@@ -30,9 +30,11 @@ def tiny_tokenizer() -> Any:
 def tiny_model(family: str = "qwen2", *, seed: int = 0, tied: bool | None = None, **changes: Any) -> Any:
     """A random two-layer causal LM, spread widely enough that its distributions are far from uniform.
 
-    qwen2: biases, tied head; llama: grouped queries, Llama-3 rope scaling, untied head; gpt2: a family of its own.
+    qwen2: biases, tied head; qwen3: norms of q and k, heads wider than hidden_size / heads; mistral: narrower ones;
+    llama: grouped queries, Llama-3 rope scaling, untied head; gemma3: one layer with a sliding window of 8 and one
+    without, norms on both sides of a block, scaled embeddings; gemma2: soft-caps too; gpt2: a family of its own.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    import transformers as hf
 
     shape: dict[str, Any] = {
         "vocab_size": VOCABULARY,
@@ -47,20 +49,36 @@ def tiny_model(family: str = "qwen2", *, seed: int = 0, tied: bool | None = None
     torch.manual_seed(seed)
     if family == "qwen2":
         shape |= {"num_key_value_heads": 2, "tie_word_embeddings": tied is not False}
-        model: Any = Qwen2ForCausalLM(Qwen2Config(**shape | changes))
+        model: Any = hf.Qwen2ForCausalLM(hf.Qwen2Config(**shape | changes))
+    elif family == "qwen3":
+        shape |= {"num_key_value_heads": 2, "tie_word_embeddings": tied is not False, "head_dim": 16}
+        model = hf.Qwen3ForCausalLM(hf.Qwen3Config(**shape | changes))
+    elif family == "mistral":
+        shape |= {"num_key_value_heads": 2, "tie_word_embeddings": tied is True, "head_dim": 8, "sliding_window": None}
+        model = hf.MistralForCausalLM(hf.MistralConfig(**shape | changes))
+    elif family in ("gemma2", "gemma3"):
+        shape |= {"num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
+        shape |= {"layer_types": ["sliding_attention", "full_attention"]}
+        if family == "gemma3":
+            model = hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**shape | changes))
+        else:
+            model = hf.Gemma2ForCausalLM(hf.Gemma2Config(**shape | changes))
     elif family == "llama":
         scaling = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
         scaling |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
         shape |= {"num_key_value_heads": 1, "tie_word_embeddings": tied is True, "rope_parameters": scaling}
-        model = LlamaForCausalLM(LlamaConfig(**shape | changes))
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**shape | changes))
     elif family == "gpt2":
         gpt2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 256}
         gpt2 |= {"eos_token_id": EOS, "bos_token_id": EOS, "pad_token_id": 1}
-        model = GPT2LMHeadModel(GPT2Config(**gpt2 | changes))
+        model = hf.GPT2LMHeadModel(hf.GPT2Config(**gpt2 | changes))
     else:
         raise ValueError(f"unknown family {family}")
+    of_norms = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "norm" not in name and "ln_" not in name:
+            if "norm" in name or "ln_" in name:
+                weight += 0.2 * torch.randn(weight.shape, generator=of_norms)
+            else:
                 weight.normal_(0, 0.3 if weight.dim() == 1 else 1.2 / weight.shape[-1] ** 0.5)
     return model.eval()

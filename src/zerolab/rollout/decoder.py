@@ -71,6 +71,16 @@ def make_decoder(model: PreTrainedModel, *, device: torch.device, dtype: torch.d
     return CachedDecoder(model, device=device, dtype=dtype)
 
 
+def refuse_ignored_soft_caps(model: PreTrainedModel) -> None:
+    """UserError where attention scores are to be soft-capped (Gemma 2) and the attention in use does not do it."""
+    config: Any = model.config.get_text_config()
+    if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation != "eager":
+        raise UserError(
+            f"{type(model).__name__} caps its attention scores, which {config._attn_implementation} attention leaves "
+            'out: load the model with attn_implementation = "eager"'
+        )
+
+
 def check_names(given: set[str], known: set[str], optional: set[str]) -> None:
     """ValueError when an update left a tensor out."""
     if missing := sorted(known - given - optional):
@@ -86,6 +96,7 @@ class CachedDecoder:
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
         if getattr(model, "_is_stateful", False):
             raise UserError(f"{type(model).__name__} keeps a recurrent state, which the torch engine does not support")
+        refuse_ignored_soft_caps(model)
         # Tied weights stay tied in a deep copy, so an update under either name reaches both.
         source: Any = model
         self._model = copy.deepcopy(source)

@@ -1,4 +1,4 @@
-"""The forward pass of the Qwen2 and Llama families over fused weights, one token per row and step.
+"""The forward pass of the Qwen2, Qwen3, Llama and Mistral families over fused weights, one token per row and step.
 
 A diff to the textbook (and to transformers):
 * one matrix for q, k, v and one for gate and up;
@@ -177,7 +177,7 @@ class FusedDecoder:
         rotation = self._rotations[torch.from_numpy(self._start_N + index_N).to(self._device)][:, None]
         for i, layer in enumerate(self._weights.layers):
             qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
-            q, k, v = self._rotate(qkv, rotation)
+            q, k, v = self._rotate(qkv, rotation, layer)
             write(i, k, v)
             x.addmm_(self._attend(i, q).view(n, -1), layer.out.t())
             self._feed_forward(x, layer)
@@ -218,18 +218,23 @@ class FusedDecoder:
 
         return write_each
 
-    def _rotate(self, qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _rotate(
+        self, qkv: torch.Tensor, rotation: torch.Tensor, layer: Layer
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """q [..., H, D], k and v [..., K, D] out of [..., (H + 2K) D]: rotary embeddings on q and k, q / sqrt(D)."""
         heads, scale = self._heads + self._kv_heads, self._dim**-0.5
         qkv = qkv.unflatten(-1, (heads + self._kv_heads, self._dim))
         qk = qkv[..., :heads, :]
-        if qkv.dtype == torch.float32:
-            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(rotation)
-            qk[..., : self._heads, :].mul_(scale)
-        else:  # rounded once, at the end
-            turned = torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))).mul_(rotation)
-            turned[..., : self._heads, :].mul_(scale)
-            qk.copy_(torch.view_as_real(turned).flatten(-2))
+        turned = qk.float()  # a copy below float32, so that it is rounded once, at the end
+        q, k = turned[..., : self._heads, :], turned[..., self._heads :, :]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            turned.mul_(turned.square().mean(-1, keepdim=True).add_(self._eps).rsqrt_())
+            q.mul_(layer.q_norm)
+            k.mul_(layer.k_norm)
+        torch.view_as_complex(turned.unflatten(-1, (-1, 2))).mul_(rotation)
+        q.mul_(scale)
+        if turned.dtype != qk.dtype:
+            qk.copy_(turned)
         return qkv[..., : self._heads, :], qkv[..., self._heads : heads, :], qkv[..., heads:, :]
 
     def _attend(self, i: int, q: torch.Tensor) -> torch.Tensor:
@@ -324,7 +329,7 @@ class FusedDecoder:
         )
         for i, layer in enumerate(self._weights.layers):
             qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
-            q, k, v = (t.transpose(1, 2) for t in self._rotate(qkv.view(b, s, -1), rotation))
+            q, k, v = (t.transpose(1, 2) for t in self._rotate(qkv.view(b, s, -1), rotation, layer))
             kv[i, 0], kv[i, 1] = k, v
             grouped = self._heads != self._kv_heads
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped, scale=1.0)

@@ -1,4 +1,4 @@
-"""Fused weights of the Qwen2 and Llama families: the engine's own copy, updated in place by Hugging Face names."""
+"""Fused weights of the families that fused.py knows: the engine's own copy, updated in place by Hugging Face names."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ if TYPE_CHECKING:
 def supports(model: PreTrainedModel) -> bool:
     """Whether this forward pass is the model's: family, activation, full attention, rotary over the whole head."""
     config: Any = model.config
-    if config.model_type not in ("qwen2", "llama") or config.hidden_act != "silu":
+    if config.model_type not in ("qwen2", "qwen3", "llama", "mistral") or config.hidden_act != "silu":
         return False
-    if getattr(config, "use_sliding_window", False) or getattr(config, "mlp_bias", False):
-        return False
-    if config.model_type == "llama" and config.attention_bias:
+    # Llama and Qwen3 with attention_bias have one on the output projection too; Qwen2 always has q, k, v biases only.
+    if getattr(config, "mlp_bias", False) or getattr(config, "attention_bias", False) or slides(config):
         return False
     rotary = model.get_decoder().rotary_emb
     return rotary.rope_type in ("default", "linear", "llama3", "yarn") and 2 * len(rotary.inv_freq) == head_dim(config)
+
+
+def slides(config: Any) -> bool:
+    """Whether some layer sees a window of the sequence only."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    if not getattr(config, "use_sliding_window", True):
+        return False
+    window = getattr(config, "sliding_window", None)
+    return window is not None and window < config.max_position_embeddings
 
 
 def head_dim(config: Any) -> int:
@@ -38,6 +48,8 @@ class Layer:
     norm_1: torch.Tensor
     qkv: torch.Tensor
     qkv_bias: torch.Tensor | None
+    q_norm: torch.Tensor | None  # Qwen3: over the channels of each head
+    k_norm: torch.Tensor | None
     out: torch.Tensor
     norm_2: torch.Tensor
     gate_up: torch.Tensor
@@ -57,7 +69,7 @@ class Weights:
         self.embed = empty(config.vocab_size, d)
         self.head = self.embed if self.tied else empty(config.vocab_size, d)
         self.norm = empty(d)
-        biased = config.model_type == "qwen2"
+        biased, normed = config.model_type == "qwen2", config.model_type == "qwen3"
         # Channel i and its rotary partner i + D/2 become neighbours.
         self._interleave = torch.arange(dim).view(2, dim // 2).t().flatten()
         self.layers: list[Layer] = []
@@ -72,6 +84,8 @@ class Weights:
                 norm_1=empty(d),
                 qkv=empty(rows, d),
                 qkv_bias=empty(rows) if biased else None,
+                q_norm=empty(dim) if normed else None,
+                k_norm=empty(dim) if normed else None,
                 out=empty(d, heads * dim),
                 norm_2=empty(d),
                 gate_up=empty(2 * ff, d),
@@ -88,6 +102,9 @@ class Weights:
         self._places[prefix + "mlp.gate_proj.weight"] = (layer.gate_up[:ff], 0)
         self._places[prefix + "mlp.up_proj.weight"] = (layer.gate_up[ff:], 0)
         self._places[prefix + "mlp.down_proj.weight"] = (layer.down, 0)
+        for name, norm in (("q_norm", layer.q_norm), ("k_norm", layer.k_norm)):
+            if norm is not None:
+                self._places[prefix + f"self_attn.{name}.weight"] = (norm, 1)
         for kind, tensor in (("weight", layer.qkv), ("bias", layer.qkv_bias)):
             if tensor is not None:
                 q, k, v = tensor.split([heads * dim, kv_heads * dim, kv_heads * dim])
