@@ -289,6 +289,38 @@ def abort_ends_everything(subject: Subject) -> None:
     assert all(c.finish_reason != "abort" for c in engine.generate(requests))
 
 
+def abort_ends_single_requests(subject: Subject) -> None:
+    """Those asked for, running or waiting, also from another thread; the others come out as if nothing had been."""
+    engine = subject.make()
+    requests = subject.requests(budgets=(4, 60, 60))
+    expected = {c.request_id: c for c in engine.generate(requests)}
+    for from_thread in (False, True):
+        running = engine.generate(requests)
+        got = [next(running)]
+        ids = [r.id for r in requests if r.max_new_tokens == 60][::2]
+        asked = (*ids, got[0].request_id, 10**6)  # one that is done and one that never was
+        if from_thread:
+            thread = threading.Thread(target=engine.abort, args=(asked,))
+            thread.start()
+            thread.join(10)
+        else:
+            engine.abort(asked)
+        got += list(running)
+        assert sorted(c.request_id for c in got) == [r.id for r in requests]
+        cut = [c for c in got if c.finish_reason == "abort"]
+        assert cut
+        assert {c.request_id for c in cut} <= set(ids)
+        rest = [c for c in got if c.request_id not in ids]
+        assert np.mean([same_tokens(c, expected[c.request_id]) for c in rest]) >= subject.same_share
+        for completion in (c for c in cut if len(c)):
+            difference = completion.logprobs_L - teacher_forced(
+                subject.model, requests[completion.request_id], completion
+            )
+            assert np.abs(difference).max() <= subject.logprob_tolerance
+    engine.abort([requests[0].id])  # nothing in flight: no effect on the next call
+    assert all(c.finish_reason != "abort" for c in engine.generate(requests))
+
+
 def pause_holds_until_resume(subject: Subject) -> None:
     """From another thread: nothing is sampled while paused, and the responses do not show that there was a pause."""
     engine = subject.make()
@@ -485,6 +517,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         update_while_busy_is_refused,
         a_dropped_call_leaves_the_engine_idle,
         abort_ends_everything,
+        abort_ends_single_requests,
         pause_holds_until_resume,
         weights_updated_in_a_pause_are_used_from_there_on,
         sleep_and_wake,

@@ -1,5 +1,6 @@
 """The torch engine against the contract, for each kind of decoder; and what is its own: memory, sharing, drawing."""
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -141,6 +142,69 @@ def test_little_memory_changes_the_order_of_work_only(family: str) -> None:
         tight = TorchEngine(subject.model, tiny_tokenizer(), kv_bytes=int(rows * (33 + 64) * per_token))
         same = [same_tokens(a, b) for a, b in zip(plenty, generate_all(tight, requests), strict=True)]
         assert np.mean(same) >= subject.same_share
+
+
+def failing(function: Any, when: Any, error: Exception) -> Any:
+    """The function, raising `error` whenever `when(number of the call, *arguments)`."""
+    calls = itertools.count()
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        if when(next(calls), *arguments):
+            raise error
+        return function(*arguments, **keywords)
+
+    return wrapped
+
+
+CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+
+@pytest.mark.parametrize(
+    ("verb", "error"),
+    [
+        ("reserve", MemoryError()),
+        ("admit", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        ("step", CPU_ERROR),
+        ("keep", CPU_ERROR),
+    ],
+)
+@pytest.mark.parametrize("family", ["qwen2", "gpt2"])
+@pytest.mark.filterwarnings("ignore:memory ran out with [47]")
+def test_memory_that_runs_out_halves_the_rows_and_loses_nothing(family: str, verb: str, error: Exception) -> None:
+    """The allocator fails now and then in the middle of a call; every request is answered once, and as ever."""
+    subject = make_subject(family)
+    requests = subject.requests(budgets=(9, 4, 14))
+    expected = generate_all(subject.make(), requests)
+    engine: Any = subject.make()
+    at = {"reserve": (0, 1), "admit": (0, 1), "step": (3, 9), "keep": (1, 3)}[verb]
+    whole = getattr(engine._decoder, verb)
+    setattr(engine._decoder, verb, failing(whole, lambda number, *_: number in at, error))
+    with pytest.warns(UserWarning, match="memory ran out with 15 responses at once; sampling goes on with 7"):
+        completions = list(engine.generate(requests))
+    assert sorted(c.request_id for c in completions) == [r.id for r in requests]
+    by_id = {c.request_id: c for c in completions}
+    same = [same_tokens(c, by_id[c.request_id]) for c in expected]
+    assert np.mean(same) >= subject.same_share
+    assert engine._max_rows == 3  # and the next call begins with what was learnt
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out with 4")
+def test_memory_too_small_for_one_row_is_one_clear_line() -> None:
+    engine: Any = make_subject("qwen2").make()
+    engine._decoder.step = failing(engine._decoder.step, lambda *_: True, CPU_ERROR)
+    with (
+        pytest.warns(UserWarning, match="goes on with 1"),
+        pytest.raises(UserError, match=r"one response at a time \(3 prompt \+ 9 new tokens\): lower rollout.max_new"),
+    ):
+        list(engine.generate([Request(i, (5, 6, 7), i, 9) for i in range(4)]))
+    assert engine._max_rows == 1
+
+
+def test_other_errors_pass() -> None:
+    engine: Any = make_subject("qwen2").make()
+    engine._decoder.step = failing(engine._decoder.step, lambda *_: True, RuntimeError("device-side assert"))
+    with pytest.raises(RuntimeError, match="device-side"):
+        list(engine.generate([Request(0, (5,), 0, 9)]))
 
 
 def test_memory_stays_within_its_budget() -> None:

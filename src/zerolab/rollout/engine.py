@@ -1,6 +1,6 @@
 """The contract of a sampling engine. tests/engine_contract.py runs the same suite on every implementation."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,8 +42,9 @@ class Engine(Protocol):
         """Completions in the order in which they finish. Requests with equal prompts share one prefill."""
         ...
 
-    def abort(self) -> None:
-        """Ends what is in flight: the running `generate` yields it with finish_reason "abort"."""
+    def abort(self, ids: Collection[int] | None = None) -> None:
+        """Ends the requests with these ids, or all of them: the running `generate` yields them as they are, with
+        finish_reason "abort". Ids that are not in flight are ignored. While paused, single ones wait for `resume`."""
         ...
 
     def pause(self) -> None:

@@ -7,7 +7,8 @@ is finished. The model is behind a Decoder (decoder.py), the rows are columns of
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from zerolab.rollout.categorical import sample
 from zerolab.rollout.decoder import make_decoder
 from zerolab.rollout.engine import Request
 from zerolab.rollout.rows import Rows, close_gaps
+from zerolab.rollout.shortage import fewer_rows, is_shortage
 from zerolab.rollout.stops import StopStrings, decode
 from zerolab.rollout.support import restrict
 from zerolab.types import Completion, FinishReason
@@ -61,6 +63,7 @@ class TorchEngine:
         # The condition's lock is held during a step; the flags are read between steps.
         self._between_steps = threading.Condition()
         self._busy = self._paused = self._aborted = self._asleep = self._stale = False
+        self._cut: deque[int] = deque()  # ids of requests to end
         self._complete = True  # False after an update that failed half way
         self._rows = Rows(0, 0)
         # Index of a request in flight -> (tokens, version) pairs: so many tokens were sampled up to then, the newest
@@ -73,9 +76,12 @@ class TorchEngine:
             self._check(request)
         return self._run(list(requests))
 
-    def abort(self) -> None:
+    def abort(self, ids: Collection[int] | None = None) -> None:
         # Set before the lock is asked for: locks are not fair, and the generating thread would go on taking it.
-        self._aborted = self._busy
+        if ids is not None:
+            self._cut.extend(ids)
+        else:
+            self._aborted = self._busy
         with self._between_steps:
             self._between_steps.notify_all()
 
@@ -153,10 +159,10 @@ class TorchEngine:
                 raise RuntimeError("the engine sleeps; call wake() first")
             if not self._complete:
                 raise RuntimeError("the last weight update failed half way; update the weights again")
-            capacity = self._decoder.reserve(requests, self._kv_bytes, self._max_rows)
+            rows = self._rows = self._reserve(requests)
             self._busy, self._aborted, self._stale = True, False, False
+            self._cut.clear()
         try:
-            rows = self._rows = Rows(capacity, max(r.max_new_tokens for r in requests))
             # Samples of one prompt side by side, so that they share a prefill also where not all fit at once.
             first = {p: i for i, p in reversed([(i, r.prompt_ids) for i, r in enumerate(requests)])}
             pending = sorted(range(len(requests)), key=lambda i: (first[requests[i].prompt_ids], i), reverse=True)
@@ -167,7 +173,10 @@ class TorchEngine:
                         break
                     if not self._complete:
                         raise RuntimeError("the last weight update failed half way; update the weights again")
-                    done = self._advance(requests, rows, pending)
+                    done = self._take_cut(requests, rows, pending)
+                    if rows.n or pending:
+                        done += self._advance_or_retreat(requests, rows, pending)
+                        rows = self._rows
                 yield from done
             yield from self._ended(requests, rows, pending)
         except FloatingPointError:
@@ -178,6 +187,36 @@ class TorchEngine:
                 self._busy = self._aborted = False
                 self._marks.clear()
 
+    def _reserve(self, requests: Sequence[Request]) -> Rows:
+        """An empty table of as many rows as fit at once."""
+        while True:
+            try:
+                capacity = self._decoder.reserve(requests, self._kv_bytes, self._max_rows)
+                return Rows(capacity, max(r.max_new_tokens for r in requests))
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
+            self._decoder.release()
+            self._max_rows = fewer_rows(min(self._max_rows, len(requests)), requests)
+
+    def _advance_or_retreat(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
+        """`_advance`, or where memory runs out: what is in flight begins anew, with half as many rows.
+
+        It comes to the same responses, since their random numbers depend on seed and position alone.
+        """
+        try:
+            return self._advance(requests, rows, pending)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+        self._decoder.release()
+        self._max_rows = fewer_rows(len(rows.count), requests)
+        pending += sorted(rows.request[: rows.n].tolist(), reverse=True)
+        self._marks.clear()
+        self._stale = False
+        self._rows = self._reserve(requests)
+        return []
+
     def _advance(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
         """One token for every row, or the first token of newly admitted ones. Returns what finished."""
         if self._stale:
@@ -186,6 +225,7 @@ class TorchEngine:
         if new:
             logits = self._decoder.admit([requests[i].prompt_ids for i in new])
             where = rows.add(new, requests, self._stops)
+            del pending[-len(new) :]
         else:
             where = slice(0, rows.n)
             last = rows.count[where] - 1
@@ -200,7 +240,7 @@ class TorchEngine:
         return sample(logits_NV, rows.temperature[where], rows.uniforms(where), narrow)
 
     def _admissible(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[int]:
-        """Takes from `pending` (last first) what is admitted now: a quarter of all rows at least, or all the rest.
+        """What of `pending` (last first) is admitted now: a quarter of all rows at least, or all the rest.
 
         Rows that begin together are cheaper than rows of many different lengths.
         """
@@ -211,7 +251,7 @@ class TorchEngine:
         room = self._decoder.room(some)
         if rows.n and room < min(len(pending), -(-capacity // 4)):
             return []
-        return [pending.pop() for _ in range(room)]
+        return pending[: -1 - room : -1]
 
     def _take_finished(
         self, requests: list[Request], rows: Rows, where: slice, tokens_N: np.ndarray
@@ -225,9 +265,25 @@ class TorchEngine:
         if not len(finished):
             return []
         done = [self._completion(requests, rows, where.start + i, "stop" if stopped[i] else "length") for i in finished]
-        order = close_gaps(rows.n, where.start + finished)
+        self._drop(rows, where.start + finished)
+        return done
+
+    def _drop(self, rows: Rows, gone: np.ndarray) -> None:
+        order = close_gaps(rows.n, gone)
         self._decoder.keep(order)
         rows.keep(order)
+
+    def _take_cut(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
+        """The requests that were aborted one by one since the last step."""
+        if not self._cut:
+            return []
+        ids = {self._cut.popleft() for _ in range(len(self._cut))}
+        gone = np.nonzero([requests[i].id in ids for i in rows.request[: rows.n]])[0]
+        done = [self._completion(requests, rows, row, "abort") for row in gone]
+        done += [self._unbegun(requests[i]) for i in reversed(pending) if requests[i].id in ids]
+        pending[:] = [i for i in pending if requests[i].id not in ids]
+        if len(gone):
+            self._drop(rows, gone)
         return done
 
     def _completion(self, requests: list[Request], rows: Rows, row: int, reason: FinishReason) -> Completion:
@@ -249,10 +305,11 @@ class TorchEngine:
         for row in range(rows.n):
             yield self._completion(requests, rows, row, "abort")
         for index in reversed(pending):
-            none = np.zeros(0)
-            yield Completion(
-                requests[index].id, "", none.astype(np.int64), none.astype(np.float32), "abort", self.version
-            )
+            yield self._unbegun(requests[index])
+
+    def _unbegun(self, request: Request) -> Completion:
+        none = np.zeros(0)
+        return Completion(request.id, "", none.astype(np.int64), none.astype(np.float32), "abort", self.version)
 
     def _versions(self, index: int, count: int) -> tuple[int, np.ndarray | None]:
         """The version of the first token, and those of all where they differ."""
