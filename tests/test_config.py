@@ -151,6 +151,21 @@ COMBINATIONS = {
         ["objective={preset='grpo', baseline='none'}"],
         ['objective.scale = "group_std"', 'set objective.baseline to "group_mean"'],
     ),
+    "a critic for an objective without one": (["critic.kind=head"], ["critic", 'set objective to "ppo"']),
+    "a critic without lambda": (
+        ["objective={preset='dr_grpo', baseline='critic'}"],
+        ["objective.gae_lambda and objective.value", "or none"],
+    ),
+    "lambda without a critic": (["objective={preset='dr_grpo', gae_lambda=0.9}"], ["objective.gae_lambda", "critic"]),
+    "a value clip without a critic": (["objective={preset='dr_grpo', value_clip=0.2}"], ["objective.value_clip"]),
+    "whitening without tokens": (
+        ["objective={preset='grpo', scale='token_whitening'}"],
+        ["token_whitening", 'set objective.baseline to "critic"'],
+    ),
+    "a group's std without its siblings": (
+        ["objective={preset='remax', scale='group_std', std_ddof=1, std_epsilon=1e-8}"],
+        ['objective.scale = "group_std"', 'set objective.baseline to "group_mean"'],
+    ),
     "std without its epsilon": (
         ["objective={preset='dr_grpo', scale='group_std'}"],
         ["objective.std_ddof and objective.std_epsilon", "set all or none"],

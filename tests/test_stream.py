@@ -1,6 +1,7 @@
 """The stream on an engine whose answers are known: dynamic sampling, dropped prompts, seeds, cursor."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
-from zerolab.rl.reward import is_mixed
+from zerolab.rl.reward import is_mixed, make_group
 from zerolab.rollout.engine import Request
+from zerolab.rollout.sampling import SamplingParameters
 from zerolab.rollout.stream import Rollout, Stream
 from zerolab.toml import parse
 from zerolab.types import Completion
@@ -33,7 +35,7 @@ class KnownEngine:
     def close(self) -> None: ...
 
 
-def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, **rollout: int) -> Stream:
+def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, greedy: bool = False, **rollout: int) -> Stream:
     questions = load_questions(parse(QuestionsConfig, {"path": "synthetic:modular"}, "test"))
     source = QuestionStream(questions.train, seed=seed)
     settings = {
@@ -48,7 +50,10 @@ def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, **rollout:
         return grade(text, ["7"], "boxed")
 
     parts = (engine, list_of_characters, source, TEMPLATES["none"], grader)
-    return Stream(*parts, RolloutConfig(**settings), RewardConfig(), seed)
+    config = RolloutConfig(**settings)
+    parameters = SamplingParameters(config.samples_per_question, config.max_new_tokens, 1.0, (), seed, greedy=greedy)
+    reward = partial(make_group, config=RewardConfig(), budget=config.max_new_tokens)
+    return Stream(*parts, config, reward, parameters)
 
 
 def list_of_characters(text: str) -> list[int]:
@@ -127,3 +132,18 @@ def test_a_restored_cursor_draws_what_would_have_come() -> None:
     second = make_stream(KnownEngine())
     second.load_state_dict(first.state_dict())
     assert [rewards(second.rollout()) for _ in range(2)] == rollouts[2:]
+
+
+def test_a_greedy_response_is_sampled_beside_the_group_and_only_its_reward_is_kept() -> None:
+    """The other responses are those that would have been sampled without it."""
+    engine = KnownEngine()
+    plain, beside = make_stream(KnownEngine()).rollout(), make_stream(engine, greedy=True).rollout()
+    assert rewards(plain) == rewards(beside)
+    assert [len(g.completions) for g in beside.groups] == [4] * 6
+    greedy = [r for r in engine.requests if r.temperature == 0]
+    assert len(greedy) == 6
+    assert [g.greedy_reward for g in beside.groups] == [float(r.seed % 2 == 0) for r in greedy]
+    assert [g.greedy_reward for g in plain.groups] == [None] * 6
+    assert beside.counts["tokens"] == 2 * 5 * 6
+    for group in beside.groups:
+        assert is_mixed(group) == (set(group.rewards_G) != {group.greedy_reward})

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from zerolab.config import EvaluationConfig, ModelConfig, RunConfig
+from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
 from zerolab.data.questions import QuestionSet, QuestionStream, load_questions
 from zerolab.data.templates import Template, make_template
 from zerolab.errors import UserError
@@ -17,6 +17,7 @@ from zerolab.grading.grader import grade
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.rl.objective import Objective
+from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Rollout, Stream
@@ -58,11 +59,21 @@ def build(config: RunConfig) -> Run:
         temperature=config.rollout.temperature,
         precision=config.model.precision,
         reference=config.objective.kl > 0,
+        critic=(config.critic or CriticConfig()) if config.objective.needs_critic else None,
     )
     engine = make_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    stream = Stream(engine, encode, source, template, grader, rollout, config.reward, config.seed, terms)
+    reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms)
+    parameters = SamplingParameters(
+        rollout.samples_per_question,
+        rollout.max_new_tokens,
+        rollout.temperature,
+        template.stop,
+        config.seed,
+        greedy=config.objective.needs_greedy,
+    )
+    stream = Stream(engine, encode, source, template, grader, rollout, reward, parameters)
     evaluator = make_evaluator(config, questions, stream)
     return Run(config, tokenizer, stream, learner, config.objective, evaluator)
 

@@ -78,11 +78,18 @@ def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, fl
         ("gradients, fp32", 4 * shape.parameters),
         ("AdamW moments, fp32", 8 * shape.parameters),
         *([("reference weights, fp32", 4.0 * shape.parameters)] if config.objective.kl else []),
+        *_critic(config, shape),
         ("engine weights", engine_bytes * shape.parameters),
         ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
         ("logits of one chunk, three copies", 3 * config.learner.logits_mb * 2**20),
     ]
     return [(name, size / GIB) for name, size in [*rows, ("sum, without activations", sum(s for _, s in rows))]]
+
+
+def _critic(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
+    if not config.objective.needs_critic or (config.critic and config.critic.kind == "head"):
+        return []
+    return [("critic weights, gradients and moments", 16.0 * shape.parameters)]
 
 
 def describe(config: RunConfig) -> str:

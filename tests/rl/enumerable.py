@@ -88,6 +88,15 @@ class Enumeration:
                 self.probability[prompt, response] = math.exp(total.item())
                 self.score[prompt, response] = flat_gradient(model).clone()
         model.zero_grad()
+        self.greedy = {prompt: self._greedy(prompt) for prompt in PROMPTS}
+
+    def _greedy(self, prompt: str) -> tuple[int, ...]:
+        """Token by token the likeliest; as long as a response of its kind is."""
+        chosen: tuple[int, ...] = ()
+        while chosen not in self.space:
+            ids = torch.tensor([[*PROMPTS[prompt], *chosen]])
+            chosen = (*chosen, int(self.model(ids).logits[0, -1].argmax()))
+        return chosen
 
     def true_gradient(self) -> torch.Tensor:
         """Mean over questions of sum_o pi(o) R(o) grad log pi(o)."""
@@ -111,7 +120,9 @@ class Enumeration:
             rewards = np.array([reward(prompt, o) for o in picks])
             grades = tuple(Grade(bool(r), True, "correct" if r else "wrong") for r in rewards)
             question = Question(id=str(number), text=prompt, answers=("",))
-            made.append(Group(Prompt(question, prompt, PROMPTS[prompt]), completions, grades, rewards))
+            greedy = reward(prompt, self.greedy[prompt])
+            prompt_ids = Prompt(question, prompt, PROMPTS[prompt])
+            made.append(Group(prompt_ids, completions, grades, rewards, greedy_reward=greedy))
         return made
 
 

@@ -28,6 +28,15 @@ OBJECTIVES = {
         "mismatch/removed/75-100",
     ),
     "entropy": (["objective={preset='dr_grpo', entropy=0.01}"], "entropy"),
+    "greedy baseline": (["objective=remax"], "reward/greedy"),
+    "critic": (["objective=ppo", "critic.lr=3e-3", "learner.updates_per_rollout=2"], "critic/explained_variance"),
+    "value head, KL in the reward": (
+        [
+            "objective={preset='ppo', gae_lambda=0.9, kl=0.05, kl_estimator='k1', kl_place='reward'}",
+            *("critic.kind=head", "model.precision=bf16"),
+        ],
+        "critic/grad_norm",
+    ),
 }
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from zerolab.audit import weights
+from zerolab.audit.critic import critic_expectation
 from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy
-from zerolab.audit.expectation import couples_questions, expectation, representative
+from zerolab.audit.expectation import Expectation, couples_questions, expectation, representative
 from zerolab.audit.promises import PROMISES, QUESTION_WEIGHTS, Promise
-from zerolab.audit.splits import score_residual, split_changes
+from zerolab.audit.splits import make_learner, score_residual, split_changes
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
@@ -112,7 +113,7 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
     """Everything but the splits, which may need processes."""
     truth = policy.true_gradient_QD().mean(0)
     sizes = COUPLED_SIZES if couples_questions(objective) else GROUP_SIZES
-    expected = {size: expectation(policy, objective, size) for size in sizes}
+    expected = {size: mean_gradient(policy, objective, size) for size in sizes}
     gradients = {size: e.gradient_QD.sum(0) for size, e in expected.items()}
     certificate = Certificate(
         name=objective.name,
@@ -132,6 +133,12 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
     return certificate
 
 
+def mean_gradient(policy: EnumerablePolicy, objective: Objective, size: int, truncation: str = "keep") -> Expectation:
+    if objective.needs_critic:
+        return critic_expectation(policy, objective, size, make_learner(policy.model, objective), truncation)
+    return expectation(policy, objective, size, truncation)
+
+
 def drift(policy: EnumerablePolicy, gradient: np.ndarray) -> float:
     """Change of the mean length of incorrect responses per unit step along a gradient, to first order."""
     return float(gradient @ policy.incorrect_length_gradient() / np.linalg.norm(gradient))
@@ -149,7 +156,7 @@ def policies(objective: Objective) -> list[str]:
 
 def truncation(policy: EnumerablePolicy, objective: Objective, name: str) -> Truncation:
     size = min(COUPLED_SIZES) if couples_questions(objective) else TRUNCATION_SIZE
-    gradient_QD = expectation(policy, objective, size, name).gradient_QD
+    gradient_QD = mean_gradient(policy, objective, size, name).gradient_QD
     target_QD, reward_QD = policy.true_gradient_QD(name), policy.true_gradient_QD()
     return Truncation(
         target=Direction.of(gradient_QD.sum(0), target_QD.mean(0)),

@@ -34,7 +34,7 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
     with console.status("certifying") as status:
         certificates = certify(objectives, ranks=ranks, done=lambda name: status.update(f"certified {name}"))
     render(certificates, console)
-    if any(objective.every_response_learns for objective in objectives):
+    if any(objective.entropy or objective.kl for objective in objectives):
         console.print("Expected gradients are those of the reward; KL and entropy terms are proved on the step alone.")
     if json_file is not None:
         json_file.write_text(json.dumps([c.record() for c in certificates], indent=2) + "\n", encoding="utf-8")

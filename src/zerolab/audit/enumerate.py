@@ -8,6 +8,7 @@ with the learner.
 Shape legend beside that of `types.py`: Q questions, O responses that exist, D parameters.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class Table:
 
     reward_QO: np.ndarray
     enters_QO: np.ndarray  # bool
+    greedy_Q: list[float]  # rewards of the greedy responses
 
 
 class EnumerablePolicy:
@@ -118,7 +120,9 @@ class EnumerablePolicy:
         self.probability_QO = np.exp(
             [[self.logprobs[q, o][0].sum() for o in range(len(self.responses))] for q in range(len(puzzles))]
         )
+        self.greedy_Q = [self._greedy(q) for q in range(len(puzzles))]
         self.table = lru_cache(maxsize=None)(self._table)
+        self.token_scores = lru_cache(maxsize=None)(self._token_scores)
 
     def _score(self, q: int, o: int) -> tuple[np.ndarray, np.ndarray]:
         """(token log-probabilities_L, score_D) by transformers' own forward pass."""
@@ -130,11 +134,37 @@ class EnumerablePolicy:
         logprobs_L.sum().backward()
         return logprobs_L.detach().numpy(), flat_gradient(self.model)
 
+    def _greedy(self, q: int) -> int:
+        """The response whose every token is the likeliest where it stands: its number."""
+        chance = {o: self.logprobs[q, i][0] for i, o in enumerate(self.responses)}
+        left = list(self.responses)
+        while len(left) > 1:
+            depth = next(t for t in range(BUDGET) if len({o[: t + 1] for o in left}) > 1)
+            best = max(left, key=lambda o: chance[o][depth])
+            left = [o for o in left if o[: depth + 1] == best[: depth + 1]]
+        return self.responses.index(left[0])
+
+    def _token_scores(self, q: int, o: int) -> np.ndarray:
+        """score_LD of every token of a response."""
+        prompt, response = self.puzzles[q].prompt_ids, self.responses[o]
+        logits = self.model(torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        rows = []
+        for t, token in enumerate(response):
+            self.model.zero_grad()
+            logits[t, token].backward(retain_graph=True)
+            rows.append(flat_gradient(self.model))
+        return np.array(rows)
+
     def groups(self, picks: Sequence[tuple[int, Sequence[int]]], truncation: str = "keep") -> list[Group]:
         """Production groups of (question, responses) pairs; log pi_old is the exact one."""
         return [self._group(number, q, chosen, truncation) for number, (q, chosen) in enumerate(picks)]
 
     def _group(self, number: int, q: int, chosen: Sequence[int], truncation: str) -> Group:
+        group = self._graded(number, q, chosen, truncation)
+        greedy = self._graded(number, q, [self.greedy_Q[q]], truncation)
+        return dataclasses.replace(group, greedy_reward=float(greedy.rewards_G[0]))
+
+    def _graded(self, number: int, q: int, chosen: Sequence[int], truncation: str) -> Group:
         puzzle = self.puzzles[q]
         completions = [
             Completion(
@@ -157,8 +187,9 @@ class EnumerablePolicy:
     def _table(self, truncation: str) -> Table:
         everything = range(len(self.responses))
         groups = self.groups([(q, everything) for q in range(len(self.puzzles))], truncation)
+        greedy_Q = [float(g.rewards_G[o]) for g, o in zip(groups, self.greedy_Q, strict=True)]
         enters = [np.ones(len(everything), bool) if g.enters_G is None else g.enters_G for g in groups]
-        return Table(np.array([g.rewards_G for g in groups]), np.array(enters))
+        return Table(np.array([g.rewards_G for g in groups]), np.array(enters), greedy_Q)
 
     def sample(self, size: int, seed: int) -> list[tuple[int, list[int]]]:
         """`size` responses to every question, as picks for `groups`."""

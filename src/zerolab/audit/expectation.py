@@ -35,6 +35,7 @@ class Classes:
     rewards: tuple[float, ...]  # of the labels that enter
     probability_KL: np.ndarray  # row per label (a last one for masked responses), column per length 0 .. BUDGET
     score_KLD: np.ndarray  # sum over the class of pi(o) score(o); zero for masked responses
+    greedy_reward: float
 
     def entering(self, counts: Counts) -> int:
         return sum(counts[: len(self.rewards)])
@@ -51,7 +52,7 @@ def classes(policy: EnumerablePolicy, q: int, truncation: str) -> Classes:
     np.add.at(probability_KL, (label_O, policy.length_O), policy.probability_QO[q])
     weighted_OD = (policy.probability_QO[q] * enters_O)[:, None] * policy.score_QOD[q]
     np.add.at(score_KLD, (label_O, policy.length_O), weighted_OD)
-    return Classes(rewards, probability_KL, score_KLD)
+    return Classes(rewards, probability_KL, score_KLD, table.greedy_Q[q])
 
 
 def group_law(of: Classes, size: int) -> Law:
@@ -80,12 +81,13 @@ def _add(law: dict, key: tuple, mass: np.ndarray) -> None:
     law[key] = total
 
 
-def representative(rewards: Sequence[float], number: int = 0) -> Group:
-    """A group with these rewards; nothing else of it reaches an advantage."""
+def representative(rewards: Sequence[float], number: int = 0, greedy_reward: float = 0.0) -> Group:
+    """A group with these rewards and that of a greedy response; nothing else of it reaches an advantage."""
     completion = Completion(number, "", np.zeros(1, np.int64), np.zeros(1), "stop", 0)
     prompt = Prompt(Question(str(number), "", ("",)), "", (0,))
     size = len(rewards)
-    return Group(prompt, (completion,) * size, (Grade(False, False, "wrong"),) * size, np.array(rewards))
+    grades = (Grade(False, False, "wrong"),) * size
+    return Group(prompt, (completion,) * size, grades, np.array(rewards), greedy_reward=greedy_reward)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def expectation(policy: EnumerablePolicy, objective: Objective, size: int, trunc
     The gradient of the whole step is the sum over its questions; multiplied by Q, row q compares with grad E[R | q].
     """
     law = step_law(policy, size, truncation, couples_questions(objective))
-    weights = _Weights(objective)
+    weights = TokenWeights(objective)
     gradients, weight_QL = [], []
     for q, of in enumerate(law.classes):
         coefficient_KL, weight_L, seen = np.zeros(of.score_KLD.shape[:2]), np.zeros(len(LENGTHS)), 0.0
@@ -174,10 +176,8 @@ class _Advantages:
 
     def __call__(self, counts: Counts, others: tuple[Counts, ...]) -> np.ndarray:
         if (counts, others) not in self.known:
-            groups = [representative(_spread(self.mine, counts))]
-            groups += [
-                representative(_spread(of, c), n) for n, (of, c) in enumerate(zip(self.others, others, strict=False), 1)
-            ]
+            chosen = [(self.mine, counts), *zip(self.others, others, strict=False)]
+            groups = [representative(_spread(of, c), n, of.greedy_reward) for n, (of, c) in enumerate(chosen)]
             batch = make_batch(groups, self.objective)
             reward_G, advantage_G = (column[batch.group_N == 0] for column in (batch.reward_N, batch.advantage_N))
             found = [advantage_G[reward_G == r] for r in self.mine.rewards]
@@ -189,7 +189,7 @@ def _spread(of: Classes, counts: Counts) -> list[float]:
     return [reward for reward, count in zip(of.rewards, counts, strict=False) for _ in range(count)]
 
 
-class _Weights:
+class TokenWeights:
     """w of a response by its length, the number of responses in the step and their summed length."""
 
     def __init__(self, objective: Objective):

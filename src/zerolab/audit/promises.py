@@ -63,6 +63,7 @@ PROMISES: dict[str, Promise] = {
     "grpo_length_fix": Promise(None, "constant", "E[1/std]"),
     "grpo_std_fix": Promise(None, "1/L", "(G-1)/G"),
     "rloo": Promise("1", "constant", "1"),
+    "remax": Promise("1", "constant", "1", silent=False),
     "dapo": Promise(None, "one per step", "E[1/std]"),
     "reinforce_pp_baseline": Promise(None, "one per step", None),
     "lite_ppo": Promise(None, "one per step", None),
@@ -71,5 +72,7 @@ PROMISES: dict[str, Promise] = {
     "cispo": Promise(None, "one per step", "E[1/std]"),
     "maxrl": Promise(None, "constant", "(1-(1-p)^(G-1))/p"),
     "dppo": Promise("(G-1)/G", "constant", "(G-1)/G"),
+    "ppo": Promise("1", "constant", "1", silent=False),
+    "ppo_response_mean": Promise(None, "1/L", "1", silent=False),
     "cross_entropy": Promise(None, "one per step", "1", silent=False),
 }

@@ -24,7 +24,8 @@ def rank_changes(policy: EnumerablePolicy, objectives: Sequence[Objective]) -> l
     jobs: list[Job] = [(sampled(policy, objective)[0], objective) for objective in objectives]
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_rank, args=(folder, policy.seed, jobs), nprocs=RANKS)
-        found = np.load(Path(folder) / "gradients.npy")
+        with np.load(Path(folder) / "gradients.npz") as file:
+            found = [file[str(number)] for number in range(len(jobs))]
     return [
         max(relative_change(gradient, ascent(policy.model, step, objective)) for gradient in gradients)
         for (step, objective), gradients in zip(jobs, found, strict=True)
@@ -40,9 +41,10 @@ def _rank(rank: int, folder: str, seed: int, jobs: Sequence[Job]) -> None:
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", meeting, timedelta(seconds=120), world_size=RANKS, rank=rank)
     model = tiny_qwen2(seed)
-    found: list[list[np.ndarray]] = [
-        [rank_gradient(model, step, objective, uneven) for uneven in (False, True)] for step, objective in jobs
-    ]
+    found = {
+        str(number): np.array([rank_gradient(model, step, objective, uneven) for uneven in (False, True)])
+        for number, (step, objective) in enumerate(jobs)
+    }
     if rank == 0:
-        np.save(Path(folder) / "gradients.npy", np.array(found))
+        np.savez(Path(folder) / "gradients.npz", **found)  # type: ignore[arg-type]
     dist.destroy_process_group()

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from zerolab.audit.critic import make_wrong, step_gradient, valued
 from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, flat_gradient
 from zerolab.audit.regulariser import regulariser_gradient, with_reference
-from zerolab.config import LearnerConfig
+from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.learner import Learner
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
@@ -22,10 +23,23 @@ SAMPLES = 6  # responses per question of the sampled steps
 SEED = 5
 
 
-def make_learner(model: nn.Module, micro_batch_tokens: int = WHOLE) -> Learner:
-    """The production learner. A large Adam epsilon keeps rounding in vanishing gradients from being blown up."""
+def make_learner(model: nn.Module, objective: Objective | None = None, micro_batch_tokens: int = WHOLE) -> Learner:
+    """The production learner. A large Adam epsilon keeps rounding in vanishing gradients from being blown up.
+
+    A critic is a model of its own, so that the policy's gradient is seen alone, and wrong.
+    """
     config = LearnerConfig(micro_batch_tokens=micro_batch_tokens, lr=0.03, eps=1e-3, updates_per_rollout=UPDATES)
-    return Learner(model, config, budget=BUDGET, total_steps=UPDATES)  # type: ignore[arg-type]
+    critic = CriticConfig() if objective and objective.needs_critic else None
+    learner = Learner(model, config, budget=BUDGET, total_steps=UPDATES, critic=critic)  # type: ignore[arg-type]
+    if learner.critic:
+        make_wrong(learner.critic.head)
+    return learner
+
+
+def upward(learner: Learner) -> np.ndarray:
+    """The gradient that the learner holds, policy then critic, in the direction in which its objective goes up."""
+    trained = [learner.model, *([learner.critic] if learner.critic else [])]
+    return -np.concatenate([flat_gradient(module) for module in trained])
 
 
 def ascent(
@@ -39,9 +53,9 @@ def ascent(
 
     `rows`: the share of one rank.
     """
-    learner = make_learner(model, micro_batch_tokens)
+    learner = make_learner(model, objective, micro_batch_tokens)
     learner.forward_backward(step, objective, rows)
-    return -flat_gradient(model)
+    return upward(learner)
 
 
 def coefficients(step: Batch, objective: Objective) -> np.ndarray:
@@ -56,20 +70,27 @@ def sampled(policy: EnumerablePolicy, objective: Objective, seed: int = SEED) ->
     step = make_batch(policy.groups(picks), objective)
     if objective.correction != "none":  # sampled by the policy itself
         step = dataclasses.replace(step, correction_T=np.ones_like(step.old_logprobs_T))
+    if objective.needs_critic:
+        step = valued(make_learner(policy.model, objective), step, objective)
     return (with_reference(policy, step) if objective.needs_reference_in_loss else step), score_ND
 
 
 def score_residual(policy: EnumerablePolicy, objective: Objective) -> float:
     """How far the production gradient is from sum of coefficient times score, relative to it; worst over two steps.
 
-    KL and entropy terms, which are no coefficient of a score, are added as `regulariser.py` writes them out.
+    KL and entropy terms, which are no coefficient of a score, are added as `regulariser.py` writes them out; under a
+    critic the coefficients are those of tokens, and the critic's own gradient is compared as well (`critic.py`).
     """
     worst = 0.0
     for seed in (SEED, SEED + 1):
         step, score_ND = sampled(policy, objective, seed)
-        expected = coefficients(step, objective) @ score_ND
-        if objective.every_response_learns:
-            expected = expected + regulariser_gradient(policy, step, objective)
+        if objective.needs_critic:
+            expected = step_gradient(policy, step, objective)
+        else:
+            expected = coefficients(step, objective) @ score_ND
+        if objective.entropy or objective.needs_reference_in_loss:
+            more = regulariser_gradient(policy, step, objective)
+            expected = expected + np.pad(more, (0, len(expected) - len(more)))
         worst = max(worst, relative_change(ascent(policy.model, step, objective), expected))
     return worst
 
@@ -113,10 +134,10 @@ def _update_gradients(
     model: nn.Module, step: Batch, objective: Objective, tokens: int, shuffle: bool
 ) -> list[np.ndarray]:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    learner, found = make_learner(model, tokens), []
+    learner, found = make_learner(model, objective, tokens), []
     for part in step.optimizer_steps(UPDATES, SEED):
         learner.forward_backward(part.select(np.arange(len(part))[::-1]) if shuffle else part, objective)
-        found.append(-flat_gradient(model))
+        found.append(upward(learner))
         learner.optim_step()
     model.load_state_dict(before)
     return found

@@ -33,3 +33,12 @@ class LearnerConfig(OptimizerConfig):
         description="log pi_old: as the engine sampled it; by a forward pass of the learner before the updates; or the "
         "detached current one (strictly on-policy, 1 update).",
     )
+
+
+class CriticConfig(Strict):
+    """The critic of an objective whose baseline is one."""
+
+    kind: Literal["model", "head"] = Field(
+        "model", description="model: a copy of the policy with a value head; head: a value head on the policy itself."
+    )
+    lr: float | None = Field(None, gt=0, description="Peak learning rate of the critic (default: learner.lr).")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zerolab.config.learner import LearnerConfig
+from zerolab.config.learner import CriticConfig, LearnerConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
 from zerolab.config.reward import RewardConfig
 from zerolab.config.strict import Seed, Strict
@@ -99,6 +99,7 @@ class RunConfig(Strict):
     reward: RewardConfig = RewardConfig()
     objective: Objective
     learner: LearnerConfig = LearnerConfig()
+    critic: CriticConfig | None = Field(None, description="For objectives with a critic, to change its defaults.")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -131,6 +132,11 @@ class RunConfig(Strict):
                 self.objective.scale == "group_mean" and self.reward.may_be_negative,
                 'objective.scale = "group_mean" needs rewards that are never negative: change reward.truncation, or '
                 "use reward.correctness and reward.format alone",
+            ),
+            (
+                self.critic is not None and not self.objective.needs_critic,
+                f"critic is for objectives with a critic, and {self.objective.name} has none: remove it, or set "
+                'objective to "ppo"',
             ),
             (
                 self.learner.updates_per_rollout > responses,

@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
-from zerolab.config import LearnerConfig
-from zerolab.errors import UserError
+from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.checkpoint import load_weights
-from zerolab.learner.optim import learning_rate, make_optimizer
+from zerolab.learner.critic import Critic
+from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
 from zerolab.learner.scorer import Scorer
 from zerolab.models.hf import named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches
 from zerolab.rl.decomposition import clipped_sums
-from zerolab.rl.loss import token_values
+from zerolab.rl.loss import token_values, value_errors
 from zerolab.rl.objective import Objective
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ OPTIMIZER_FILE, STATE_FILE = "optimizer.safetensors", "learner.json"
 
 class Learner:
     """One process, one device. `budget` is L_max and `temperature` that of the rollout; `reference` keeps a frozen copy
-    of the model as it is now."""
+    of the model as it is now; `critic` says what kind of critic an objective with a critic gets."""
 
     def __init__(
         self,
@@ -51,6 +50,7 @@ class Learner:
         temperature: float = 1.0,
         precision: str = "fp32",
         reference: bool = False,
+        critic: CriticConfig | None = None,
     ):
         self.model = model
         self.config = config
@@ -58,9 +58,8 @@ class Learner:
         self.total_steps = total_steps
         self.policy = Scorer(model, temperature=temperature, precision=precision, logits_mb=config.logits_mb)
         self.reference = self.policy.frozen_copy() if reference else None
+        self.critic = Critic(self.policy, critic, config) if critic else None
         self.optimizer = make_optimizer(model.parameters(), config)
-        for parameter in model.parameters():  # so that a step to which nothing contributes still is a step
-            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self.version = 0  # optimizer steps taken
 
     def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
@@ -84,18 +83,28 @@ class Learner:
     def _backward(
         self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective
     ) -> dict[str, float]:
-        logprobs_T, entropy_T = self.policy.logprobs(micro, entropy_gradient=objective.entropy > 0)
+        hidden_TD = self.policy.hidden(micro)
+        logprobs_T, entropy_T = self.policy.logprobs_at(hidden_TD, micro, entropy_gradient=objective.entropy > 0)
         detached_T = logprobs_T.detach()
         old_T = detached_T if self.config.old_logprobs == "detach" else micro.old_logprobs_T.to(logprobs_T.dtype)
         weight_T, advantage_T = (
             torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B) for x in (weight_B, advantage_B)
         )
+        if micro.advantage_T is not None:
+            advantage_T = micro.advantage_T
         value_T, clipped_T = token_values(logprobs_T, old_T, entropy_T, advantage_T, micro, objective)
         loss = -(weight_T * value_T).sum()
-        loss.backward()
+        value_loss = torch.zeros_like(loss)
+        if objective.needs_critic:
+            if self.critic is None:
+                raise ValueError("this learner has no critic: make it with critic=CriticConfig()")
+            error_T = value_errors(self.critic.values(micro, hidden_TD), micro, objective)
+            value_loss = objective.value * (weight_T * error_T).sum()
+        (loss + value_loss).backward()
         gap_T = (detached_T - micro.old_logprobs_T).double()
         return {
             "loss": float(loss.detach()),
+            **({"critic/loss": float(value_loss.detach())} if self.critic else {}),
             "tokens": len(logprobs_T),
             "padded": micro.ids_BL.numel(),
             "real": micro.real_tokens,
@@ -121,46 +130,36 @@ class Learner:
             raise ValueError("this learner keeps no reference: make it with reference=True")
         return self.reference.logprobs_of(batch, self.config.micro_batch_tokens)
 
+    def values_of(self, batch: Batch) -> np.ndarray:
+        """values_T of a batch: what the critic expects in the state before every response token."""
+        if self.critic is None:
+            raise ValueError("this learner has no critic: make it with critic=CriticConfig()")
+        return self.critic.values_of(batch, self.config.micro_batch_tokens)
+
     def optim_step(self) -> dict[str, float]:
         """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm."""
-        rate = learning_rate(self.version, self.total_steps, self.config)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
-        if not np.isfinite(norm):
-            raise UserError(
-                f"the gradient of optimizer step {self.version} is not finite: lower learner.lr or use model.precision "
-                '= "fp32"; the last checkpoint is untouched'
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=False)
+        done = clip_and_step(self.optimizer, self.version, self.total_steps, self.config)
+        if self.critic:
+            done |= self.critic.optim_step(self.version, self.total_steps)
         self.version += 1
-        return {"grad_norm": norm, "grad_clipped": float(norm > self.config.max_grad_norm), "lr": rate}
+        return done
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         return named_weights(self.model)
 
     def save(self, folder: Path) -> None:
-        """Optimizer moments and version; the weights are the model's own folder (see `checkpoint.py`)."""
-        from safetensors.torch import save_file
-
-        state = self.optimizer.state_dict()["state"]
-        tensors = {f"{i}.{name}": t.contiguous() for i, entry in state.items() for name, t in entry.items()}
-        save_file(tensors, folder / OPTIMIZER_FILE)
+        """Optimizer moments, critic and version; the weights are the model's own folder (see `checkpoint.py`)."""
+        save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
+        if self.critic:
+            self.critic.save(folder)
         (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
 
     def load(self, folder: Path) -> None:
-        """Weights, moments and version of a checkpoint written by the same recipe."""
-        from safetensors.torch import load_file
-
+        """Weights, moments, critic and version of a checkpoint written by the same recipe."""
         load_weights(self.model, folder)
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {}
-        for key, tensor in load_file(folder / OPTIMIZER_FILE).items():
-            index, name = key.split(".", 1)
-            optimizer["state"].setdefault(int(index), {})[name] = tensor
-        self.optimizer.load_state_dict(optimizer)
+        load_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
+        if self.critic:
+            self.critic.load(folder)
         self.version = json.loads((folder / STATE_FILE).read_text())["version"]
 
 

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from zerolab.config import OptimizerConfig
+from zerolab.errors import UserError
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that are trained."""
+    """Fused AdamW over the parameters that are trained. Their gradients begin at 0, so that a step to which nothing
+    contributes still is a step."""
     trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
     return torch.optim.AdamW(
         trained, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
     )
@@ -26,3 +31,42 @@ def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float
     progress = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
     shape = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * shape)
+
+
+def clip_and_step(
+    optimizer: torch.optim.AdamW, step: int, total_steps: int, config: OptimizerConfig
+) -> dict[str, float]:
+    """Clips the gradient norm and takes optimizer step `step`. Raises UserError on a non-finite norm."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+    if not math.isfinite(norm):
+        raise UserError(
+            f"the gradient of optimizer step {step} is not finite: lower learner.lr or use model.precision "
+            '= "fp32"; the last checkpoint is untouched'
+        )
+    rate = learning_rate(step, total_steps, config)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    return {"grad_norm": norm, "grad_clipped": float(norm > config.max_grad_norm), "lr": rate}
+
+
+def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
+    """The moments of every parameter, by its number."""
+    from safetensors.torch import save_file
+
+    state = optimizer.state_dict()["state"]
+    save_file({f"{i}.{name}": t.contiguous() for i, entry in state.items() for name, t in entry.items()}, file)
+
+
+def load_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
+    """The moments that `save_optimizer` wrote for the same parameters."""
+    from safetensors.torch import load_file
+
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for key, tensor in load_file(file).items():
+        index, name = key.split(".", 1)
+        state["state"].setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict(state)

@@ -11,6 +11,7 @@ import numpy as np
 
 from zerolab.learner.learner import Learner
 from zerolab.rl.batch import Batch, make_batch
+from zerolab.rl.gae import critic_metrics, with_values
 from zerolab.rl.kl import penalised
 from zerolab.rl.mismatch import correction_weights, mismatch_metrics, removed_mass
 from zerolab.rl.objective import Objective
@@ -30,15 +31,22 @@ def prepare(groups: Sequence[Group], learner: Learner, objective: Objective) -> 
     """
     rollout, metrics = list(groups), dict[str, float]()
     batch = make_batch(rollout, objective)
+    penalty_T: np.ndarray | None = None
     if objective.kl:
         ref_logprobs_T = learner.reference_logprobs_of(batch)
         kl_N = _sums(batch.old_logprobs_T - ref_logprobs_T, batch.response_len_N)
         metrics["kl/response"] = float(kl_N.mean()) if len(kl_N) else float("nan")
-        if objective.kl_place == "reward":
+        if objective.kl_place == "reward" and objective.needs_critic:
+            penalty_T = objective.kl * (batch.old_logprobs_T - ref_logprobs_T)
+            rollout = penalised(rollout, kl_N, objective.kl)  # what is reported; the critic sees it token by token
+        elif objective.kl_place == "reward":
             rollout = penalised(rollout, kl_N, objective.kl)
             batch = make_batch(rollout, objective)
         else:
             batch = dataclasses.replace(batch, ref_logprobs_T=ref_logprobs_T)
+    if objective.needs_critic:
+        batch = with_values(batch, learner.values_of(batch), objective, penalty_T)
+        metrics |= critic_metrics(batch)
     if learner.config.old_logprobs == "learner":
         batch, measured = _with_own_old_logprobs(batch, learner, objective)
         metrics |= measured

@@ -26,17 +26,33 @@ class Scorer:
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
 
+    def copy(self) -> "Scorer":
+        """The same with weights of its own."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        other.head = _linear_head(other.model)
+        return other
+
     def frozen_copy(self) -> "Scorer":
         """The same with weights of its own that nothing trains."""
-        frozen = copy.copy(self)
-        frozen.model = copy.deepcopy(self.model).requires_grad_(False)
-        frozen.head = _linear_head(frozen.model)
+        frozen = self.copy()
+        frozen.model.requires_grad_(False)
         return frozen
+
+    def hidden(self, micro: MicroBatch) -> torch.Tensor:
+        """hidden_TD, the last hidden state at which every response token is predicted."""
+        with self._autocast():
+            return hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
 
     def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """(log pi of the response tokens, entropy), both T."""
+        return self.logprobs_at(self.hidden(micro), micro, entropy_gradient)
+
+    def logprobs_at(
+        self, hidden_TD: torch.Tensor, micro: MicroBatch, entropy_gradient: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same from hidden states that are already there."""
         with self._autocast():
-            hidden_TD = hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
             return token_logprobs(
                 hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
             )

@@ -12,14 +12,19 @@ def advantages(rewards_G: np.ndarray, objective: Objective) -> np.ndarray:
     return rollout_advantages([rewards_G], objective)[0]
 
 
-def rollout_advantages(rewards_PG: Sequence[np.ndarray], objective: Objective) -> list[np.ndarray]:
-    """A_G in float64 for the rewards of every question.
+def rollout_advantages(
+    rewards_PG: Sequence[np.ndarray], objective: Objective, greedy_P: Sequence[float | None] | None = None
+) -> list[np.ndarray]:
+    """A_G in float64 for the rewards of every question; greedy_P has the rewards of the greedy responses.
 
-    A group of one has no sibling to compare with: group baselines then give 0.
+    A group of one has no sibling to compare with: group baselines then give 0. Under a critic these are the rewards:
+    `gae.py` takes its values off, token by token.
     """
     rewards = [np.asarray(rewards_G, dtype=np.float64) for rewards_G in rewards_PG]
+    if objective.needs_greedy:
+        return [r - _known(greedy) for r, greedy in zip(rewards, greedy_P or [None] * len(rewards), strict=True)]
     centred = [_centre(rewards_G, objective.baseline) for rewards_G in rewards]
-    if objective.scale == "none":
+    if objective.scale == "none" or objective.needs_critic:
         return centred
     if objective.scale == "group_mean":  # 2602.02710: no answer right, no signal
         return [c / r.mean() if c.any() else c for c, r in zip(centred, rewards, strict=True)]
@@ -32,6 +37,12 @@ def rollout_advantages(rewards_PG: Sequence[np.ndarray], objective: Objective) -
     return [c / _spread(sample, objective) for c in centred]
 
 
+def _known(greedy_reward: float | None) -> float:
+    if greedy_reward is None:
+        raise ValueError('the group has no greedy response, which objective.baseline = "greedy" needs')
+    return greedy_reward
+
+
 def _spread(values: np.ndarray, objective: Objective) -> float:
     assert objective.std_ddof is not None
     assert objective.std_epsilon is not None
@@ -40,7 +51,7 @@ def _spread(values: np.ndarray, objective: Objective) -> float:
 
 def _centre(rewards_G: np.ndarray, baseline: str) -> np.ndarray:
     size = len(rewards_G)
-    if baseline == "none":
+    if baseline in ("none", "critic"):
         return rewards_G
     if size < 2 or np.ptp(rewards_G) == 0:  # exactly 0: rounding in the mean must not pass for a signal
         return np.zeros(size)

@@ -30,6 +30,9 @@ class Batch:
     version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
     ref_logprobs_T: np.ndarray | None = None  # log pi_ref, where the objective has a KL term in the loss
     correction_T: np.ndarray | None = None  # weight against the engine's mismatch, where the objective has one
+    advantage_T: np.ndarray | None = None  # A_it of every token, where the objective has a critic, as the next two
+    value_target_T: np.ndarray | None = None
+    old_values_T: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.response_len_N)
@@ -63,7 +66,8 @@ class Batch:
         return [self.select(rows) for rows in np.array_split(order, count) if len(rows)]
 
 
-TOKEN_COLUMNS = ("old_logprobs_T", "ref_logprobs_T", "correction_T")
+OPTIONAL_TOKEN_COLUMNS = ("ref_logprobs_T", "correction_T", "advantage_T", "value_target_T", "old_values_T")
+TOKEN_COLUMNS = ("old_logprobs_T", *OPTIONAL_TOKEN_COLUMNS)
 ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advantage_N", "version_N")
 
 
@@ -72,7 +76,9 @@ def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
     tokens, logprobs, rows = [], [], []
     entering = [np.arange(len(g.completions)) if g.enters_G is None else np.flatnonzero(g.enters_G) for g in groups]
     advantages = rollout_advantages(
-        [g.rewards_G[enters] for g, enters in zip(groups, entering, strict=True)], objective
+        [g.rewards_G[enters] for g, enters in zip(groups, entering, strict=True)],
+        objective,
+        [g.greedy_reward for g in groups],
     )
     for number, group in enumerate(groups):
         prompt_ids = np.asarray(group.prompt.token_ids, dtype=np.int64)
@@ -116,10 +122,13 @@ class MicroBatch:
     predicts_BL: torch.Tensor  # bool: positions whose next token is a response token
     targets_T: torch.Tensor
     old_logprobs_T: torch.Tensor
-    ref_logprobs_T: torch.Tensor | None
-    correction_T: torch.Tensor | None
     response_len_B: torch.Tensor
     real_tokens: int  # without the padding
+    ref_logprobs_T: torch.Tensor | None
+    correction_T: torch.Tensor | None
+    advantage_T: torch.Tensor | None
+    value_target_T: torch.Tensor | None
+    old_values_T: torch.Tensor | None
 
 
 def micro_batches(
@@ -161,10 +170,9 @@ def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatc
         predicts_BL=torch.from_numpy((position_L >= prompt_B - 1) & (position_L < total_B - 1)).to(device),
         targets_T=torch.from_numpy(ids_BL[(position_L >= prompt_B) & (position_L < total_B)]).to(device),
         old_logprobs_T=torch.from_numpy(part.old_logprobs_T).to(device),
-        ref_logprobs_T=_optional(part.ref_logprobs_T, device),
-        correction_T=_optional(part.correction_T, device),
         response_len_B=torch.from_numpy(part.response_len_N).to(device),
         real_tokens=len(part.tokens_S),
+        **{name: _optional(getattr(part, name), device) for name in OPTIONAL_TOKEN_COLUMNS},
     )
 
 

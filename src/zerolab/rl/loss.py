@@ -35,3 +35,18 @@ def token_values(
         assert objective.kl_estimator is not None
         value_T = value_T - objective.kl * kl_terms(logprobs_T, micro.ref_logprobs_T, objective.kl_estimator)
     return value_T, clipped_T
+
+
+def value_errors(values_T: torch.Tensor, micro: MicroBatch, objective: Objective) -> torch.Tensor:
+    """error_T to be minimised, (V_it - target_it)^2 before its coefficient; V_it as the critic says now.
+
+    With value_clip the larger of that and the error of V held within value_clip of its old value, so that one rollout
+    moves V only so far.
+    """
+    if micro.value_target_T is None or micro.old_values_T is None:
+        raise ValueError("the batch has no value targets: make it with learner.prepare")
+    error_T = (values_T - micro.value_target_T).square()
+    if objective.value_clip is None:
+        return error_T
+    moved_T = (values_T - micro.old_values_T).clamp(-objective.value_clip, objective.value_clip)
+    return torch.maximum(error_T, (micro.old_values_T + moved_T - micro.value_target_T).square())

@@ -18,9 +18,11 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     correct_N = np.array([g.correct for g in grades])
     solved_N = correct_N & ~truncated_N
     parts = {name for g in groups for name in g.parts_G}
+    greedy = [g.greedy_reward for g in groups if g.greedy_reward is not None]
     return {
         "reward/mean": float(np.mean([g.rewards_G.mean() for g in groups])),
         **{f"reward/{n}": _mean([x for g in groups for x in g.parts_G.get(n, np.zeros(1))]) for n in sorted(parts)},
+        **({"reward/greedy": _mean(greedy)} if greedy else {}),
         "accuracy": _mean(solved_N),
         "correct_but_truncated": _mean(correct_N & truncated_N),
         "formatted": _mean([g.formatted for g in grades]),
@@ -51,6 +53,8 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
         row[name] = (
             float((values[tokens > 0] * tokens[tokens > 0]).sum() / tokens.sum()) if tokens.any() else float("nan")
         )
+    for name in sorted(name for name in updates[0] if name.startswith("critic/")):
+        row[name] = _mean([u[name] for u in updates])
     first = updates[0]
     return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"], **clip_metrics(updates)}
 

@@ -1,9 +1,11 @@
 """An objective is a row of coordinates; nothing below this table asks for its name.
 
-    loss = - sum over responses i and tokens t of  w_i * (surrogate(r_it, A_i) + entropy * H_it - kl * k_it)
+    loss = - sum over responses i and tokens t of
+             w_i * (surrogate(r_it, A_i) + entropy * H_it - kl * k_it - value * (V_it - target_it)^2)
 
-with A_i from `advantage.py` (statistics of the rollout), the surrogate from `ratio.py`, w_i from `aggregate.py`
-(denominators of the whole optimizer step), and the terms of a token put together in `loss.py`.
+with A_i from `advantage.py` (statistics of the rollout; A_it from `gae.py` under a critic), the surrogate from
+`ratio.py`, w_i from `aggregate.py` (denominators of the whole optimizer step), and the terms of a token put together in
+`loss.py`. `formula.py` prints it.
 """
 
 import difflib
@@ -18,10 +20,14 @@ class Objective(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="Name of the preset, with a + when a coordinate was changed.")
-    baseline: Literal["none", "group_mean", "leave_one_out"] = Field(description="What is subtracted from a reward.")
-    scale: Literal["none", "group_std", "group_mean", "batch_std", "batch_centred_std"] = Field(
+    baseline: Literal["none", "group_mean", "leave_one_out", "greedy", "critic"] = Field(
+        description="What is subtracted from a reward: nothing, the mean of the group or of the other responses, the "
+        "reward of the greedy response, or a critic's value of every state."
+    )
+    scale: Literal["none", "group_std", "group_mean", "batch_std", "batch_centred_std", "token_whitening"] = Field(
         description="What the centred reward is divided by: a statistic of the group's rewards, or the standard "
-        "deviation over the rollout, of rewards or of centred rewards."
+        "deviation over the rollout, of rewards or of centred rewards; token_whitening: a critic's advantages of all "
+        "tokens of the rollout to mean 0 and standard deviation 1."
     )
     std_ddof: Literal[0, 1] | None = Field(description="Standard deviation over G - ddof.")
     std_epsilon: float | None = Field(ge=0, description="Added to the standard deviation.")
@@ -44,7 +50,7 @@ class Objective(BaseModel):
     )
     kl_place: Literal["loss", "reward"] | None = Field(
         description="loss: beside the surrogate, under the same token weights; reward: summed over the response and "
-        "taken off its reward before the advantage."
+        "taken off its reward before the advantage (token by token under a critic)."
     )
     correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
         description="Weight pi_old / mu of the surrogate, learner against engine, of each token or of the whole "
@@ -52,17 +58,40 @@ class Objective(BaseModel):
     )
     correction_cap: float | None = Field(ge=1, description="Largest weight that is kept as it is.")
 
+    gae_lambda: float | None = Field(
+        ge=0, le=1, description="critic: lambda of generalised advantage estimation; rewards are not discounted."
+    )
+    value: float = Field(
+        ge=0, description="critic: coefficient of the value loss (V - target)^2, under the same token weights; 0: none."
+    )
+    value_clip: float | None = Field(
+        gt=0, description="critic: the value loss is the larger of that of V and that of V held within this of V_old."
+    )
+
     @model_validator(mode="after")
     def _advantage_and_kl_fit(self) -> "Objective":
         return self._refuse(
             (
-                (self._std_formula is not None) != (self.std_ddof is not None and self.std_epsilon is not None),
+                self.divides_by_std != (self.std_ddof is not None and self.std_epsilon is not None),
                 "objective.std_ddof and objective.std_epsilon go with a standard deviation as objective.scale: "
                 "set all or none",
             ),
             (
-                self.scale != "none" and self.baseline == "none",
+                self.scale not in ("none", "token_whitening") and self.baseline not in ("group_mean", "leave_one_out"),
                 f'objective.scale = "{self.scale}" divides a centred reward: set objective.baseline to "group_mean"',
+            ),
+            (
+                self.scale == "token_whitening" and not self.needs_critic,
+                'objective.scale = "token_whitening" is for advantages of tokens: set objective.baseline to "critic"',
+            ),
+            (
+                len({self.needs_critic, self.gae_lambda is not None, self.value > 0}) > 1,
+                "objective.gae_lambda and objective.value above 0 go with a critic: set both together with "
+                'objective.baseline = "critic", or none',
+            ),
+            (
+                self.value_clip is not None and not self.needs_critic,
+                'objective.value_clip bounds a critic: set objective.baseline to "critic", or leave it out',
             ),
             (
                 self.scale == "group_mean" and self.kl_place == "reward",
@@ -121,7 +150,20 @@ class Objective(BaseModel):
     @property
     def every_response_learns(self) -> bool:
         """Whether a response has a gradient at advantage 0 as well."""
-        return self.entropy > 0 or self.needs_reference_in_loss
+        return self.entropy > 0 or self.needs_reference_in_loss or self.needs_critic
+
+    @property
+    def divides_by_std(self) -> bool:
+        return self.scale not in ("none", "group_mean")
+
+    @property
+    def needs_critic(self) -> bool:
+        return self.baseline == "critic"
+
+    @property
+    def needs_greedy(self) -> bool:
+        """Whether a greedy response to every question is sampled beside the group."""
+        return self.baseline == "greedy"
 
     @property
     def needs_reference_in_loss(self) -> bool:
@@ -129,7 +171,8 @@ class Objective(BaseModel):
 
     @property
     def needs_group(self) -> bool:
-        return self.baseline != "none" or self.scale != "none"
+        """Whether a response is compared with others to the same question."""
+        return self.baseline in ("group_mean", "leave_one_out")
 
     @classmethod
     def resolve(cls, raw: Any) -> Any:
@@ -148,68 +191,9 @@ class Objective(BaseModel):
 
     def formula(self) -> str:
         """The expanded loss, as printed when a run starts."""
-        weight = {"constant": "1/(N L_max)", "response_mean": "1/(N L_i)", "token_mean": "1/(sum_j L_j)"}
-        lines = [f"loss = - sum_i {weight[self.aggregation]} sum_t {self._token_formula()}"]
-        reward = "R_i"
-        if self.kl_place == "reward":
-            reward, d = "R'_i", "log(pi_old(o_it) / pi_ref(o_it))"
-            lines.append(f"R'_i = R_i - {self.kl:g} sum_t {d}")
-        lines.append(f"A_i  = {self._advantage_formula(reward)}")
-        if self.ratio == "token":
-            lines.append("r_it = pi(o_it) / pi_old(o_it)")
-        if self.clip == "probability":
-            left = f"A_i > 0 and D_it > {self.clip_high:g} or A_i < 0 and D_it < -{self.clip_low:g}"
-            lines.append(f"m_it = 0 where {left}, else 1; D_it = pi(o_it) - pi_old(o_it)")
-        if self.ratio == "sequence":
-            lines.append("s_i  = (pi(o_i) / pi_old(o_i))^(1/L_i)")
-        if self.needs_reference_in_loss:
-            k = {"k1": "log x", "k2": "(log x)^2 / 2", "k3": "1/x - 1 + log x"}[str(self.kl_estimator)]
-            lines.append(f"k_it = {k} with x = pi(o_it) / pi_ref(o_it)")
-        if self.correction != "none":
-            lines.append(f"c_it = {self._correction_formula()}")
-        if self.entropy:
-            lines.append("H_it = entropy of pi(. | q, o_i,<t)")
-        return "\n".join([*lines, "N and sums run over the responses of one optimizer step"])
+        from zerolab.rl.formula import formula
 
-    def _advantage_formula(self, reward: str) -> str:
-        r = reward.removesuffix("_i")
-        centred = {
-            "none": reward,
-            "group_mean": f"{reward} - mean_G({r})",
-            "leave_one_out": f"{reward} - mean_{{j != i}}({r}_j)",
-        }[self.baseline]
-        if self.scale == "group_mean":
-            return f"({centred}) / mean_G({r})"
-        if (std := self._std_formula) is not None:
-            return f"({centred}) / ({std.replace('R', r)}, ddof={self.std_ddof}) + {self.std_epsilon:g})"
-        return centred
-
-    @property
-    def _std_formula(self) -> str | None:
-        names = {"group_std": "std_G(R", "batch_std": "std_rollout(R", "batch_centred_std": "std_rollout(R - mean_G(R)"}
-        return names.get(self.scale)
-
-    def _correction_formula(self) -> str:
-        level, _, bound = self.correction.partition("_")
-        weight = "pi_old(o_it) / mu(o_it)" if level == "token" else "prod_t pi_old(o_it) / mu(o_it)"
-        beyond = f"{self.correction_cap:g}" if bound == "truncate" else "0"
-        return f"{weight}, {beyond} where it is above {self.correction_cap:g}; mu as the engine sampled"
-
-    def _token_formula(self) -> str:
-        ratio = {"none": "log pi(o_it)", "token": "r_it", "sequence": "s_i"}[self.ratio]
-        value = f"{ratio} A_i"
-        if self.clip == "ppo":
-            low, high = 1 - (self.clip_low or 0), 1 + (self.clip_high or 0)
-            value = f"min({ratio} A_i, clip({ratio}, {low:g}, {high:g}) A_i)"
-        if self.clip == "cispo":
-            value = f"const(min({ratio}, {1 + (self.clip_high or 0):g})) A_i log pi(o_it)"
-        if self.clip == "probability":
-            value = f"m_it {value}"
-        if self.correction != "none":
-            value = f"c_it {value}"
-        bonus = f" + {self.entropy:g} H_it" if self.entropy else ""
-        penalty = f" - {self.kl:g} k_it" if self.needs_reference_in_loss else ""
-        return f"({value}{bonus}{penalty})" if bonus or penalty else value
+        return formula(self)
 
 
 PPO = {"ratio": "token", "clip": "ppo", "clip_low": 0.2, "clip_high": 0.2}
@@ -222,10 +206,15 @@ ONLY_REWARD = {"entropy": 0.0, "kl": 0.0, "kl_estimator": None, "kl_place": None
     "correction": "none",
     "correction_cap": None,
 }
+NO_CRITIC = {"gae_lambda": None, "value": 0.0, "value_clip": None}
+
+
+# The value loss has no share in the policy's gradient where the critic is a model of its own.
+CRITIC = {"baseline": "critic", **NO_STD, "gae_lambda": 1.0, "value": 0.5, "value_clip": None}
 
 
 def _row(name: str, **coordinates: Any) -> Objective:
-    return Objective(name=name, **coordinates)
+    return Objective(name=name, **{**NO_CRITIC, **coordinates})
 
 
 PRESETS: dict[str, Objective] = {
@@ -251,6 +240,8 @@ PRESETS: dict[str, Objective] = {
         _row(
             "rloo", baseline="leave_one_out", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant", **ONLY_REWARD
         ),
+        # 2310.10505: the reward of the greedy response is the baseline.
+        _row("remax", baseline="greedy", **NO_STD, ratio="token", **NO_CLIP, aggregation="constant", **ONLY_REWARD),
         # 2503.14476 eq. 8, clip-higher. Its dynamic sampling and overlong penalty are not part of the loss:
         # rollout.refill_rounds and reward.truncation.
         _row(
@@ -316,6 +307,11 @@ PRESETS: dict[str, Objective] = {
             aggregation="constant",
             **ONLY_REWARD,
         ),
+        # 1707.06347 eq. 7 and 9 with a critic of its own; lambda = 1 as usual in R1-Zero-like runs (2503.24290), and
+        # 2503.20783's constant in the policy loss and in the value loss.
+        _row("ppo", **CRITIC, **PPO, aggregation="constant", **ONLY_REWARD),
+        # The same with the mean over each response (`masked_mean(dim=-1)`) that 2503.20783 found in open-source PPO.
+        _row("ppo_response_mean", **CRITIC, **PPO, aggregation="response_mean", **ONLY_REWARD),
         # Not for RL: with reward 1 on given text, log pi under a token mean is the cross-entropy of pretraining.
         _row(
             "cross_entropy", baseline="none", **NO_STD, ratio="none", **NO_CLIP, aggregation="token_mean", **ONLY_REWARD

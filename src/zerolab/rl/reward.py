@@ -76,6 +76,9 @@ def cosine_reward(
 
 
 def is_mixed(group: Group) -> bool:
-    """Whether the entering responses earned different rewards: only then can a centred advantage be non-zero."""
+    """Whether the entering responses earned different rewards, or others than the greedy response where there is one:
+    only then can a centred advantage be non-zero."""
     rewards = group.rewards_G if group.enters_G is None else group.rewards_G[group.enters_G]
+    if group.greedy_reward is not None:
+        return bool((rewards != group.greedy_reward).any())
     return bool(len(rewards) > 1 and np.ptp(rewards) > 0)

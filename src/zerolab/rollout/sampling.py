@@ -24,6 +24,7 @@ class SamplingParameters:
     top_p: float = 1.0  # these three for evaluation only: see engine.Request
     top_k: int = 0
     min_tokens: int = 0
+    greedy: bool = False  # one greedy response more, the last of its group
 
 
 def request_seed(*parts: int | str) -> int:
@@ -40,14 +41,14 @@ def sample_graded(
     parameters: SamplingParameters,
 ) -> list[Graded]:
     """G completions and grades for each (prompt, draw counter), graded in `pool` while others are being sampled."""
-    size = parameters.samples
+    size = parameters.samples + parameters.greedy
     requests = [
         Request(
             id=number * size + sample,
             prompt_ids=prompt.token_ids,
             seed=request_seed(parameters.seed, counter, prompt.question.id, sample),
             max_new_tokens=parameters.max_new_tokens,
-            temperature=parameters.temperature,
+            temperature=parameters.temperature if sample < parameters.samples else 0.0,
             stop=parameters.stop,
             top_p=parameters.top_p,
             top_k=parameters.top_k,

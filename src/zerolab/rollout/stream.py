@@ -1,23 +1,25 @@
 """The stream of graded groups. It owns engine, grader and rewards: grading overlaps sampling, dynamic sampling refills
 here, and over-long prompts are dropped here."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from zerolab.config import RewardConfig, RolloutConfig
+from zerolab.config import RolloutConfig
 from zerolab.data.questions import Draw
 from zerolab.data.templates import Template
 from zerolab.errors import UserError
-from zerolab.rl.reward import is_mixed, make_group
-from zerolab.rl.reward_function import Term
+from zerolab.rl.reward import is_mixed
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
-from zerolab.types import Group, Prompt, Question
+from zerolab.types import Completion, Grade, Group, Prompt, Question
+
+Reward = Callable[[Prompt, Sequence[Completion], Sequence[Grade]], Group]
 
 MAX_DROPPED_IN_A_ROW = 10_000
 
@@ -49,16 +51,12 @@ class Stream:
         template: Template,
         grader: Grader,
         rollout: RolloutConfig,
-        reward: RewardConfig,
-        seed: int,
-        terms: Sequence[Term] = (),
+        reward: Reward,
+        parameters: SamplingParameters,
     ):
         self.engine, self.encode, self.source, self.template, self.grader = engine, encode, source, template, grader
-        self.config, self.reward, self.terms = rollout, reward, terms
-        self.parameters = SamplingParameters(
-            rollout.samples_per_question, rollout.max_new_tokens, rollout.temperature, template.stop, seed
-        )
-        self.dropped = 0
+        self.config, self.reward, self.parameters = rollout, reward, parameters
+        self.dropped = self.sampled_tokens = 0
         self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grader")
 
     def __iter__(self) -> Iterator[Rollout]:
@@ -73,8 +71,9 @@ class Stream:
         spare: list[Group] = []
         counts: Counter[str] = Counter()
         while len(kept) < wanted and counts["rounds"] <= rounds:
+            before = self.sampled_tokens
             groups = self.sample(self._prompts(wanted - len(kept)))
-            counts.update(rounds=1, groups=len(groups), tokens=sum(len(c) for g in groups for c in g.completions))
+            counts.update(rounds=1, groups=len(groups), tokens=self.sampled_tokens - before)
             for group in groups:
                 (kept if is_mixed(group) or not rounds else spare).append(group)
         return Rollout(kept + spare[: wanted - len(kept)], {**counts, "dropped_prompts": self.dropped})
@@ -82,10 +81,17 @@ class Stream:
     def sample(self, prompts: list[tuple[Prompt, int]]) -> list[Group]:
         """The rewarded groups of these (prompt, draw counter)."""
         graded = sample_graded(self.engine, self.grader, self.pool, prompts, self.parameters)
-        return [
-            make_group(prompt, completions, grades, self.reward, self.config.max_new_tokens, self.terms)
-            for (prompt, _), (completions, grades) in zip(prompts, graded, strict=True)
-        ]
+        self.sampled_tokens += sum(len(c) for completions, _ in graded for c in completions)
+        return [self._group(prompt, *members) for (prompt, _), members in zip(prompts, graded, strict=True)]
+
+    def _group(self, prompt: Prompt, completions: list[Completion], grades: list[Grade]) -> Group:
+        """The rewarded group; a greedy response gives its reward to compare with, and does not enter."""
+        size = self.parameters.samples
+        group = self.reward(prompt, completions[:size], grades[:size])
+        if not self.parameters.greedy:
+            return group
+        greedy = self.reward(prompt, completions[size:], grades[size:])
+        return dataclasses.replace(group, greedy_reward=float(greedy.rewards_G[0]))
 
     def _prompts(self, count: int) -> list[tuple[Prompt, int]]:
         """The next `count` prompts that are not too long, each with its draw counter."""

@@ -1,0 +1,68 @@
+"""The critic: V(q, o_<t), the reward that the policy is expected to earn from a state on.
+
+A linear head on hidden states: those of a copy of the policy that is trained for nothing else, or those of the policy
+itself, which the value loss then trains too. The head begins at 0, so that the first update is plain REINFORCE.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from zerolab.config import CriticConfig, LearnerConfig
+from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
+from zerolab.learner.scorer import Scorer
+from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
+
+WEIGHTS_FILE, OPTIMIZER_FILE = "critic.safetensors", "critic_optimizer.safetensors"
+
+
+class Critic(nn.Module):
+    """`policy` scores with the model that the critic copies or shares."""
+
+    def __init__(self, policy: Scorer, config: CriticConfig, optimizer: LearnerConfig):
+        super().__init__()
+        self.shares_trunk = config.kind == "head"
+        self.scorer = policy if self.shares_trunk else policy.copy()
+        # Under its own name the trunk's parameters are the critic's; a shared trunk belongs to the policy.
+        self.trunk = None if self.shares_trunk else self.scorer.model.get_decoder()
+        weight = self.scorer.head.weight
+        self.head = nn.Linear(self.scorer.head.in_features, 1, device=weight.device, dtype=torch.float32)
+        if weight.dtype == torch.float64:
+            self.head.double()
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.config = optimizer.model_copy(update={"lr": config.lr or optimizer.lr})
+        self.optimizer = make_optimizer(self.parameters(), self.config)
+
+    def values(self, micro: MicroBatch, policy_hidden_TD: torch.Tensor) -> torch.Tensor:
+        """values_T of the states before every response token; the policy's hidden states serve a shared trunk."""
+        hidden_TD = policy_hidden_TD if self.shares_trunk else self.scorer.hidden(micro)
+        return self.head(hidden_TD.to(self.head.weight.dtype)).squeeze(-1)
+
+    @torch.no_grad()
+    def values_of(self, batch: Batch, token_budget: int) -> np.ndarray:
+        """values_T of a batch; a forward pass over all of it."""
+        found_T = np.empty_like(batch.old_logprobs_T)
+        for micro in micro_batches(batch, np.arange(len(batch)), token_budget, self.scorer.device):
+            values_T = self.head(self.scorer.hidden(micro).to(self.head.weight.dtype)).squeeze(-1)
+            found_T[spans(batch.response_len_N, micro.rows_B)] = values_T.cpu().numpy()
+        return found_T
+
+    def optim_step(self, step: int, total_steps: int) -> dict[str, float]:
+        """Clips the gradient of the critic's own parameters and takes one AdamW step."""
+        done = clip_and_step(self.optimizer, step, total_steps, self.config)
+        return {f"critic/{name}": value for name, value in done.items()}
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE)
+        save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        self.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        load_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
