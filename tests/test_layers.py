@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the ground up. A room (a folder or a file of src/zerolab) imports from rooms of lower floors only.
 FLOORS = (
     ("errors", "types", "signals", "phrases"),
-    ("toml",),
+    ("toml", "track"),
     ("config", "data", "grading", "rl"),
     ("models",),
     ("rollout", "learner"),
@@ -42,7 +42,14 @@ NEIGHBOURS = {
     ("evaluation", "rundir"): "what an evaluation keeps is written whole or not at all, with the facts of its session",
 }
 # Packages that only these rooms may import.
-ROOMS = {"ray": {"cluster"}, "vllm": {"rollout"}, "trl": {"audit"}, "matplotlib": {"report", "audit", "analysis"}}
+ROOMS = {
+    "ray": {"cluster"},
+    "vllm": {"rollout"},
+    "trl": {"audit"},
+    "matplotlib": {"report", "audit", "analysis"},
+    "wandb": {"track"},
+    "trackio": {"track"},
+}
 # What untrusted text must never reach.
 CALLS = {"eval", "exec", "compile", "__import__"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

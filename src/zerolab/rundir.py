@@ -17,10 +17,11 @@ from typing import Any
 
 from zerolab.config import RunConfig
 from zerolab.errors import UserError
+from zerolab.track.trackers import Trackers, check_installed
 from zerolab.types import Group
 
 METRICS, TRANSCRIPTS, CONFIG, MANIFEST = "metrics.jsonl", "transcripts.jsonl", "config.json", "manifest.json"
-FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads"}
+FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads", "track"}
 PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -32,6 +33,10 @@ class RunDirectory:
         self.config = config
         self.path = config.folder
         self.checkpoints = self.path / "checkpoints"
+        check_installed(config.track.to)
+        resolved = config.model_dump(mode="json")
+        name = f"{config.name}-seed{config.seed}"
+        self.trackers = Trackers(config.track.to, self.path, config.track.project, name, resolved)
         if (self.path / CONFIG).exists():
             if resume:
                 self._check_same()
@@ -60,6 +65,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Leaves nothing behind where the run ended before its first line was logged, so that it can start again."""
+        self.trackers.close()
         if (self.path / METRICS).exists() or self.checkpoints.exists():
             return
         with suppress(OSError):
@@ -76,9 +82,10 @@ class RunDirectory:
                 write_atomically(file, "".join(line + "\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl; a number that is not finite becomes null."""
+        """Appends one line to metrics.jsonl and tells the trackers; a number that is not finite becomes null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._append(METRICS, [clean])
+        self.trackers.log(int(record["step"]), clean)
 
     def log_transcripts(self, step: int, groups: Sequence[Group]) -> None:
         """Appends the responses of these groups, one line each."""

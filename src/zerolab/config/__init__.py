@@ -13,6 +13,7 @@ from zerolab.config.run import (
     ModelConfig,
     RolloutConfig,
     RunConfig,
+    TrackConfig,
     load_run_config,
 )
 from zerolab.config.strict import Seed, Strict
@@ -39,5 +40,6 @@ __all__ = [
     "Seed",
     "Strict",
     "TemplateConfig",
+    "TrackConfig",
     "load_run_config",
 ]

@@ -83,6 +83,13 @@ class CheckpointConfig(Strict):
     keep: int = Field(2, ge=1, description="Resumable checkpoints kept; older ones are deleted.")
 
 
+class TrackConfig(Strict):
+    to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        (), description='Trackers that are told every metric; track = ["tensorboard"] is short for it.'
+    )
+    project: str = Field("zerolab", min_length=1, description="Project of a W&B or trackio run.")
+
+
 class RunConfig(Strict):
     """A reinforcement learning run."""
 
@@ -102,6 +109,12 @@ class RunConfig(Strict):
     critic: CriticConfig | None = Field(None, description="For objectives with a critic, to change its defaults.")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    track: TrackConfig = TrackConfig()
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _trackers(cls, raw: Any) -> Any:
+        return {"to": raw} if isinstance(raw, list | tuple) else raw
 
     @field_validator("objective", mode="before")
     @classmethod
