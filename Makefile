@@ -54,7 +54,8 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup-dev ## ratios in one run, each printed with what it was measured against
+bench: $(AUDIT_STAMP) ## ratios in one run, each printed with what it was measured against
+	$(BIN)/python benchmarks/rl_step.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
 

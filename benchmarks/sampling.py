@@ -10,10 +10,7 @@ default gives large blocks back and pays for every page again, which slows trans
 """
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,23 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+import record
+from models import NEW_TOKENS, QUESTIONS, SAMPLES, SIZES, make_model, make_prompts
 from zerolab.rollout.engine import Request, generate_all
 from zerolab.rollout.torch_engine import TorchEngine
 
-SIZES: dict[str, dict[str, Any]] = {
-    "1M": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2},
-    "15M": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2},
-    "100M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "num_key_value_heads": 4},
-}
-WIDTHS = {"1M": (512, 1024), "15M": (1536, 4096), "100M": (2304, 16384)}  # feed-forward, vocabulary
 AIMS = {"1M": 2.2, "15M": 2.2, "100M": 1.7}
 REPEATS = {"1M": 3, "15M": 2, "100M": 1}
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-}
-QUESTIONS, SAMPLES, NEW_TOKENS, EOS_SHARE = 32, 8, 128, 64
 
 
 class PlainTokenizer:
@@ -47,31 +34,6 @@ class PlainTokenizer:
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))
-
-
-def make_model(size: str) -> Any:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    width, vocabulary = WIDTHS[size]
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        **SIZES[size],
-        vocab_size=vocabulary,
-        intermediate_size=width,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        eos_token_id=list(range(vocabulary // EOS_SHARE)),
-        pad_token_id=0,
-        attn_implementation="sdpa",
-    )
-    model: Any = Qwen2ForCausalLM(config)
-    return model.eval()
-
-
-def make_prompts(vocabulary: int) -> list[tuple[int, ...]]:
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(32, 65, QUESTIONS)
-    return [tuple(rng.integers(vocabulary // EOS_SHARE, vocabulary, n).tolist()) for n in lengths]
 
 
 def run_engine(engine: TorchEngine, prompts: list[tuple[int, ...]], seed: int) -> tuple[list[int], float]:
@@ -191,20 +153,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), help="one size only")
     parser.add_argument("--repeats", type=int, help=f"runs of each side (default: {REPEATS})")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures here, not into benchmarks/results")
     args = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
-        # The allocator reads its settings when the process begins.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
-    torch.set_num_threads(1)
+    record.begin_with(threads=1)
     results = []
     columns = ("size", 5), ("parameters", 11), ("engine tok/s", 13), ("generate tok/s", 15), ("ratio", 6), ("aim", 5)
     print(" ".join(f"{name:>{width}}" for name, width in (*columns, ("of bound", 9))))
     for size in [args.size] if args.size else SIZES:
         results.append(measure(size, args.repeats or REPEATS[size]))
         print(row(results[-1]), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")
+    record.write("sampling", results, args.json)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def policy() -> EnumerablePolicy:
 def test_every_preset_has_promises_and_keeps_them(certificates: dict[str, Certificate]) -> None:
     assert set(PROMISES) == set(PRESETS)
     assert {name: c.violations for name, c in certificates.items()} == {name: [] for name in PRESETS}
-    assert all(set(c.splits) == {"micro_batches", "order", "updates", "ranks"} for c in certificates.values())
+    assert all(
+        set(c.splits) == {"micro_batches", "prompts", "order", "updates", "ranks"} for c in certificates.values()
+    )
     assert max(change for c in certificates.values() for change in c.splits.values()) < 1e-10
 
 

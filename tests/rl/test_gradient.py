@@ -92,3 +92,16 @@ def test_a_gradient_from_several_optimizer_steps_is_the_mean_of_its_parts() -> N
     assert sorted(len(p) for p in parts) == [4, 4, 4]
     mean = sum(production_gradient(enumeration.model, p, PRESETS["dr_grpo"]) for p in parts) / 3
     assert torch.allclose(mean, whole, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["dr_grpo", "grpo", "dapo", "gspo"])
+def test_prompts_forwarded_once_give_the_gradient_of_whole_rows(enumeration: Enumeration, name: str) -> None:
+    """However prompts and responses are cut; a response of one token needs no pass of its own."""
+    generator = np.random.default_rng(1)
+    picks = {q: [enumeration.space[i] for i in generator.integers(0, len(enumeration.space), 7)] for q in PROMPTS}
+    batch = make_batch(enumeration.groups(picks), PRESETS[name])
+    whole = production_gradient(enumeration.model, batch, PRESETS[name], share_prompts="off")
+    for tokens in (1, 4, 9, 1000):
+        limits = {"micro_batch_tokens": tokens, "share_prompts": "on"}
+        shared = production_gradient(enumeration.model, batch, PRESETS[name], **limits)
+        assert (shared - whole).norm() / whole.norm() < 1e-13

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,14 +22,26 @@ MICRO_BATCHES = (1, 16, 40, WHOLE)  # tokens: one response at a time, ..., every
 UPDATES = 3
 SAMPLES = 6  # responses per question of the sampled steps
 SEED = 5
+Share = Literal["on", "off"]
 
 
-def make_learner(model: nn.Module, objective: Objective | None = None, micro_batch_tokens: int = WHOLE) -> Learner:
+def make_learner(
+    model: nn.Module,
+    objective: Objective | None = None,
+    micro_batch_tokens: int = WHOLE,
+    share_prompts: Share = "off",
+) -> Learner:
     """The production learner. A large Adam epsilon keeps rounding in vanishing gradients from being blown up.
 
     A critic is a model of its own, so that the policy's gradient is seen alone, and wrong.
     """
-    config = LearnerConfig(micro_batch_tokens=micro_batch_tokens, lr=0.03, eps=1e-3, updates_per_rollout=UPDATES)
+    config = LearnerConfig(
+        micro_batch_tokens=micro_batch_tokens,
+        share_prompts=share_prompts,
+        lr=0.03,
+        eps=1e-3,
+        updates_per_rollout=UPDATES,
+    )
     critic = CriticConfig() if objective and objective.needs_critic else None
     learner = Learner(model, config, budget=BUDGET, total_steps=UPDATES, critic=critic)  # type: ignore[arg-type]
     if learner.critic:
@@ -48,12 +61,13 @@ def ascent(
     objective: Objective,
     micro_batch_tokens: int = WHOLE,
     rows: np.ndarray | None = None,
+    share_prompts: Share = "off",
 ) -> np.ndarray:
     """gradient_D of one optimizer step by the production learner, in the direction in which it goes up.
 
     `rows`: the share of one rank.
     """
-    learner = make_learner(model, objective, micro_batch_tokens)
+    learner = make_learner(model, objective, micro_batch_tokens, share_prompts)
     learner.forward_backward(step, objective, rows)
     return upward(learner)
 
@@ -100,13 +114,18 @@ def relative_change(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def split_changes(policy: EnumerablePolicy, objective: Objective) -> dict[str, float]:
-    """Largest relative change of the gradient over micro-batches, orders, and several updates on one rollout."""
+    """Largest relative change of the gradient over micro-batches, prompts forwarded once, orders, and several updates
+    on one rollout."""
     step, _ = sampled(policy, objective)
     whole = ascent(policy.model, step, objective)
     orders = list(_orders(len(step)))
     return {
         "micro_batches": max(
             relative_change(ascent(policy.model, step, objective, tokens), whole) for tokens in MICRO_BATCHES
+        ),
+        "prompts": max(
+            relative_change(ascent(policy.model, step, objective, tokens, share_prompts="on"), whole)
+            for tokens in MICRO_BATCHES
         ),
         "order": max(
             relative_change(ascent(policy.model, step.select(order), objective, tokens), whole)

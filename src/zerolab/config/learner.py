@@ -27,6 +27,11 @@ class LearnerConfig(OptimizerConfig):
     micro_batch_tokens: int = Field(
         16384, ge=1, description="Padded tokens of one forward pass; changes memory and speed, never the gradient."
     )
+    share_prompts: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Forward the prompt of a group once for all its responses, with the same gradient. auto: on a CPU "
+        "where that saves more than 35 % of the tokens.",
+    )
     logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
     old_logprobs: Literal["engine", "learner", "detach"] = Field(
         "engine",

@@ -25,7 +25,7 @@ from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer,
 from zerolab.learner.scorer import Scorer
 from zerolab.models.hf import named_weights
 from zerolab.rl.aggregate import token_weights
-from zerolab.rl.batch import Batch, MicroBatch, micro_batches
+from zerolab.rl.batch import Batch, MicroBatch
 from zerolab.rl.decomposition import clipped_sums
 from zerolab.rl.loss import token_values, value_errors
 from zerolab.rl.objective import Objective
@@ -56,7 +56,13 @@ class Learner:
         self.config = config
         self.budget = budget
         self.total_steps = total_steps
-        self.policy = Scorer(model, temperature=temperature, precision=precision, logits_mb=config.logits_mb)
+        self.policy = Scorer(
+            model,
+            temperature=temperature,
+            precision=precision,
+            logits_mb=config.logits_mb,
+            share_prompts=config.share_prompts,
+        )
         self.reference = self.policy.frozen_copy() if reference else None
         self.critic = Critic(self.policy, critic, config) if critic else None
         self.optimizer = make_optimizer(model.parameters(), config)
@@ -76,7 +82,9 @@ class Learner:
         if not objective.every_response_learns:
             contributes = contributes[step.advantage_N[contributes] != 0]
         sums: Counter[str] = Counter()
-        for micro in micro_batches(step, contributes, self.config.micro_batch_tokens, self.policy.device):
+        # A critic with a model of its own reads whole rows.
+        whole_rows = self.critic is not None and not self.critic.shares_trunk
+        for micro in self.policy.micro_batches(step, contributes, self.config.micro_batch_tokens, whole_rows):
             sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
         return _means(sums, int(step.response_len_N.sum()))
 
@@ -106,7 +114,7 @@ class Learner:
             "loss": float(loss.detach()),
             **({"critic/loss": float(value_loss.detach())} if self.critic else {}),
             "tokens": len(logprobs_T),
-            "padded": micro.ids_BL.numel(),
+            "padded": micro.padded_tokens,
             "real": micro.real_tokens,
             "nll": float(-detached_T.double().sum()),
             "entropy": float(entropy_T.detach().double().sum()),

@@ -1,6 +1,7 @@
 """Log-probabilities of given tokens under a causal LM, at the sampling temperature."""
 
 import copy
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -9,22 +10,43 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
+from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
 from zerolab.models.hf import hidden_states, lm_head
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
 from zerolab.rl.logprobs import token_logprobs
+from zerolab.rl.prompts import continuations, prompt_parts, saved_share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Share of the tokens that sharing has to save on a CPU: below, a second forward pass and its mask eat the gain.
+WORTH_SHARING = 0.35
+
 
 class Scorer:
-    """`logits_mb` bounds the logits that are in memory at once, in MiB."""
+    """`logits_mb` bounds the logits that are in memory at once, in MiB. `share_prompts` as in LearnerConfig."""
 
-    def __init__(self, model: "PreTrainedModel", *, temperature: float, precision: str, logits_mb: int):
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        *,
+        temperature: float,
+        precision: str,
+        logits_mb: int,
+        share_prompts: str = "off",
+    ):
         self.model, self.temperature, self.precision = model, temperature, precision
         self.device = next(model.parameters()).device
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
+        self.share_prompts = share_prompts
+        if share_prompts != "off" and not can_share(model):
+            if share_prompts == "on":
+                raise UserError(
+                    f"{type(model).__name__} cannot continue a prompt from its keys and values: set "
+                    'learner.share_prompts to "off"'
+                )
+            self.share_prompts = "off"
 
     def copy(self) -> "Scorer":
         """The same with weights of its own."""
@@ -39,10 +61,34 @@ class Scorer:
         frozen.model.requires_grad_(False)
         return frozen
 
+    def micro_batches(
+        self, step: Batch, rows: np.ndarray, token_budget: int, whole_rows: bool = False
+    ) -> Iterator[MicroBatch]:
+        """`rows` of a step in pieces, to be worked off one by one, with the backward pass of each where there is one.
+
+        Where rows share their prompts, these are forwarded before the first piece that continues them, and what the
+        backward passes left there goes back through the prompts after the last.
+        """
+        if whole_rows or not self._shares(step, rows):
+            yield from micro_batches(step, rows, token_budget, self.device)
+            return
+        for part in prompt_parts(step, rows, token_budget, self.device):
+            with self._autocast():
+                prompts = Prompts(self.model, part)
+            yield from continuations(step, part, prompts.states, token_budget, self.device)
+            prompts.backward()
+
+    def _shares(self, step: Batch, rows: np.ndarray) -> bool:
+        if self.share_prompts != "auto":
+            return self.share_prompts == "on" and len(rows) > 0
+        return self.device.type == "cpu" and saved_share(step, rows) > WORTH_SHARING
+
     def hidden(self, micro: MicroBatch) -> torch.Tensor:
         """hidden_TD, the last hidden state at which every response token is predicted."""
         with self._autocast():
-            return hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
+            if micro.states is None:
+                return hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
+            return continued_hidden_states(self.model, micro)[micro.predicts_BL]
 
     def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """(log pi of the response tokens, entropy), both T."""
@@ -61,7 +107,7 @@ class Scorer:
     def logprobs_of(self, batch: Batch, token_budget: int) -> np.ndarray:
         """logprobs_T of every response token of a batch; a forward pass over all of it."""
         found_T = np.empty_like(batch.old_logprobs_T)
-        for micro in micro_batches(batch, np.arange(len(batch)), token_budget, self.device):
+        for micro in self.micro_batches(batch, np.arange(len(batch)), token_budget):
             found_T[spans(batch.response_len_N, micro.rows_B)] = self.logprobs(micro)[0].cpu().numpy()
         return found_T
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ import torch
 from zerolab.rl.advantage import rollout_advantages
 from zerolab.rl.objective import Objective
 from zerolab.types import Group
+
+if TYPE_CHECKING:
+    from zerolab.rl.prompts import PromptStates
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,11 @@ PASS_TOKENS = 64
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows of a step, right-padded. A causal model never sees the padding, so no attention mask is needed."""
+    """Rows of a step, right-padded. A causal model never sees the padding, so no attention mask is needed.
+
+    Where the prompts were forwarded already (`states`), ids_BL holds responses alone, without their last tokens, and
+    predicts_BL begins with the prompt's last position, which stands in `states`.
+    """
 
     rows_B: np.ndarray  # which rows of the step
     ids_BL: torch.Tensor
@@ -123,24 +130,32 @@ class MicroBatch:
     targets_T: torch.Tensor
     old_logprobs_T: torch.Tensor
     response_len_B: torch.Tensor
-    real_tokens: int  # without the padding
+    padded_tokens: int  # forwarded for these rows, and which of them are no padding
+    real_tokens: int
     ref_logprobs_T: torch.Tensor | None
     correction_T: torch.Tensor | None
     advantage_T: torch.Tensor | None
     value_target_T: torch.Tensor | None
     old_values_T: torch.Tensor | None
+    states: "PromptStates | None" = None
+    prompt_B: torch.Tensor | None = None  # which prompt of `states` each row continues
 
 
 def micro_batches(
     step: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
 ) -> list[MicroBatch]:
-    """Cuts `rows` of a step into right-padded pieces of at most `token_budget` padded tokens (at least one row each).
+    """`rows` of a step in right-padded pieces of at most `token_budget` padded tokens, one row at least."""
+    return [_pad(step, piece, device) for piece in cut(step.total_len_N[rows], rows, token_budget)]
+
+
+def cut(length_N: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """`rows`, of these lengths, in pieces of at most `token_budget` padded tokens, one row at least.
 
     Rows are sorted by length and cut where that costs least, so that little of the work is padding.
     """
-    order = rows[np.argsort(-step.total_len_N[rows], kind="stable")]
-    cuts = _cheapest_cuts(step.total_len_N[order], token_budget)
-    return [_pad(step, order[a:b], device) for a, b in itertools.pairwise(cuts)]
+    order = np.argsort(-length_N, kind="stable")
+    cuts = _cheapest_cuts(length_N[order], token_budget)
+    return [rows[order[a:b]] for a, b in itertools.pairwise(cuts)]
 
 
 def _cheapest_cuts(lengths: np.ndarray, token_budget: int) -> list[int]:
@@ -164,17 +179,36 @@ def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatc
     position_L = np.arange(total_B.max())[None, :]
     ids_BL = np.zeros((len(rows), position_L.shape[1]), dtype=np.int64)
     ids_BL[position_L < total_B] = part.tokens_S
+    predicts_BL = (position_L >= prompt_B - 1) & (position_L < total_B - 1)
+    targets_T = ids_BL[(position_L >= prompt_B) & (position_L < total_B)]
+    return micro_batch(part, rows, ids_BL, predicts_BL, targets_T, device, len(part.tokens_S))
+
+
+def micro_batch(
+    part: Batch,
+    rows: np.ndarray,
+    ids_BL: np.ndarray,
+    predicts_BL: np.ndarray,
+    targets_T: np.ndarray,
+    device: torch.device | str,
+    real_tokens: int,
+    **prompts: Any,
+) -> MicroBatch:
+    """The tensors of `part`, the selected rows of a step."""
+
+    def tensor(column: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(column)).to(device)
+
+    optional: dict[str, Any] = {name: getattr(part, name) for name in OPTIONAL_TOKEN_COLUMNS}
     return MicroBatch(
         rows_B=rows,
-        ids_BL=torch.from_numpy(ids_BL).to(device),
-        predicts_BL=torch.from_numpy((position_L >= prompt_B - 1) & (position_L < total_B - 1)).to(device),
-        targets_T=torch.from_numpy(ids_BL[(position_L >= prompt_B) & (position_L < total_B)]).to(device),
-        old_logprobs_T=torch.from_numpy(part.old_logprobs_T).to(device),
-        response_len_B=torch.from_numpy(part.response_len_N).to(device),
-        real_tokens=len(part.tokens_S),
-        **{name: _optional(getattr(part, name), device) for name in OPTIONAL_TOKEN_COLUMNS},
+        ids_BL=tensor(ids_BL),
+        predicts_BL=tensor(predicts_BL),
+        targets_T=tensor(targets_T),
+        old_logprobs_T=tensor(part.old_logprobs_T),
+        response_len_B=tensor(part.response_len_N),
+        padded_tokens=ids_BL.size,
+        real_tokens=real_tokens,
+        **{name: column if column is None else tensor(column) for name, column in optional.items()},
+        **prompts,
     )
-
-
-def _optional(column_T: np.ndarray | None, device: torch.device | str) -> torch.Tensor | None:
-    return None if column_T is None else torch.from_numpy(column_T).to(device)
