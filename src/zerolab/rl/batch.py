@@ -196,10 +196,9 @@ def micro_batch(
 ) -> MicroBatch:
     """The tensors of `part`, the selected rows of a step."""
 
-    def tensor(column: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(column)).to(device)
+    def tensor(column: np.ndarray | None) -> Any:
+        return None if column is None else torch.from_numpy(np.ascontiguousarray(column)).to(device)
 
-    optional: dict[str, Any] = {name: getattr(part, name) for name in OPTIONAL_TOKEN_COLUMNS}
     return MicroBatch(
         rows_B=rows,
         ids_BL=tensor(ids_BL),
@@ -209,6 +208,6 @@ def micro_batch(
         response_len_B=tensor(part.response_len_N),
         padded_tokens=ids_BL.size,
         real_tokens=real_tokens,
-        **{name: column if column is None else tensor(column) for name, column in optional.items()},
+        **{name: tensor(getattr(part, name)) for name in OPTIONAL_TOKEN_COLUMNS},
         **prompts,
     )
