@@ -33,6 +33,7 @@ VERBS = {
     "recipe list": [],
     "recipe show": ["recipe"],
     "recipe diff": ["a", "b"],
+    "questions list": [],
 }
 
 

@@ -1,6 +1,7 @@
 """The composition root: a config becomes a stream, a learner and an objective."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
-from zerolab.data.questions import QuestionSet, QuestionStream, load_questions
+from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, overlap
 from zerolab.data.templates import Template, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
@@ -154,4 +155,6 @@ def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) ->
         min_tokens=evaluation.min_tokens,
     )
     chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
+    if known := overlap(questions.train, chosen.values()):
+        print(f"zerolab: {known} of {len(chosen)} evaluation questions are training questions too", file=sys.stderr)
     return Evaluator(stream, list(chosen.values()), parameters)

@@ -17,6 +17,8 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="The recipes that ship.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+questions_app = typer.Typer(help="The question sets that are known by name.", no_args_is_help=True)
+app.add_typer(questions_app, name="questions")
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]
@@ -185,6 +187,17 @@ def recipe_diff(a: str, b: str) -> None:
 
     for key, old, new in difference(find_recipe(a), find_recipe(b)):
         print(f"{key}: {old} -> {new}")
+
+
+@questions_app.command("list")
+def questions_list() -> None:
+    """Name, hub id, split, columns, rows and licence of every set, and what that was checked against."""
+    from zerolab.data.builtin import HEADS, listing
+
+    rows = [HEADS, *listing()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def main() -> None:

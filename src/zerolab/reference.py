@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from zerolab.config import CosineReward, DemoConfig, PretrainConfig, QuestionSource, RewardFunction, RunConfig
-from zerolab.data.builtin import BUILT_IN
+from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
+from zerolab.data.gym_process import REFUSED
 from zerolab.data.synthetic import FAMILIES
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
@@ -49,11 +50,16 @@ def config_page() -> str:
             ],
         ),
         "### Built-in question sets\n",
-        "Looked for in `questions.data_dir` first, then on the hub.\n",
-        _table(
-            ("questions.path", "hub id", "split", "what it is"),
-            [(name, b.hub_id, b.split, b.about) for name, b in BUILT_IN.items()],
-        ),
+        "Looked for in `questions.data_dir` first, then on the hub. *Checked against* files: rows and columns agree "
+        "with copies of the files; hub page: seen there; unverified: a single source. Texts are listed for "
+        "orientation: no verb reads them yet. `zerolab questions list` prints this.\n",
+        _table(HEADS, listing()),
+        "\n".join(f"* `{name}`: {b.about}" for name, b in {**BUILT_IN, **TEXTS}.items()) + "\n",
+        "### reasoning-gym\n",
+        '`questions.path = "reasoning_gym:TASK"`, with the task\'s config as `questions.options` and levels of its '
+        "curriculum as `questions.levels`: [recipes.md](recipes.md). Refused are "
+        + "; ".join(f"{task} ({why})" for task, why in REFUSED.items())
+        + ".\n",
         "### Synthetic families\n",
     ]
     for name, (options, _) in FAMILIES.items():

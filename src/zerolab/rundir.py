@@ -22,7 +22,7 @@ from zerolab.types import Group
 
 METRICS, TRANSCRIPTS, CONFIG, MANIFEST = "metrics.jsonl", "transcripts.jsonl", "config.json", "manifest.json"
 FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads", "track"}
-PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy", "reasoning-gym")
 
 
 class RunDirectory:
@@ -174,13 +174,22 @@ def describe_session(seed: int) -> dict[str, Any]:
         "command": sys.argv,
         "seed": seed,
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "git_revision": git_revision(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages on which a run depends, those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def git_revision() -> str | None:

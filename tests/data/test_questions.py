@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from zerolab.config import QuestionsConfig
+from zerolab.data import sources
 from zerolab.data.builtin import BUILT_IN
-from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, side_of
+from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, overlap, side_of
 from zerolab.errors import UserError
 from zerolab.toml import parse
 
@@ -76,7 +77,44 @@ def test_a_local_folder_serves_built_in_names(shared: Path) -> None:
     assert len(questions(load(path="asdiv_2k", data_dir=str(shared / "train")))) == 1788
 
 
+def test_rows_of_sets_that_were_checked_against_files(shared: Path) -> None:
+    files = {path.stem: path for path in [*shared.glob("eval/*.jsonl"), *shared.glob("text/*.jsonl")]}
+    checked = {name: b for name, b in BUILT_IN.items() if b.checked == "files"}
+    for name, built_in in checked.items():
+        file = files["gsm8k_train_solutions" if name == "gsm_8k" else name]
+        assert built_in.rows == file.read_bytes().count(b"\n"), name
+
+
+def test_the_papers_gsm_8k_holds_the_test_split(shared: Path) -> None:
+    train = load(path="gsm_8k", data_dir=str(shared / "train")).train
+    test = questions(load(path=str(shared / "eval/gsm8k_test.jsonl")))
+    assert overlap(train, test) == len(test) == 1319
+    assert overlap(load(path=str(shared / "text/gsm8k_train_solutions.jsonl")).train, test) == 0
+
+
 # Formats, columns, answers
+
+
+def test_the_row_of_a_question_is_kept_for_reward_functions(tmp_path: Path) -> None:
+    row = {"problem": "1+1?", "answer": "2", "source": {"book": 3}}
+    (found,) = questions(load(path=write(tmp_path / "a.jsonl", row)))
+    assert found.columns == row
+
+
+def test_sets_whose_rows_repeat_hold_each_question_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(hub_id: str, subset: str | None, split: str) -> Any:
+        for i in range(9):
+            turn = {"role": "user", "content": f"What is {i % 3}?"}
+            yield f"row {i}", {"prompt": [turn], "reward_model": {"ground_truth": str(i % 3)}}
+
+    monkeypatch.setattr(sources, "hub_rows", rows)
+    found = questions(load(path="dapo-math"))
+    assert [(q.text, q.answers) for q in found] == [(f"What is {i}?", (str(i),)) for i in range(3)]
+
+
+def test_a_set_of_texts_is_no_set_of_questions() -> None:
+    with pytest.raises(UserError, match="finemath is a set of texts"):
+        load(path="finemath")
 
 
 def test_every_format_gives_the_same_questions(tmp_path: Path) -> None:

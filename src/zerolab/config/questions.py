@@ -8,16 +8,23 @@ from zerolab.config.strict import Strict, as_value_error
 
 
 class QuestionSource(Strict):
-    path: str = Field(description="JSONL, JSON, CSV or Parquet file; built-in name; hub id; or synthetic:FAMILY.")
+    path: str = Field(
+        description="JSONL, JSON, CSV or Parquet file; built-in name; hub id; synthetic:FAMILY; or reasoning_gym:TASK."
+    )
     split: str | None = Field(None, description="Split of a hub data set (default: the built-in's own, else train).")
     subset: str | None = Field(None, description="Configuration name of a hub data set.")
     problem_key: str | None = Field(None, description="Column of the question (default: the first known name present).")
     answer_key: str | None = Field(None, description="Column of the answer (default: the first known name present).")
-    levels: tuple[int, int] | None = Field(None, description="Keep difficulty levels from .. to, inclusive.")
+    levels: tuple[int, int] | None = Field(
+        None,
+        description="Keep difficulty levels from .. to, inclusive. reasoning_gym: levels of its curriculum, from 0.",
+    )
     max_chars: int | None = Field(None, ge=1, description="Drop questions with more characters.")
     limit: int | None = Field(None, ge=1, description="Keep the first so many questions, in file order.")
     weight: float = Field(1.0, gt=0, description="Share in a mix, relative to the other sources.")
-    options: dict[str, int | float | str | bool] = Field({}, description="Parameters of a synthetic family.")
+    options: dict[str, int | float | str | bool | list[int | float | str]] = Field(
+        {}, description="Parameters of a synthetic family, or the config of a task of reasoning-gym."
+    )
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> "QuestionSource":
@@ -27,8 +34,11 @@ class QuestionSource(Strict):
             raise ValueError(f"questions.levels = {list(self.levels)} is empty: write the lower level first")
         if self.path.startswith(PREFIX):
             as_value_error(make_family, self.path.removeprefix(PREFIX), self.options)
-        elif self.options:
-            raise ValueError(f"questions.options are for synthetic:FAMILY; {self.path} takes none: remove them")
+        elif self.options and not self.path.startswith("reasoning_gym:"):
+            raise ValueError(
+                f"questions.options are for synthetic:FAMILY and reasoning_gym:TASK; {self.path} takes none: remove "
+                "them"
+            )
         return self
 
 

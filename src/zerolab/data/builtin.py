@@ -1,67 +1,155 @@
-"""Question sets known by name: the paper's training sets and its five benchmarks.
+"""Question sets known by name: those of the paper, and the public ones beside them.
 
 A name is first looked for as NAME.jsonl (.json, .csv, .parquet) in `questions.data_dir`, and such a file is taken as it
-is. The hub ids below were seen in public code or on hub pages; where `about` says unverified, id or columns rest on a
-single source. Columns are detected, so a wrong guess stops with an error and never trains on something else.
+is. `checked` says what stands behind an entry: files (rows and columns agree with copies of the files), hub page (seen
+on the page of the data set), or unverified (a single source in public code). Columns are detected, so a wrong guess
+stops with an error and never trains on something else.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Use = Literal["training", "evaluation", "text"]
+Checked = Literal["files", "hub page", "unverified"]
 
 
 @dataclass(frozen=True)
 class BuiltIn:
+    use: Use
     hub_id: str
     split: str
+    columns: str  # question and answer, as the hub names them
+    rows: int | None
+    licence: str  # as the hub page states it, or what is known of it
+    checked: Checked
     about: str
     subset: str | None = None
     problem_key: str | None = None
     answer_key: str | None = None
     levels: tuple[int, int] | None = None
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    unique: bool = False  # rows repeat: each question is kept once
 
 
 def _asdiv(row: Mapping[str, Any]) -> dict[str, Any]:
     """The story and its question stand in two columns, the unit in parentheses behind the answer: "9 (apples)"."""
-    return {"problem": f"{row['body']} {row['question']}", "answer": str(row["answer"]).split(" (")[0]}
+    return {**row, "problem": f"{row['body']} {row['question']}", "answer": str(row["answer"]).split(" (")[0]}
 
 
-_PAPER_BENCHMARKS = "lkevinzc/math-eval"
+def _big_math(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The column `solution` holds the bare answer."""
+    return {**row, "problem": row["prompt"], "answer": row["solution"]}
+
+
+_PAPER = "lkevinzc/math-eval"
+_PAIR = "problem, answer"
+_NONE, _UNKNOWN = "none stated", "not known"
+_MATH = "none stated; MATH itself is MIT"
 
 BUILT_IN: dict[str, BuiltIn] = {
-    # Training
-    "math12k": BuiltIn("nlile/hendrycks-MATH-benchmark", "train", "MATH without MATH500, 12,000 questions"),
+    "math12k": BuiltIn(
+        "training", "nlile/hendrycks-MATH-benchmark", "train", _PAIR, 12000, _MATH, "hub page", "MATH without MATH500"
+    ),
     "math-lvl3to5": BuiltIn(
-        "nlile/hendrycks-MATH-benchmark",
-        "train",
-        "MATH levels 3 to 5 (the paper: about 8,500 questions; its own selection is not known)",
-        levels=(3, 5),
+        "training", "nlile/hendrycks-MATH-benchmark", "train", f"{_PAIR}, level", None, _MATH, "unverified",
+        "MATH levels 3 to 5 (the paper: about 8,500 questions; its own selection is not known)", levels=(3, 5),
+    ),
+    "math-lighteval": BuiltIn(
+        "training", "DigitalLearningGmbH/MATH-lighteval", "train", "problem, solution, level", 7500, "MIT",
+        "unverified", "MATH's own training split", subset="default",
+    ),
+    "hendrycks-math": BuiltIn(
+        "training", "EleutherAI/hendrycks_math", "train", "problem, solution, level", None, "MIT", "unverified",
+        "one subject of MATH; questions.subset names another (geometry, number_theory, ...)", subset="algebra",
     ),
     "gsm_8k": BuiltIn(
-        "openai/gsm8k",
-        "train",
-        "GSM8K training split, 7,473 questions; the paper's file has 8,792, which include the test split",
+        "training", "openai/gsm8k", "train", "question, answer", 7473, "MIT", "files",
+        "GSM8K's training split. The paper's file of this name has 8,792 rows: it holds GSM8K's test split too",
         subset="main",
     ),
     "asdiv_2k": BuiltIn(
-        "EleutherAI/asdiv",
-        "validation",
-        "ASDiv, basic word problems (unverified; the paper's file has 1,788)",
-        convert=_asdiv,
+        "training", "EleutherAI/asdiv", "validation", "body, question, answer", 2305, "CC BY-NC 4.0", "hub page",
+        "ASDiv, basic word problems (the paper's file has 1,788)", subset="asdiv", convert=_asdiv,
     ),
     "orz_57k": BuiltIn(
-        "Open-Reasoner-Zero/orz_math_57k_collection",
-        "train",
-        "ORZ, 57,000 questions from AIME, Numina-Math, Tulu3 MATH and others (unverified)",
-        problem_key="0.value",
-        answer_key="1.ground_truth.value",
+        "training", "Open-Reasoner-Zero/orz_math_57k_collection", "train", "0.value, 1.ground_truth.value", None,
+        "MIT (on the page of a copy)", "unverified", "ORZ: AIME, Numina-Math, Tulu3 MATH and others, about 57,000",
+        problem_key="0.value", answer_key="1.ground_truth.value",
     ),
-    # Evaluation
-    "aime24": BuiltIn(_PAPER_BENCHMARKS, "aime", "AIME 2024, 30 questions"),
-    "amc": BuiltIn(_PAPER_BENCHMARKS, "amc", "AMC, 83 questions"),
-    "math500": BuiltIn(_PAPER_BENCHMARKS, "math", "MATH500, 500 questions"),
-    "minerva": BuiltIn(_PAPER_BENCHMARKS, "minerva", "Minerva Math, 272 questions"),
-    "olympiadbench": BuiltIn(_PAPER_BENCHMARKS, "olympiad_bench", "OlympiadBench, 675 text-only English questions"),
-    "gsm8k_test": BuiltIn("openai/gsm8k", "test", "GSM8K test split, 1,319 questions", subset="main"),
-}
+    "big-math": BuiltIn(
+        "training", "open-r1/Big-Math-RL-Verified-Processed", "train", "prompt, solution", None,
+        "none stated; Big-Math is Apache-2.0", "unverified", "Big-Math; questions.subset takes a part (level_3_4_5)",
+        subset="all", convert=_big_math,
+    ),
+    "dapo-math": BuiltIn(
+        "training", "BytedTsinghua-SIA/DAPO-Math-17k", "train", "prompt, reward_model.ground_truth", None,
+        "Apache-2.0", "unverified", "17,000 questions, each many times in 1.8 million rows; kept once. Its prompts "
+        "carry an instruction of their own", problem_key="prompt", answer_key="reward_model.ground_truth", unique=True,
+    ),
+    "aime24": BuiltIn(
+        "evaluation", _PAPER, "aime", _PAIR, 30, _UNKNOWN, "files", "AIME 2024 (this set also at axon-rl/math-eval)"
+    ),
+    "amc": BuiltIn("evaluation", _PAPER, "amc", _PAIR, 83, _UNKNOWN, "files", "AMC"),
+    "math500": BuiltIn("evaluation", _PAPER, "math", _PAIR, 500, "not known; MATH itself is MIT", "files", "MATH500"),
+    "minerva": BuiltIn("evaluation", _PAPER, "minerva", _PAIR, 272, _UNKNOWN, "files", "Minerva Math"),
+    "olympiadbench": BuiltIn(
+        "evaluation", _PAPER, "olympiad_bench", _PAIR, 675, "not known; OlympiadBench is Apache-2.0", "files",
+        "OlympiadBench, English, text only",
+    ),
+    "gsm8k_test": BuiltIn(
+        "evaluation", "openai/gsm8k", "test", "question, answer", 1319, "MIT", "files", "GSM8K's test split",
+        subset="main",
+    ),
+    "math500-h4": BuiltIn(
+        "evaluation", "HuggingFaceH4/MATH-500", "test", f"{_PAIR}, level", 500, _UNKNOWN, "unverified", "MATH500 again"
+    ),
+    "aime24-h4": BuiltIn(
+        "evaluation", "HuggingFaceH4/aime_2024", "train", _PAIR, 30, _UNKNOWN, "hub page", "AIME 2024 again"
+    ),
+    "aime24-mj": BuiltIn(
+        "evaluation", "Maxwell-Jia/AIME_2024", "train", "Problem, Answer", 30, "MIT", "hub page", "AIME 2024 again",
+        problem_key="Problem", answer_key="Answer",
+    ),
+    "aime25": BuiltIn("evaluation", "yentinglin/aime_2025", "train", _PAIR, 30, _UNKNOWN, "unverified", "AIME 2025"),
+    "amc23": BuiltIn(
+        "evaluation", "math-ai/amc23", "test", "question, answer", 40, _NONE, "unverified",
+        "AMC 2023, another set than `amc`",
+    ),
+    "minerva-math-ai": BuiltIn(
+        "evaluation", "math-ai/minervamath", "test", "question, answer", 272, _NONE, "unverified", "Minerva Math again"
+    ),
+    "olympiadbench-hothan": BuiltIn(
+        "evaluation", "Hothan/OlympiadBench", "train", "question, final_answer", None, "Apache-2.0", "hub page",
+        "OlympiadBench's own release", subset="OE_TO_maths_en_COMP", answer_key="final_answer",
+    ),
+}  # fmt: skip
+
+# Text for continual pretraining, listed for orientation: no verb reads text sets yet.
+TEXTS: dict[str, BuiltIn] = {
+    "finemath": BuiltIn(
+        "text", "HuggingFaceTB/finemath", "train", "text", None, "ODC-By 1.0", "unverified",
+        "mathematical web pages", subset="finemath-4plus",
+    ),
+    "numina-cot": BuiltIn(
+        "text", "AI-MO/NuminaMath-CoT", "train", "problem, solution", None, "Apache-2.0", "unverified",
+        "questions with worked solutions",
+    ),
+    "numina-1.5": BuiltIn(
+        "text", "AI-MO/NuminaMath-1.5", "train", "problem, solution, answer", None, "Apache-2.0", "unverified",
+        "the same, newer, with bare answers",
+    ),
+}  # fmt: skip
+
+HEADS = ("name", "use", "hub id", "split", "columns", "rows", "licence", "checked against")
+
+
+def listing() -> list[tuple[str, ...]]:
+    """A row of texts for each set, in the order of HEADS."""
+    return [
+        (
+            name, b.use, b.hub_id + (f" ({b.subset})" if b.subset else ""), b.split, b.columns,
+            f"{b.rows:,}" if b.rows else "?", b.licence, b.checked,
+        )
+        for name, b in {**BUILT_IN, **TEXTS}.items()
+    ]  # fmt: skip

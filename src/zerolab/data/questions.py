@@ -1,6 +1,7 @@
 """Question sets, split for evaluation, and the endless deterministic stream that a run draws from."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -151,6 +152,12 @@ class QuestionStream:
             raise UserError("the questions are not those of the checkpoint: put them back, or start a new run")
         self.counter = state["counter"]
         self._drawn, self._positions = list(state["drawn"]), list(state["positions"])
+
+
+def overlap(train: Pools, evaluation: Iterable[Question]) -> int:
+    """How many questions of an evaluation are training questions too, by their text. Endless families count as none."""
+    seen = {" ".join(q.text.split()) for pool in train if isinstance(pool, Pool) for q in pool.questions}
+    return sum(" ".join(q.text.split()) in seen for q in evaluation)
 
 
 def side_of(text: str, holdout: float) -> Side:

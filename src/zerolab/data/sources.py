@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import QuestionSource
-from zerolab.data.builtin import BUILT_IN
+from zerolab.data import gym
+from zerolab.data.builtin import BUILT_IN, TEXTS
 from zerolab.data.rows import READERS, Row, hub_rows, read_rows
 from zerolab.data.synthetic import PREFIX, Family, make_family
 from zerolab.errors import UserError
@@ -30,14 +31,23 @@ def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[st
 
     Raises UserError for a source that is not there or empty, a malformed row, a question without an answer.
     """
-    if source.path.startswith(PREFIX):
-        family = make_family(source.path.removeprefix(PREFIX), source.options)
+    family = _family(source)
+    if family is not None:
         if family.size is None and source.limit is None:
             return family.name, family
         numbers = range(family.size) if family.size is not None else count()
         return family.name, _filter(map(family.question, numbers), source, MAX_REJECTED_IN_A_ROW)
     located, name, rows = _locate(source, data_dir)
     return name, _filter(_questions(name, rows, located), located)
+
+
+def _family(source: QuestionSource) -> Family | None:
+    """The synthetic family or the task of reasoning-gym that the path names."""
+    if source.path.startswith(PREFIX):
+        return make_family(source.path.removeprefix(PREFIX), source.options)
+    if source.path.startswith(gym.PREFIX):
+        return gym.gym_family(source.path.removeprefix(gym.PREFIX), source.options, source.levels)
+    return None
 
 
 def _locate(source: QuestionSource, data_dir: str | None) -> tuple[QuestionSource, str, Iterator[Row]]:
@@ -53,16 +63,32 @@ def _locate(source: QuestionSource, data_dir: str | None) -> tuple[QuestionSourc
         rows = hub_rows(built_in.hub_id, source.subset or built_in.subset, source.split or built_in.split)
         if built_in.convert is not None:
             rows = ((place, built_in.convert(row)) for place, row in rows)
+        if built_in.unique:
+            rows = _once(rows, built_in.problem_key or "")
         return source.model_copy(update=known), source.path, rows
     if path.suffix in READERS:
         raise UserError(f"{path}: no such file")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", source.path) and not source.path.startswith("."):
         return source, source.path, hub_rows(source.path, source.subset, source.split or "train")
     close = difflib.get_close_matches(source.path, BUILT_IN, n=1)
+    if source.path in TEXTS:
+        raise UserError(
+            f"questions.path {source.path} is a set of texts, not of questions: see `zerolab questions list`"
+        )
     raise UserError(
         f"questions.path {source.path!r} is no file, hub id or built-in name"
         + (f" (did you mean {close[0]}?)" if close else f": built in are {', '.join(BUILT_IN)}")
     )
+
+
+def _once(rows: Iterable[Row], problem_key: str) -> Iterator[Row]:
+    """Rows whose question has not come before."""
+    seen: set[str] = set()
+    for place, row in rows:
+        text = json.dumps(_dig(row, problem_key))
+        if text not in seen:
+            seen.add(text)
+            yield place, row
 
 
 def _in_folder(name: str, data_dir: str | None) -> Path | None:

@@ -11,7 +11,7 @@ from zerolab.errors import UserError
 from zerolab.grading.equal import DEADLINE, Verdict, verdict
 from zerolab.grading.extract import extract
 from zerolab.grading.rules import STANDARD, Rules
-from zerolab.grading.sandbox import pool
+from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
 from zerolab.types import Grade
 
 Gold = str | float | Sequence[str | float]
@@ -36,7 +36,17 @@ def _countdown(answer: str, gold: str) -> bool:
     return bool(verify(answer, gold))
 
 
-VERIFIERS: dict[str, Callable[[str, str], bool]] = {"math": _math, "countdown": _countdown}
+def _reasoning_gym(answer: str, gold: str) -> bool:
+    from zerolab.data.gym import verify
+
+    return verify(answer, gold)
+
+
+VERIFIERS: dict[str, Callable[[str, str], bool]] = {
+    "math": _math,
+    "countdown": _countdown,
+    "reasoning_gym": _reasoning_gym,
+}
 """How an extracted answer is compared with a gold, by the name in Question.verifier. Other entries may be added."""
 
 
@@ -68,7 +78,7 @@ def _verdict(answer: str, golds: tuple[str, ...], verifier: str, rules: Rules, e
     worst = Verdict("wrong", "value")
     for gold in golds:
         if verifier != "math":
-            found = Verdict("correct" if VERIFIERS[verifier](answer, gold) else "wrong", verifier)
+            found = _verified(answer, gold, verifier)
         else:
             left = DEADLINE if end is None else min(DEADLINE, end - time.monotonic())
             found = verdict(answer, gold, rules, left)
@@ -77,6 +87,16 @@ def _verdict(answer: str, golds: tuple[str, ...], verifier: str, rules: Rules, e
         if found.outcome != "wrong":
             worst = found
     return worst
+
+
+def _verified(answer: str, gold: str, verifier: str) -> Verdict:
+    """What a verifier of its own says; one that asks a worker may run out of time."""
+    try:
+        return Verdict("correct" if VERIFIERS[verifier](answer, gold) else "wrong", verifier)
+    except WorkerTimeout:
+        return Verdict("timeout", verifier)
+    except (WorkerDied, WorkerFailed) as error:
+        return Verdict("error", f"{verifier}: {error}")
 
 
 def _check_verifier(verifier: str) -> None:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,17 @@ class WorkerDied(Exception):
     """The worker ended by itself: out of memory or CPU time."""
 
 
+class WorkerFailed(Exception):
+    """What the worker was asked to do raised an exception; the worker goes on."""
+
+
 class Worker:
     """One process. Not for use by two threads at once."""
 
     def __init__(self) -> None:
         paths = [str(Path(zerolab.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), "OMP_NUM_THREADS": "1"}
+        env["PYTHONHASHSEED"] = "0"  # what a worker makes is the same in every process
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "zerolab.grading.worker"],
             stdin=subprocess.PIPE,
@@ -44,19 +51,33 @@ class Worker:
             env=env,
             start_new_session=True,
         )
-        self.loaded = False
+        self.loaded = set[str]()
         self.rest = b""
         self._receive(STARTUP)
 
     def ask(self, answer: str, gold: str, ordered: bool, confirm: bool, seconds: float) -> tuple[str, str]:
         """(verdict, why) of judge.judge. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
-        if confirm and not self.loaded:
-            self._send("load")
-            self._receive(STARTUP)
-            self.loaded = True
+        if confirm:
+            self._load("confirm")
         self._send([answer, gold, ordered, confirm, seconds])
         verdict, why = self._receive(seconds)
         return verdict, why
+
+    def request(self, request: dict[str, Any], seconds: float) -> Any:
+        """Reply of reasoning-gym. Raises WorkerFailed; or WorkerTimeout, WorkerDied, and then the worker is gone."""
+        self._load("gym")
+        self._send({"seconds": seconds, **request})
+        outcome, reply = self._receive(seconds)
+        if outcome == "error":
+            raise WorkerFailed(reply)
+        return reply
+
+    def _load(self, what: str) -> None:
+        """Imports what a kind of question needs, once, in no deadline."""
+        if what not in self.loaded:
+            self._send(what)
+            self._receive(STARTUP)
+            self.loaded.add(what)
 
     def _send(self, message: Any) -> None:
         assert self.process.stdin is not None
@@ -108,13 +129,25 @@ class Pool:
 
     def ask(self, answer: str, gold: str, ordered: bool, seconds: float) -> tuple[str, str]:
         """Both rounds of a question: normal forms and numbers, then sympy if these leave it open."""
-        worker = self.idle.get()
-        try:
-            worker = worker or Worker()
+        with self._worker() as worker:
             reply = worker.ask(answer, gold, ordered, False, seconds)
             if reply[0] == "open":
                 reply = worker.ask(answer, gold, ordered, True, seconds)
             return reply
+
+    def request(self, request: dict[str, Any], seconds: float) -> Any:
+        """Worker.request, by whichever worker is free."""
+        with self._worker() as worker:
+            return worker.request(request, seconds)
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        worker = self.idle.get()
+        try:
+            worker = worker or Worker()
+            yield worker
+        except WorkerFailed:
+            raise
         except BaseException:
             if worker is not None:
                 worker.kill()  # an unfinished exchange must not be read by the next question

@@ -1,12 +1,14 @@
 """The process behind sandbox.py: one JSON line in, one JSON line out, under limits on memory and CPU time.
 
-A question is [answer, gold, ordered, confirm, seconds]; a reply [verdict, why]. "load" imports what confirming needs,
-so that its import time counts in no deadline. End of input ends the process.
+A question is [answer, gold, ordered, confirm, seconds]; a reply [verdict, why]. An object is a request to
+reasoning-gym, answered by ["ok", reply]. "confirm" and "gym" import what these need, so that its time counts in no
+deadline. End of input ends the process.
 """
 
 import json
 import resource
 import sys
+from typing import Any
 
 MEMORY = 2 << 30  # bytes of address space
 
@@ -24,9 +26,35 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _confirm() -> str:
+    import zerolab.grading.confirm
+
+    return zerolab.grading.confirm.__name__
+
+
+def _gym() -> str:
+    from zerolab.data.gym_process import load
+
+    return load()
+
+
+LOADERS = {"confirm": _confirm, "gym": _gym}
+
+
+def _reply(question: Any) -> list[Any]:
+    if isinstance(question, dict):
+        from zerolab.data.gym_process import serve
+
+        return ["ok", serve(question)]
+    from zerolab.grading.judge import judge
+
+    answer, gold, ordered, confirm, _ = question
+    return list(judge(answer, gold, ordered, confirm))
+
+
 def main() -> None:
     """Serve questions until the input ends."""
-    from zerolab.grading.judge import judge
+    import zerolab.grading.judge  # noqa: F401  its import time counts in no deadline
 
     _limit(resource.RLIMIT_AS, MEMORY)
     _limit(resource.RLIMIT_CORE, 0)
@@ -35,17 +63,15 @@ def main() -> None:
     print(json.dumps(["ready", ""]), file=out, flush=True)
     for line in sys.stdin:
         question = json.loads(line)
-        if question == "load":
-            import zerolab.grading.confirm
-
-            reply = ["ready", zerolab.grading.confirm.__name__]
+        if isinstance(question, str):
+            reply = ["ready", LOADERS[question]()]
         else:
-            answer, gold, ordered, confirm, seconds = question
+            seconds = question["seconds"] if isinstance(question, dict) else question[-1]
             _limit(resource.RLIMIT_CPU, int(_cpu_seconds() + seconds) + 2)
             try:
-                reply = list(judge(answer, gold, ordered, confirm))
+                reply = _reply(question)
             except Exception as error:  # the reply carries it to the parent, which counts it as an error
-                reply = ["error", f"{type(error).__name__}: {error}"[:200]]
+                reply = ["error", f"{type(error).__name__}: {error}"[:600]]
         print(json.dumps(reply), file=out, flush=True)
 
 
