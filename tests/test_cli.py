@@ -24,7 +24,7 @@ VERBS = {
     "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite"],
     "pretrain": ["recipe", "--set", "--dry-run", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
-    "report": ["runs", "--out", "--responses"],
+    "report": ["runs", "--out", "--responses", "--figures"],
     "watch": ["run", "--once"],
     "doctor": [],
     "grade": ["file", "--mode", "--rules", "--verifier", "--out", "--compare"],

@@ -94,6 +94,11 @@ def test_a_small_demo_leaves_table_figure_and_data(
     with (out / "curves.csv").open() as file:
         table = list(csv.DictReader(file))
     assert {(row["arm"], row["step"]) for row in table} == {(a, str(s)) for a in ("one", "two") for s in range(1, 7)}
-    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("curves", "bias"):
+        assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{figure}.png" in printed
+    with (out / "bias.csv").open() as file:
+        pressure = {row["arm"]: row["bias/length_normaliser/incorrect"] for row in csv.DictReader(file)}
+    assert float(pressure["two"] or 0) == 0  # no normaliser under Dr. GRPO
     assert all(sentence.split(":")[0] in printed for sentence in summary["sentences"])
     assert "start -> end" in printed

@@ -86,11 +86,15 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],
     out: Annotated[Path | None, typer.Option(help="HTML file; report.html in or beside the run by default.")] = None,
     responses: Annotated[int, typer.Option(help="Responses to embed at most, evenly over the steps.")] = 50_000,
+    figures: Annotated[Path | None, typer.Option(help="Folder for curves and bias meter as PNG with CSV.")] = None,
 ) -> None:
     """Curves, bias meter and transcripts of any runs side by side, in one HTML file that needs no network."""
-    from zerolab.report.html_report import write_report
+    from zerolab.report.html_report import write_figures, write_report
 
     print(write_report(runs, out, responses))
+    if figures:
+        for path in write_figures(runs, figures):
+            print(path)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from zerolab.demo.jobs import Job, cores, metrics_so_far, run_all
 from zerolab.demo.summary import PRESSURE, ArmSummary, sentences, summarise
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
+from zerolab.report.bias_figure import has_bias, write_bias
 from zerolab.report.curves import draw, write_csv
 from zerolab.report.terminal import sparkline
 from zerolab.rundir import write_atomically
@@ -62,7 +63,9 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     console.print(result_table(summaries, config.metrics))
     for line in lines:
         console.print(f"- {line}", highlight=False)
-    console.print(f"{out / 'curves.png'}, {out / 'curves.csv'}  ({time.monotonic() - started:.0f} s in all)")
+    figures = ", ".join(str(path) for path in sorted(out.glob("*.png")))
+    console.print(f"{figures}, a CSV beside each  ({time.monotonic() - started:.0f} s in all)")
+    console.print(f"look closer: zerolab report {' '.join(str(arm.folder) for arm in arms.values())}", soft_wrap=True)
 
 
 def arm_config(recipe: str, seed: int, out: Path) -> RunConfig:
@@ -243,7 +246,10 @@ def write_results(
     config: DemoConfig,
 ) -> None:
     write_csv(out / "curves.csv", runs)
-    draw(out / "curves.png", runs, f"{config.name}: {len(config.seeds)} seeds, thin lines are single runs")
+    title = f"{config.name}: {len(config.seeds)} seeds, thin lines are single runs"
+    draw(out / "curves.png", runs, title)
+    if has_bias(runs):
+        write_bias(out / "bias.png", runs, f"bias meter of {title}")
     rows = [{"arm": s.name, "windows": {k: [list(w) for w in v] for k, v in s.windows.items()}} for s in summaries]
     record = {"config": config.model_dump(), "arms": rows, "sentences": list(lines)}
     write_atomically(out / "summary.json", json.dumps(record, indent=2) + "\n")

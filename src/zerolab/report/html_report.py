@@ -9,6 +9,8 @@ from typing import Any
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
 from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
+from zerolab.report.bias_figure import has_bias, write_bias
+from zerolab.report.curves import draw, write_csv
 from zerolab.report.page import Page, Section, render
 from zerolab.report.runs import ReportRun, numbers, read_run
 from zerolab.report.transcripts import columns, histograms
@@ -63,6 +65,23 @@ def write_report(folders: Sequence[Path], out: Path | None, most: int) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, text)
     return target
+
+
+def write_figures(folders: Sequence[Path], out: Path) -> list[Path]:
+    """curves.png and bias.png with their CSVs in `out`; a figure of which nothing was logged is left out."""
+    runs: dict[str, list[Any]] = {}
+    for arm in group_arms([read_run(folder) for folder in dict.fromkeys(folders)]):
+        runs[arm.label] = [run.rows for run in arm.runs if run.rows]
+    runs = {arm: seeds for arm, seeds in runs.items() if seeds}
+    if not runs:
+        raise UserError("none of these runs has logged a step yet: there is nothing to draw")
+    with clear_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(out / "curves.csv", runs)
+        draw(out / "curves.png", runs, "thin lines are single runs")
+        if has_bias(runs):
+            write_bias(out / "bias.png", runs, "bias meter, thin lines are single runs")
+    return sorted(out.glob("curves.png")) + sorted(out.glob("bias.png"))
 
 
 def build_report(runs: Sequence[ReportRun], most: int = 50_000) -> str:
