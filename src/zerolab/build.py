@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, 
 from zerolab.data.templates import Template, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
+from zerolab.evaluation.local import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
@@ -87,6 +90,16 @@ def model_path(config: ModelConfig) -> str:
     from zerolab.pretrain.pretrain import base_model
 
     return str(base_model(config.base))
+
+
+def local_parts() -> LocalParts:
+    """What an evaluation needs of here; the name of a laptop base model stands for its folder."""
+
+    def resolve(target: str) -> str:
+        known = target in shipped() or (target.endswith(".toml") and Path(target).is_file())
+        return model_path(ModelConfig(path=None, base=target)) if known else target
+
+    return LocalParts(pick_device, make_encode, resolve)
 
 
 def pick_device(name: str) -> torch.device:

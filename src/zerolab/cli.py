@@ -119,7 +119,7 @@ def doctor() -> None:
 @app.command()
 def grade(
     file: Annotated[Path, typer.Argument(help="JSON Lines with problem, answer and response or responses.")],
-    mode: Annotated[str, typer.Option(help="boxed, answer-tag, answer-tag-lenient or last-number.")] = "boxed",
+    mode: Annotated[str, typer.Option(help="boxed, answer-tag, answer-tag-lenient, last-number or any.")] = "boxed",
     rules: Annotated[str, typer.Option(help="standard, or reference for the paper's grader.")] = "standard",
     verifier: Annotated[str, typer.Option(help="math or countdown.")] = "math",
     out: Annotated[Path | None, typer.Option(help="Verdicts; FILE.graded.jsonl by default.")] = None,
@@ -129,6 +129,49 @@ def grade(
     from zerolab.grading.command import run
 
     print(run(file, mode, rules, verifier, out, compare))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="Folder, hub id, run, laptop base, or recorded responses.")],
+    benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "paper",
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many questions of each.")] = None,
+    template: Annotated[str, typer.Option(help="Name, or a TOML file with a [template].")] = "none",
+    extractor: Annotated[str | None, typer.Option(help="Where the answer stands (default: the template's).")] = None,
+    samples: Annotated[int, typer.Option(help="k responses a question.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; by default 1 for k > 1.")] = None,
+    top_p: Annotated[float, typer.Option(help="Nucleus, 1: all.")] = 1.0,
+    budget: Annotated[int, typer.Option(help="Tokens of a response.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Decides every sample.")] = 0,
+    until_width: Annotated[float | None, typer.Option(help="Sample until intervals are so many points wide.")] = None,
+    max_samples: Annotated[int, typer.Option(help="Budget of --until-width, per question.")] = 64,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible URL up to /v1.")] = None,
+    api: Annotated[str, typer.Option(help="completions (base models) or chat.")] = "completions",
+    key_env: Annotated[str, typer.Option(help="Environment variable with the key.")] = "OPENAI_API_KEY",
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds for one response.")] = 600.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    kv_gb: Annotated[float, typer.Option(help="GiB for keys and values.")] = 2.0,
+    out: Annotated[Path | None, typer.Option(help="Folder; the same command goes on in it.")] = None,
+) -> None:
+    """Evaluate a model on benchmarks, with intervals; or recorded responses, without sampling."""
+    from zerolab.evaluation.command import Options, Served, run
+    from zerolab.evaluation.local import LocalParts, Machine
+
+    def parts() -> LocalParts:
+        from zerolab.build import local_parts
+
+        return local_parts()
+
+    options = Options(
+        target, benchmarks, data_dir, limit, template, extractor, samples, temperature, top_p, budget, seed,
+        until_width, max_samples, out,
+    )  # fmt: skip
+    served = Served(endpoint, api, key_env, concurrency, timeout)
+    if not run(options, served, Machine(device, precision, kv_gb), parts):
+        raise typer.Exit(1)
 
 
 @app.command()

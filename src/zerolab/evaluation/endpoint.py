@@ -151,6 +151,8 @@ class EndpointSampler:
             options["stop"] = list(ask.stop)
         if ask.top_p < 1:
             options["top_p"] = ask.top_p
+        if extra := {k: v for k in ("top_k", "min_tokens") if (v := getattr(ask, k))}:
+            options["extra_body"] = extra  # vLLM and SGLang know them, OpenAI's own service refuses
         try:
             if self.endpoint.api == "chat":
                 turns = [{"role": "user", "content": ask.prompt}]

@@ -53,12 +53,17 @@ def population_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: flo
     responses, mean (1 - mean) / variance of the mean (Korn and Graubard 1998), which lies between the number of
     questions and that of responses. With one response a question this is Clopper-Pearson itself.
     """
+    effective = effective_responses(correct_Q, samples_Q)
+    return clopper_pearson(float((correct_Q / samples_Q).mean()) * effective, effective, level)
+
+
+def effective_responses(correct_Q: np.ndarray, samples_Q: np.ndarray) -> float:
+    """How many independent responses, each to a question of its own, would tell as much about the population."""
     rate_Q = correct_Q / samples_Q
     questions, mean = len(rate_Q), float(rate_Q.mean())
     variance = float(rate_Q.var(ddof=1)) / questions if questions > 1 else 0.0
     effective = mean * (1 - mean) / variance if variance > 0 else questions
-    effective = min(max(effective, questions), int(samples_Q.sum()))
-    return clopper_pearson(mean * effective, effective, level)
+    return float(min(max(effective, questions), samples_Q.sum()))
 
 
 def fixed_set_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: float = 0.95) -> Interval:

@@ -23,6 +23,8 @@ class Ask:
     temperature: float = 1.0
     stop: tuple[str, ...] = ()
     top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class EngineSampler:
 
     @staticmethod
     def _request(ask: Ask, prompt_ids: tuple[int, ...], room: int) -> Request:
-        return Request(ask.id, prompt_ids, ask.seed, room, ask.temperature, ask.stop)
+        restrictions = (ask.top_p, ask.top_k, min(ask.min_tokens, room))
+        return Request(ask.id, prompt_ids, ask.seed, room, ask.temperature, ask.stop, *restrictions)
 
     def _cuts(self, token_ids: list[int]) -> tuple[int, ...]:
         """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""

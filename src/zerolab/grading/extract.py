@@ -4,6 +4,8 @@ boxed               content of the last \\boxed{...} or \\fbox{...}; unterminate
 answer-tag          the strict R1 rule: the literal "</think> <answer>" and then "</answer>"; an inner box is unwrapped
 answer-tag-lenient  the last <answer>...</answer>, whatever stands before it; an inner box is unwrapped
 last-number         "#### 42", "A: 42", else the last number of the text; only for corpora written that way
+any                 the first of answer-tag-lenient, boxed and last-number that finds something: how much of a low score
+                    is format; never a reward
 """
 
 import re
@@ -74,11 +76,17 @@ def last_number(text: str) -> str | None:
     return (numbers[0] if marked else numbers[-1]).replace("$", "")
 
 
+def anywhere(text: str) -> str | None:
+    """The answer in any of the known forms, the most explicit first."""
+    return answer_tag_lenient(text) or last_box(text) or last_number(text)
+
+
 MODES: dict[str, Callable[[str], str | None]] = {
     "boxed": last_box,
     "answer-tag": answer_tag,
     "answer-tag-lenient": answer_tag_lenient,
     "last-number": last_number,
+    "any": anywhere,
 }
 
 

@@ -1,0 +1,163 @@
+"""Sampling the responses that are still missing, one round or several, each stored as it comes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zerolab.data.templates import Template
+from zerolab.evaluation.benchmarks import Benchmarks
+from zerolab.evaluation.grades import grade_responses
+from zerolab.evaluation.intervals import fixed_set_interval
+from zerolab.evaluation.progress import Bar
+from zerolab.evaluation.responses import Response, ResponseFile, write_responses
+from zerolab.evaluation.sampler import Ask, Failed, Sampler
+from zerolab.evaluation.settings import Settings
+from zerolab.rollout.sampling import request_seed
+from zerolab.signals import GracefulStop
+from zerolab.types import Question
+
+
+@dataclass
+class Collected:
+    responses: list[Response]
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (question, why)
+    stopped: bool = False
+
+
+def collect(
+    sampler: Sampler, benchmarks: Benchmarks, template: Template, settings: Settings, file: ResponseFile
+) -> Collected:
+    """Asks what `file` lacks, look by look, until every benchmark is narrow enough or has all its samples.
+
+    Responses are stored ungraded as they come and graded after each look. Ctrl-C ends it with what is stored.
+    """
+    found = Collected(file.found)
+    open_names = list(benchmarks)
+    with file, GracefulStop() as stop:
+        for samples in settings.looks():
+            wanted = {name: benchmarks[name] for name in open_names}
+            asks = _asks(wanted, template, settings, samples, {r.key for r in file.found})
+            _round(sampler, asks, settings, file, found, stop)
+            if stop.requested:
+                found.stopped = True
+                break
+            if settings.until_width is None:
+                continue
+            found.responses = file.found = _graded(file.found, settings)
+            open_names = [name for name in open_names if _width(found.responses, name, settings) > settings.until_width]
+            if not open_names:
+                break
+    found.responses = _graded(file.found, settings)
+    write_responses(file.path, found.responses)
+    return found
+
+
+def _graded(responses: list[Response], settings: Settings) -> list[Response]:
+    """All of them with grades; those that have one keep it."""
+    new = [i for i, r in enumerate(responses) if r.grade is None or r.lenient is None]
+    graded = dict(zip(new, grade_responses([responses[i] for i in new], settings.extractor), strict=True))
+    return [graded.get(i, r) for i, r in enumerate(responses)]
+
+
+def _width(responses: list[Response], name: str, settings: Settings) -> float:
+    """Of the fixed-set interval, in percentage points; nothing sampled is as wide as it gets."""
+    by_question: dict[str, list[bool]] = {}
+    for r in responses:
+        if r.benchmark == name and r.grade is not None:
+            by_question.setdefault(r.question_id, []).append(r.grade.correct)
+    if not by_question:
+        return 100.0
+    correct_Q, samples_Q = (np.array([f(v) for v in by_question.values()]) for f in (sum, len))
+    return 100 * fixed_set_interval(correct_Q, samples_Q, settings.fixed_level).width
+
+
+Asked = tuple[Ask, str, Question, int]
+
+
+def _asks(
+    benchmarks: Benchmarks, template: Template, settings: Settings, samples: int, there: set[tuple[str, str, int]]
+) -> list[Asked]:
+    """What is missing up to `samples` of each question; samples of one question side by side, which share a prefill."""
+    asks: list[Asked] = []
+    for name, questions in benchmarks.items():
+        for question in questions:
+            for sample in range(samples):
+                if (name, question.id, sample) in there:
+                    continue
+                ask = Ask(
+                    id=len(asks),
+                    prompt=template.render(question.text),
+                    seed=request_seed(settings.seed, name, question.id, sample),
+                    max_new_tokens=settings.budget,
+                    temperature=settings.temperature,
+                    stop=settings.stop,
+                    top_p=settings.top_p,
+                )
+                asks.append((ask, name, question, sample))
+    return asks
+
+
+def _round(
+    sampler: Sampler, asks: list[Asked], settings: Settings, file: ResponseFile, found: Collected, stop: GracefulStop
+) -> None:
+    """Samples and stores; a failure is noted and its place left empty, so that the next start asks again."""
+    if not asks:
+        return
+    with Bar(settings.model, len(asks), "responses") as bar, _watching(stop, sampler):
+        for outcome in sampler.sample([ask for ask, *_ in asks]):
+            _, name, question, sample = asks[outcome.id]
+            if isinstance(outcome, Failed):
+                found.failures.append((question.id, outcome.why))
+            else:
+                file.append(
+                    Response(
+                        benchmark=name,
+                        question_id=question.id,
+                        problem=question.text,
+                        answers=question.answers,
+                        sample=sample,
+                        response=outcome.text,
+                        tokens=outcome.tokens,
+                        finish_reason=outcome.finish_reason,
+                        model=settings.model,
+                        template=settings.template,
+                        temperature=settings.temperature,
+                        budget=outcome.budget,
+                        seed=asks[outcome.id][0].seed,
+                        verifier=question.verifier,
+                        cuts=outcome.cuts,
+                    )
+                )
+            bar.advance(f"{len(found.failures)} failed" if found.failures else "")
+
+
+@contextmanager
+def _watching(stop: GracefulStop, sampler: Sampler) -> Iterator[None]:
+    """Ends what is in flight when a stop is requested, without waiting for the next response."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            if stop.requested:
+                return sampler.stop()
+        return None
+
+    thread = threading.Thread(target=watch, name="stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def failure_lines(failures: list[tuple[str, str]], line: Callable[[str], None]) -> None:
+    """The reasons with their counts, most frequent first."""
+    counts: dict[str, int] = {}
+    for _, why in failures:
+        counts[why] = counts.get(why, 0) + 1
+    for why, count in sorted(counts.items(), key=lambda item: -item[1])[:5]:
+        line(f"  {count} x {why}")

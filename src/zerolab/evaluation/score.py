@@ -1,0 +1,227 @@
+"""What an evaluation says about one benchmark: accuracy with its intervals, and what stands beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from zerolab.evaluation.intervals import (
+    Interval,
+    bootstrap,
+    effective_responses,
+    fixed_set_interval,
+    population_interval,
+    weighted_interval,
+)
+from zerolab.evaluation.passk import maj_at_k, pass_at_k
+from zerolab.evaluation.power import minimum_detectable_difference
+from zerolab.evaluation.responses import Response
+from zerolab.evaluation.voting import vote_classes
+from zerolab.types import Grade
+
+
+@dataclass(frozen=True)
+class Table:
+    """The graded responses of one benchmark as columns: questions x samples, NaN and -1 where a sample is missing."""
+
+    name: str
+    question_ids: tuple[str, ...]
+    responses_QS: tuple[tuple[Response, ...], ...]
+
+    @classmethod
+    def of(cls, name: str, responses: Sequence[Response]) -> "Table":
+        """Raises ValueError for a response without grades."""
+        by_question: dict[str, list[Response]] = {}
+        for response in responses:
+            if response.grade is None or response.lenient is None:
+                raise ValueError(f"{response.key} has no grade")
+            by_question.setdefault(response.question_id, []).append(response)
+        rows = tuple(tuple(sorted(group, key=lambda r: r.sample)) for group in by_question.values())
+        return cls(name, tuple(by_question), rows)
+
+    @cached_property
+    def samples_Q(self) -> np.ndarray:
+        return np.array([len(row) for row in self.responses_QS])
+
+    @cached_property
+    def correct_QS(self) -> np.ndarray:
+        return self._column(lambda r: _grade(r.grade).correct)
+
+    @cached_property
+    def lenient_QS(self) -> np.ndarray:
+        return self._column(lambda r: _grade(r.lenient).correct)
+
+    @cached_property
+    def tokens_QS(self) -> np.ndarray:
+        """Lengths in tokens; NaN where the file does not say."""
+        return self._column(lambda r: np.nan if r.tokens is None else r.tokens)
+
+    @cached_property
+    def truncated_QS(self) -> np.ndarray:
+        return self._column(lambda r: np.nan if r.truncated is None else r.truncated)
+
+    @cached_property
+    def greedy(self) -> bool:
+        return all(r.temperature == 0 for row in self.responses_QS for r in row)
+
+    @cached_property
+    def classes_QS(self) -> np.ndarray:
+        return vote_classes(self.responses_QS)
+
+    def column(self, value: str) -> np.ndarray:
+        """[Q, S] of a truth about the strict grade: formatted, say."""
+        return self._column(lambda r: getattr(_grade(r.grade), value))
+
+    def _column(self, value: object) -> np.ndarray:
+        filled_QS = np.full((len(self.responses_QS), int(self.samples_Q.max())), np.nan)
+        for q, row in enumerate(self.responses_QS):
+            filled_QS[q, : len(row)] = [value(r) for r in row]  # type: ignore[operator]
+        return filled_QS
+
+
+def _grade(grade: Grade | None) -> Grade:
+    assert grade is not None
+    return grade
+
+
+def tables(responses: Sequence[Response]) -> dict[str, Table]:
+    """A table for each benchmark, in the order of the file."""
+    by_name: dict[str, list[Response]] = {}
+    for response in responses:
+        by_name.setdefault(response.benchmark, []).append(response)
+    return {name: Table.of(name, rows) for name, rows in by_name.items()}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Shares between 0 and 1, lengths in tokens; None where a file does not say or nothing can be said.
+
+    `fixed_set` is None after one greedy pass, which has no sampling noise, and for somebody else's single pass at an
+    unknown temperature it is the safe bound. `detectable` is the smallest true difference to another model, evaluated
+    alike, that an unpaired test would show with 80 % power.
+    """
+
+    name: str
+    questions: int
+    samples: int  # of every question; the fewest
+    responses: int
+    missing: int  # asked for, never received: not part of any number here
+    accuracy: float
+    fixed_set: Interval | None
+    population: Interval
+    lenient: float
+    detectable: float
+    formatted: float
+    answered: float  # an answer in any form
+    truncated: float | None
+    right_but_truncated: float | None
+    mean_length: float | None
+    median_length: float | None
+    max_length: float | None
+    tokens_per_correct: float | None
+    pass_at: Mapping[int, float] = field(default_factory=dict)
+    maj_at: Mapping[int, float] = field(default_factory=dict)
+    pass_interval: Mapping[int, Interval] = field(default_factory=dict)
+    maj_interval: Mapping[int, Interval] = field(default_factory=dict)
+
+
+def score(table: Table, missing: int = 0, fixed_level: float = 0.95) -> Score:
+    """One benchmark. `fixed_level`: of the fixed-set interval; above .95 where it was looked at several times."""
+    samples_Q = table.samples_Q
+    correct_Q = np.nansum(table.correct_QS, 1)
+    population = population_interval(correct_Q, samples_Q)
+    accuracy = float((correct_Q / samples_Q).mean())
+    passes, majorities = _at_k(table)
+    truncated_QS, tokens_QS = table.truncated_QS, table.tokens_QS
+    cut = bool(np.isfinite(truncated_QS).any())
+    counted = np.isfinite(tokens_QS).sum() == samples_Q.sum()
+    right = float(correct_Q.sum())
+    return Score(
+        name=table.name,
+        questions=len(samples_Q),
+        samples=int(samples_Q.min()),
+        responses=int(samples_Q.sum()),
+        missing=missing,
+        accuracy=accuracy,
+        fixed_set=None if table.greedy else fixed_set_interval(correct_Q, samples_Q, fixed_level),
+        population=population,
+        lenient=_mean(table.lenient_QS),
+        detectable=minimum_detectable_difference(accuracy, effective_responses(correct_Q, samples_Q)),
+        formatted=_mean(table.column("formatted")),
+        answered=float(np.mean([_grade(r.lenient).formatted for row in table.responses_QS for r in row])),
+        truncated=_mean(truncated_QS) if cut else None,
+        right_but_truncated=_mean(truncated_QS * table.correct_QS) if cut else None,
+        mean_length=_mean(tokens_QS) if counted else None,
+        median_length=float(np.nanmedian(tokens_QS)) if counted else None,
+        max_length=float(np.nanmax(tokens_QS)) if counted else None,
+        tokens_per_correct=float(np.nansum(tokens_QS)) / right if counted and right else None,
+        pass_at={k: float(v.mean()) for k, v in passes.items()},
+        maj_at={k: float(v.mean()) for k, v in majorities.items()},
+        pass_interval={k: bootstrap(v) for k, v in passes.items()},
+        maj_interval={k: bootstrap(v) for k, v in majorities.items()},
+    )
+
+
+def _mean(values_QS: np.ndarray) -> float:
+    """Over questions of the mean over samples, as the accuracy is."""
+    kept_QS = values_QS[np.isfinite(values_QS).any(1)]
+    return float(np.nanmean(kept_QS, 1).mean())
+
+
+def _at_k(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """pass@k and maj@k of every question for k = 2, 4, 8 .. and the number of samples; none for one sample."""
+    samples = int(table.samples_Q.min())
+    if samples < 2:
+        return {}, {}
+    ks = sorted({*(2**i for i in range(1, samples.bit_length()) if 2**i <= samples), samples})
+    correct_Q = np.nansum(table.correct_QS, 1).astype(int)
+    first = slice(0, samples)  # where questions have uneven numbers of samples, the first of each vote
+    classes_QS, right_QS = table.classes_QS[:, first], np.nan_to_num(table.correct_QS[:, first])
+    passes = {k: pass_at_k(correct_Q, table.samples_Q, k) for k in ks}
+    return passes, {k: maj_at_k(classes_QS, right_QS, k) for k in ks if k > 2}
+
+
+def average(scores: Sequence[Score]) -> Score | None:
+    """The unweighted mean over benchmarks, as the paper's; None of a single one. Its intervals combine theirs."""
+    if len(scores) < 2:
+        return None
+
+    def mean(name: str) -> float | None:
+        values = [getattr(s, name) for s in scores]
+        return None if None in values else float(np.mean(values))
+
+    centres = [s.accuracy for s in scores]
+    fixed = [s.fixed_set for s in scores if s.fixed_set is not None]
+    population = weighted_interval(centres, [s.population for s in scores])
+    columns = ("lenient", "formatted", "answered", "truncated", "right_but_truncated", "mean_length")
+    at_k = {}
+    for column in ("pass_at", "maj_at"):
+        each = [getattr(s, column) for s in scores]
+        at_k[column] = {k: float(np.mean([v[k] for v in each])) for k in each[0] if all(k in v for v in each)}
+    tokens = [None if s.mean_length is None else s.mean_length * s.responses for s in scores]
+    right = sum(s.accuracy * s.responses for s in scores)
+    return Score(
+        name="average",
+        questions=sum(s.questions for s in scores),
+        samples=min(s.samples for s in scores),
+        responses=sum(s.responses for s in scores),
+        missing=sum(s.missing for s in scores),
+        accuracy=float(np.mean(centres)),
+        fixed_set=weighted_interval(centres, fixed) if len(fixed) == len(scores) else None,
+        population=population,
+        detectable=_detectable_mean(population),
+        median_length=None,
+        max_length=None if None in [s.max_length for s in scores] else max(s.max_length or 0 for s in scores),
+        tokens_per_correct=None if None in tokens or not right else sum(t or 0 for t in tokens) / right,
+        **{name: mean(name) for name in columns},  # type: ignore[arg-type]
+        **at_k,  # type: ignore[arg-type]
+    )
+
+
+def _detectable_mean(interval: Interval) -> float:
+    """Smallest true difference of two such means that a test with 80 % power shows; 2 z standard errors make the
+    interval."""
+    z_level, z_power = stats.norm.isf(0.025), stats.norm.ppf(0.8)
+    return float((z_level + z_power) * np.sqrt(2) * interval.width / (2 * z_level))
