@@ -97,6 +97,7 @@ def test_a_small_demo_leaves_table_figure_and_data(
     for figure in ("curves", "bias"):
         assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{figure}.png" in printed
+    assert "<title>grpo / dr_grpo</title>" in (out / "report.html").read_text()
     with (out / "bias.csv").open() as file:
         pressure = {row["arm"]: row["bias/length_normaliser/incorrect"] for row in csv.DictReader(file)}
     assert float(pressure["two"] or 0) == 0  # no normaliser under Dr. GRPO

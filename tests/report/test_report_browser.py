@@ -261,6 +261,19 @@ def test_the_reader_works_by_keyboard(browser: Browser, page: Path) -> None:
     assert browser.js("document.getElementById('search').value") == ""
 
 
+def test_on_a_phone_a_tap_leads_to_the_response_and_back(browser: Browser, page: Path) -> None:
+    browser.open(page, 360)
+    browser.js("document.getElementById('responses').scrollIntoView({behavior: 'instant'})")
+    top = "document.getElementById('detail').getBoundingClientRect().top"
+    browser.js("document.documentElement.style.scrollBehavior = 'auto'")
+    browser.js("document.getElementById('responses').style.height = '760px'")  # the response is out of sight
+    browser.js("document.getElementById('row-1').click()")
+    browser.until(f"Math.abs({top}) < 100")
+    assert browser.js("document.querySelector('.card.chosen .sample').textContent") == "#1"
+    browser.js("document.querySelector('.back').click()")
+    browser.until(f"{top} > 300")
+
+
 def test_curves_are_means_over_seeds_with_their_range_and_their_data(browser: Browser, page: Path) -> None:
     browser.open(page)
     chart = "[...document.querySelectorAll('.chart')].find(c => c.ariaLabel.startsWith('Length of incorrect'))"

@@ -22,6 +22,7 @@ from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
 from zerolab.report.bias_figure import has_bias, write_bias
 from zerolab.report.curves import draw, write_csv
+from zerolab.report.html_report import write_report
 from zerolab.report.terminal import sparkline
 from zerolab.rundir import write_atomically
 
@@ -63,9 +64,10 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     console.print(result_table(summaries, config.metrics))
     for line in lines:
         console.print(f"- {line}", highlight=False)
+    report = write_report([arm.folder for arm in arms.values()], out / "report.html")
     figures = ", ".join(str(path) for path in sorted(out.glob("*.png")))
-    console.print(f"{figures}, a CSV beside each  ({time.monotonic() - started:.0f} s in all)")
-    console.print(f"look closer: zerolab report {' '.join(str(arm.folder) for arm in arms.values())}", soft_wrap=True)
+    console.print(f"{figures}, a CSV beside each; all of it and every transcript: {report}", soft_wrap=True)
+    console.print(f"{time.monotonic() - started:.0f} s in all")
 
 
 def arm_config(recipe: str, seed: int, out: Path) -> RunConfig:

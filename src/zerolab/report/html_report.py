@@ -16,6 +16,7 @@ from zerolab.report.runs import ReportRun, numbers, read_run
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rundir import clear_errors, write_atomically
 
+MOST_RESPONSES = 50_000
 STYLES = ("report.css", "reader.css")
 SCRIPTS = (
     "arms.js",
@@ -52,7 +53,7 @@ SECTIONS = (
 )
 
 
-def write_report(folders: Sequence[Path], out: Path | None, most: int) -> Path:
+def write_report(folders: Sequence[Path], out: Path | None = None, most: int = MOST_RESPONSES) -> Path:
     """Writes the file and returns its path, by default beside the only run or in the folder of the first."""
     if most < 1:
         raise UserError("--responses is how many responses to embed: give 1 or more")
@@ -84,7 +85,7 @@ def write_figures(folders: Sequence[Path], out: Path) -> list[Path]:
     return sorted(out.glob("curves.png")) + sorted(out.glob("bias.png"))
 
 
-def build_report(runs: Sequence[ReportRun], most: int = 50_000) -> str:
+def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
     """The report of these runs as the text of an HTML file."""
     arms = group_arms(runs)
     ordered = [run for arm in arms for run in arm.runs]

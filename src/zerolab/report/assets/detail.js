@@ -23,6 +23,7 @@ function showDetail(host, store, row, search) {
   const cards = el("div", {class: short ? "cards wrapped" : "cards"}, group.map(one => card(store, one, one === row, search)));
   host.replaceChildren(
     el("header", {},
+      el("button", {type: "button", class: "back", onclick: () => byId("responses").scrollIntoView({block: "center"})}, "↑ List"),
       el("p", {class: "where"}, el("span", {class: `dot ${armColour(run.arm)}`}),
         ` ${summary.arms[run.arm]}, seed ${run.seed}, step ${store.step[row]}, ${question.id}`),
       el("p", {class: "question"}, question.text),

@@ -3,7 +3,7 @@
 const ROW_HEIGHT = 58;
 const SPARE_ROWS = 6;
 
-/** options: {label, draw(item) -> [node], choose(item or undefined)}; returns {node, show(items), move(by)}. */
+/** options: {label, draw(item) -> [node], choose(item or undefined), open()}; returns {node, show(items), move(by)}. */
 function virtualList(options) {
   const inner = el("div", {class: "rows"});
   const node = el("div", {class: "list", role: "listbox", tabindex: "0", "aria-label": options.label}, inner);
@@ -23,7 +23,11 @@ function virtualList(options) {
   function row(i) {
     const one = el("div", {
       id: `row-${i}`, class: "row", role: "option", "aria-selected": String(i === state.at), "aria-setsize": state.items.length,
-      "aria-posinset": i + 1, onclick: () => go(i),
+      "aria-posinset": i + 1,
+      onclick: () => {
+        go(i);
+        options.open();
+      },
     }, options.draw(state.items[i]));
     one.style.top = `${i * ROW_HEIGHT}px`;
     return one;

@@ -11,6 +11,9 @@ function showReader(section, store) {
   const list = virtualList({
     label: "Responses", draw: row => drawRow(store, row),
     choose: row => showDetail(detail, store, row, filter.text),
+    open: () => {
+      if (detail.getBoundingClientRect().top > innerHeight * 0.7) detail.scrollIntoView(); // below the list on a phone
+    },
   });
   list.node.id = "responses";
   const apply = () => {
