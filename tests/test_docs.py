@@ -138,7 +138,7 @@ def test_make_targets_and_paths_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"[`\n]make ([a-z]+)", text)) <= targets
-    for path in re.findall(r"`((?:src/zerolab|docs|tests|recipes|benchmarks)/[\w./-]*)`", text):
+    for path in re.findall(r"`((?:src/zerolab|docs|tests|recipes|benchmarks|examples)/[\w./-]*)`", text):
         assert (ROOT / path).exists(), path
 
 

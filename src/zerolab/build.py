@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
+from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Rollout, Stream
 from zerolab.rollout.torch_engine import TorchEngine
@@ -43,7 +44,15 @@ class Run:
         return iter(self.stream)
 
 
-def build(config: RunConfig) -> Run:
+def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
+    dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
+    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(config.rollout.kv_gb * 2**30))
+
+
+EngineFactory = Callable[[RunConfig, Any, Any, torch.device], Engine]
+
+
+def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     """Loads the model and the questions, checks that the budgets fit, and puts the pieces together."""
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -65,7 +74,7 @@ def build(config: RunConfig) -> Run:
         reference=config.objective.kl > 0,
         critic=(config.critic or CriticConfig()) if config.objective.needs_critic else None,
     )
-    engine = make_engine(config, model, tokenizer, device)
+    engine = new_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
     reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms)
@@ -125,11 +134,6 @@ def longest_prompt(config: RunConfig, model_config: Any) -> int:
             "lower rollout.max_new_tokens or evaluation.max_new_tokens"
         )
     return min(config.rollout.max_prompt_tokens, context - budget if context else config.rollout.max_prompt_tokens)
-
-
-def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
-    dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
-    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(config.rollout.kv_gb * 2**30))
 
 
 def make_encode(tokenizer: Any) -> Encode:

@@ -1,6 +1,7 @@
 """The recipes that ship: complete TOML files, found by path or by name."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str |
         )
     model: Any = {"train": RunConfig, "pretrain": PretrainConfig, "demo": DemoConfig}[found]
     return parse(model, apply_overrides(read_toml(path), overrides), str(path))
+
+
+def run_config(source: Any) -> Any:
+    """The RunConfig of what a caller gives: one, a dict of a recipe's keys, a path, or the name of a shipped recipe."""
+    from zerolab.config import RunConfig
+    from zerolab.toml import parse
+
+    if isinstance(source, RunConfig):
+        return source
+    if isinstance(source, Mapping):
+        return parse(RunConfig, dict(source), "config")
+    return load(find_recipe(source), verb="train")
 
 
 def difference(a: Path, b: Path) -> list[tuple[str, Any, Any]]:

@@ -4,15 +4,19 @@ Questions -> template -> prompts -> the engine samples G responses each -> grade
 learner -> new weights to the engine. `build.py` puts the pieces together from a config; this file only runs them.
 """
 
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from zerolab.build import Run, build
+from zerolab.build import EngineFactory, Run, build, make_engine
 from zerolab.config import RunConfig
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
 from zerolab.models.hf import export_model
+from zerolab.recipes import run_config
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch
 from zerolab.rl.decomposition import bias_metrics
@@ -23,15 +27,23 @@ from zerolab.signals import GracefulStop
 
 
 def train(
-    config: RunConfig, *, resume: bool = False, overwrite: bool = False, progress: Progress | None = None
+    recipe: RunConfig | Mapping[str, Any] | str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    engine: EngineFactory = make_engine,
 ) -> Path:
     """Runs a recipe to its end and returns the run directory; the final policy is the newest checkpoint.
 
-    Ctrl-C ends it after the current step with a checkpoint. With `resume` it goes on from the last checkpoint, on CPU
-    with the same threads to the bit as if it had never stopped.
+    `recipe` is a RunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. `engine`
+    makes the sampler from (config, model, tokenizer, device). Ctrl-C ends a run after the current step with a
+    checkpoint. With `resume` it goes on from the last checkpoint, on CPU with the same threads to the bit as if it had
+    never stopped. Raises UserError, with one line, for what cannot be meant.
     """
+    config: RunConfig = run_config(recipe)
     directory = RunDirectory(config, resume, overwrite)
-    run = build(config)
+    run = build(config, engine)
     directory.open()
     try:
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
@@ -109,3 +121,13 @@ def restore(run: Run, directory: RunDirectory) -> int:
     run.stream.load_state_dict(state["stream"])
     run.stream.publish(run.learner.version, run.learner.weights())
     return state["step"] + 1
+
+
+class _Loop(ModuleType):
+    """`zerolab.train` is this module whoever imported it first, and `zerolab.train(config)` runs `train`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Path:
+        return train(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Loop
