@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerolab.phrases import PHRASES, Hit, find_phrases, pieces
+from zerolab.phrases import PHRASES, SCOPES, Hit, _compiled, find_phrases, pieces
 
 FORMS = [(phrase, form) for phrase in PHRASES for form in phrase.forms]
 
@@ -69,3 +69,33 @@ def test_a_hostile_text_costs_no_more_than_its_length() -> None:
 def test_spans_do_not_move_with_letters_that_change_length_in_lower_case() -> None:
     text = "İİİ recheck"
     assert find_phrases(text) == (Hit(4, 11, "re-check"),)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(form.rstrip("!") for _, form in FORMS),
+                "-",
+                "‐",
+                " ",
+                "\n",
+                "'",
+                "’",
+                "!",
+                ",",
+                "a",
+                "İ",
+                "\\",
+                "RE",
+                "x",
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_the_quick_look_before_the_pattern_changes_nothing(words: list[str]) -> None:
+    text = "".join(words)
+    for scope in SCOPES:
+        pattern, _ = _compiled(scope)
+        assert [(h.start, h.end) for h in find_phrases(text, scope)] == [m.span() for m in pattern.finditer(text)]
