@@ -66,8 +66,11 @@ def overlap(benchmark: Sequence[str], training: Iterable[str], n: int = NGRAM) -
     for q, tokens in enumerate(questions):
         whole[" ".join(tokens)].append(q)
     sizes = [max(1, len(tokens) - n + 1) for tokens in questions]
-    # Questions shorter than n words are one n-gram of their own length: texts are looked at with these lengths too.
-    lengths = sorted({min(n, len(tokens)) for tokens in questions if tokens})
+    # First word of an n-gram -> lengths of those n-grams: a question shorter than n words is one of its own length.
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for gram in places:
+        first, *rest = gram.split(" ")
+        lengths[first].add(1 + len(rest))
 
     found: list[set[int]] = [set() for _ in questions]
     best: list[tuple[int, int, set[int]]] = [(0, -1, set()) for _ in questions]
@@ -78,10 +81,11 @@ def overlap(benchmark: Sequence[str], training: Iterable[str], n: int = NGRAM) -
         tokens = words(text)
         exact.update(whole.get(" ".join(tokens), ()))
         here: dict[int, set[int]] = defaultdict(set)
-        for length in lengths:
-            for start in range(len(tokens) - length + 1):
-                for q, i in places.get(" ".join(tokens[start : start + length]), ()):
-                    here[q].add(i)
+        for start, first in enumerate(tokens):
+            for length in lengths.get(first, ()):
+                if start + length <= len(tokens):
+                    for q, i in places.get(" ".join(tokens[start : start + length]), ()):
+                        here[q].add(i)
         for q, starts in here.items():
             found[q] |= starts
             if len(starts) > best[q][0]:
