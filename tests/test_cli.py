@@ -52,6 +52,12 @@ VERBS = {
         "--kv-gb",
         "--out",
     ],
+    "analyze": [
+        *("targets", "--benchmarks", "--data-dir", "--limit", "--templates", "--temperatures", "--samples", "--budget"),
+        *("--seed", "--prefix", "--extractor", "--words", "--judge", "--judge-model", "--judge-cache", "--endpoint"),
+        *("--api", "--key-env", "--concurrency", "--device", "--precision", "--kv-gb", "--out"),
+    ],
+    "overlap": ["training", "--benchmarks", "--data-dir", "--ngram", "--out"],
     "certify": ["presets", "--set", "--json", "--png", "--ranks"],
     "audit": ["target", "--json", "--png", "--fail-on", "--python"],
     "recipe list": [],

@@ -175,6 +175,67 @@ def evaluate(
 
 
 @app.command()
+def analyze(
+    targets: Annotated[list[str], typer.Argument(help="Recorded responses (files, folders), or models to sample.")],
+    benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "math500",
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many questions of each.")] = None,
+    templates: Annotated[str, typer.Option(help="Names or TOML files, a comma between them.")] = "r1,qwen-math,none",
+    temperatures: Annotated[str, typer.Option(help="A comma between them; 0 is greedy.")] = "1",
+    samples: Annotated[int, typer.Option(help="Responses a question.")] = 8,
+    budget: Annotated[int, typer.Option(help="Tokens of a response.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Decides every sample.")] = 0,
+    prefix: Annotated[bool, typer.Option("--prefix", help="Also give 40, 60, 80 % of each question alone.")] = False,
+    extractor: Annotated[str | None, typer.Option(help="Where the answer stands (default: the template's).")] = None,
+    words: Annotated[str, typer.Option(help="Keywords of self-reflection: paper or wide.")] = "paper",
+    judge: Annotated[str | None, typer.Option(help="OpenAI-compatible URL of an LLM judge.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Its name there.")] = None,
+    judge_cache: Annotated[Path | None, typer.Option(help="Its verdicts; OUT/judge.jsonl by default.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL where the models are served.")] = None,
+    api: Annotated[str, typer.Option(help="completions (base models) or chat.")] = "completions",
+    key_env: Annotated[str, typer.Option(help="Environment variable with the key.")] = "OPENAI_API_KEY",
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    kv_gb: Annotated[float, typer.Option(help="GiB for keys and values.")] = 2.0,
+    out: Annotated[Path | None, typer.Option(help="Folder; the same command goes on in it.")] = None,
+) -> None:
+    """Study base models: answering, exploration, self-reflection, templates, lengths, contamination."""
+    from zerolab.analysis.command import JudgeOptions, Options, run
+    from zerolab.analysis.sampling import Plan, floats, names
+    from zerolab.evaluation.command import Options as Shared
+    from zerolab.evaluation.command import Served
+    from zerolab.evaluation.local import LocalParts, Machine
+
+    def parts() -> LocalParts:
+        from zerolab.build import local_parts
+
+        return local_parts()
+
+    shared = Shared(targets[0], benchmarks, data_dir, limit, samples=samples, budget=budget, seed=seed)
+    plan = Plan(shared, names(templates, "--templates"), floats(temperatures, "--temperatures"), prefix)
+    asked = JudgeOptions(judge, judge_model, judge_cache, key_env, concurrency)
+    served = Served(endpoint, api, key_env, concurrency)
+    options = Options(tuple(targets), extractor, words, asked, out)
+    if not run(options, plan, served, Machine(device, precision, kv_gb), parts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def overlap(
+    training: Annotated[list[str], typer.Argument(help="Training sets: files, built-in names, hub ids.")],
+    benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "paper,gsm8k",
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    ngram: Annotated[int, typer.Option(help="Words of a shared run.")] = 13,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table and every match.")] = None,
+) -> None:
+    """Find benchmark questions in training sets by shared runs of words."""
+    from zerolab.analysis.overlap_command import run
+
+    run(training, benchmarks, data_dir, ngram, out)
+
+
+@app.command()
 def certify(
     presets: Annotated[
         list[str] | None, typer.Argument(help="Objectives by preset name; all when none is named.")

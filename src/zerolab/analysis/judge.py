@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zerolab.analysis.rubric import Rubric, Verdict, prompt, read_verdict
+from zerolab.evaluation.sampler import Ask, Failed, Sampler
+from zerolab.rollout.sampling import request_seed
 from zerolab.rundir import clear_errors
 
 ATTEMPTS = 3
+LONGEST_REPLY = 1000  # tokens
+RETRY_TEMPERATURE = 0.7
 AGAIN = "\n\nYour last reply was not the one JSON object that was asked for. Reply with that object alone."
 
 # Texts and the attempt (0, 1, ...) in; (index, reply) as they come, None where the endpoint gave up on one.
-Ask = Callable[[Sequence[str], int], Iterator[tuple[int, str | None]]]
+Asking = Callable[[Sequence[str], int], Iterator[tuple[int, str | None]]]
 
 
 @dataclass
@@ -72,12 +76,25 @@ def cache_key(rubric: Rubric, judge: str, question: str, response: str) -> str:
     return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
 
+def ask_through(sampler: Sampler, max_new_tokens: int = LONGEST_REPLY) -> Asking:
+    """Asks a sampler of chat replies: greedily, and with some chance where the greedy reply was no verdict."""
+
+    def ask(texts: Sequence[str], attempt: int) -> Iterator[tuple[int, str | None]]:
+        temperature = RETRY_TEMPERATURE if attempt else 0.0
+        seed = request_seed("judge", attempt)
+        asks = [Ask(i, text, seed, max_new_tokens, temperature) for i, text in enumerate(texts)]
+        for outcome in sampler.sample(asks):
+            yield outcome.id, None if isinstance(outcome, Failed) else outcome.text
+
+    return ask
+
+
 @dataclass(frozen=True)
 class Judge:
     """`name` is the judge's model: verdicts of another judge are never taken for its own."""
 
     name: str
-    ask: Ask
+    ask: Asking
     cache: VerdictCache = field(default_factory=VerdictCache)
     attempts: int = ATTEMPTS
 
