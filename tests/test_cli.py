@@ -60,6 +60,10 @@ VERBS = {
     "overlap": ["training", "--benchmarks", "--data-dir", "--ngram", "--out"],
     "certify": ["presets", "--set", "--json", "--png", "--ranks"],
     "audit": ["target", "--json", "--png", "--fail-on", "--python"],
+    "sample": [
+        *("model", "--base", "--template", "--question", "--answer", "--questions", "--limit", "--samples", "-n"),
+        *("--temperature", "--max-new-tokens", "--seed", "--set"),
+    ],
     "recipe list": [],
     "recipe show": ["recipe"],
     "recipe diff": ["a", "b"],

@@ -25,7 +25,7 @@ FLOORS = (
     ("pretrain", "audit"),
     ("build", "analysis"),
     ("train",),
-    ("claims", "plan", "reference"),
+    ("claims", "plan", "reference", "sample"),
     ("demo",),
     ("doctor",),
     ("cli",),

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -269,6 +269,36 @@ def audit(
 
     if not run(target, json, png, fail_on, python):
         raise typer.Exit(1)
+
+
+@app.command()
+def sample(
+    model: Annotated[str | None, typer.Argument(help="Folder or hub id of a model; or give --base.")] = None,
+    base: Annotated[str | None, typer.Option(help="Pretraining recipe of a laptop base model.")] = None,
+    template: Annotated[str, typer.Option(help="Template of the prompt.")] = "none",
+    question: Annotated[str | None, typer.Option(help="One question.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Its answer, for a verdict.")] = None,
+    questions: Annotated[str | None, typer.Option(help="File, name, hub id, synthetic:... with questions.")] = None,
+    limit: Annotated[int, typer.Option(help="So many of them.")] = 5,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Responses to each question.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Budget in tokens.")] = 512,
+    seed: Annotated[int, typer.Option(help="The same seed, the same responses.")] = 0,
+    overrides: Overrides = NO_OVERRIDES,
+) -> None:
+    """Show what a model does with a question, its tokens coloured by probability; without a question, ask for some."""
+    from zerolab.config import SampleConfig
+    from zerolab.sample.command import run
+    from zerolab.toml import apply_overrides, parse
+
+    raw: dict[str, Any] = {
+        "model": {k: v for k, v in (("path", model), ("base", base)) if v is not None},
+        "template": {"name": template},
+        "questions": {"path": questions} if questions is not None else None,
+    }
+    raw |= {"question": question, "answer": answer, "limit": limit, "samples": samples, "temperature": temperature}
+    raw |= {"max_new_tokens": max_new_tokens, "seed": seed}
+    run(parse(SampleConfig, apply_overrides(raw, overrides), "zerolab sample"))
 
 
 @recipe_app.command("list")

@@ -16,6 +16,7 @@ from zerolab.config.run import (
     TrackConfig,
     load_run_config,
 )
+from zerolab.config.sample import SampleConfig
 from zerolab.config.strict import Seed, Strict
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RewardFunction",
     "RolloutConfig",
     "RunConfig",
+    "SampleConfig",
     "Seed",
     "Strict",
     "TemplateConfig",
