@@ -46,7 +46,7 @@ ROOMS = {
     "ray": {"cluster"},
     "vllm": {"rollout"},
     "trl": {"audit"},
-    "matplotlib": {"report", "audit", "analysis"},
+    "matplotlib": {"report", "audit", "analysis", "evaluation"},
     "wandb": {"track"},
     "trackio": {"track"},
 }

@@ -175,6 +175,21 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    targets: Annotated[list[str], typer.Argument(help="Folders of evaluations or files of responses; the first is A.")],
+    margin: Annotated[float, typer.Option(help="Points of accuracy that would not matter.")] = 2.0,
+    extractor: Annotated[str | None, typer.Option(help="Where the answer stands, in files that do not say.")] = None,
+    published: Annotated[list[str] | None, typer.Option(help="Also this row of the paper.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and PNG.")] = None,
+    png: Annotated[bool, typer.Option(help="Draw accuracy against token budget.")] = True,
+) -> None:
+    """Test models on the same questions: better, equal, fewer tokens; beside the paper's rows."""
+    from zerolab.evaluation.compare import run
+
+    run(targets, margin, extractor, published or [], out, png)
+
+
+@app.command()
 def analyze(
     targets: Annotated[list[str], typer.Argument(help="Recorded responses (files, folders), or models to sample.")],
     benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "math500",

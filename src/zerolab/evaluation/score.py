@@ -131,7 +131,6 @@ def score(table: Table, missing: int = 0, fixed_level: float = 0.95) -> Score:
     """One benchmark. `fixed_level`: of the fixed-set interval; above .95 where it was looked at several times."""
     samples_Q = table.samples_Q
     correct_Q = np.nansum(table.correct_QS, 1)
-    population = population_interval(correct_Q, samples_Q)
     accuracy = float((correct_Q / samples_Q).mean())
     passes, majorities = _at_k(table)
     truncated_QS, tokens_QS = table.truncated_QS, table.tokens_QS
@@ -146,7 +145,7 @@ def score(table: Table, missing: int = 0, fixed_level: float = 0.95) -> Score:
         missing=missing,
         accuracy=accuracy,
         fixed_set=None if table.greedy else fixed_set_interval(correct_Q, samples_Q, fixed_level),
-        population=population,
+        population=population_of(table),
         lenient=_mean(table.lenient_QS),
         detectable=minimum_detectable_difference(accuracy, effective_responses(correct_Q, samples_Q)),
         formatted=_mean(table.column("formatted")),
@@ -162,6 +161,11 @@ def score(table: Table, missing: int = 0, fixed_level: float = 0.95) -> Score:
         pass_interval={k: bootstrap(v) for k, v in passes.items()},
         maj_interval={k: bootstrap(v) for k, v in majorities.items()},
     )
+
+
+def population_of(table: Table) -> Interval:
+    """The interval of a table's accuracy for a population of such questions."""
+    return population_interval(np.nansum(table.correct_QS, 1), table.samples_Q)
 
 
 def _mean(values_QS: np.ndarray) -> float:

@@ -82,7 +82,7 @@ def tost_paired(differences_Q: np.ndarray, margin: float, largest: float | None 
         p = (1 - min(1.0, margin / largest)) ** n if silent and largest else 1.0
         half = largest * (1 - 0.05 ** (1 / n)) if silent and largest else np.inf
         return Equivalence(float(p), mean, Interval(mean - half, mean + half))
-    return _tost(mean, error, n - 1, margin)
+    return tost_estimate(mean, error, n - 1, margin)
 
 
 def tost_unpaired(a: np.ndarray, b: np.ndarray, margin: float) -> Equivalence:
@@ -93,10 +93,11 @@ def tost_unpaired(a: np.ndarray, b: np.ndarray, margin: float) -> Equivalence:
     if va + vb == 0:
         return Equivalence(1.0, mean, Interval(-np.inf, np.inf))
     degrees = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    return _tost(mean, float(np.sqrt(va + vb)), degrees, margin)
+    return tost_estimate(mean, float(np.sqrt(va + vb)), degrees, margin)
 
 
-def _tost(mean: float, error: float, degrees: float, margin: float) -> Equivalence:
+def tost_estimate(mean: float, error: float, degrees: float, margin: float) -> Equivalence:
+    """Two one-sided t tests of any estimate with its standard error; with infinite degrees of freedom, z tests."""
     above = stats.t.sf((mean + margin) / error, degrees)
     below = stats.t.cdf((mean - margin) / error, degrees)
     half = float(stats.t.isf(0.05, degrees)) * error

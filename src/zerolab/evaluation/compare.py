@@ -1,0 +1,251 @@
+"""`zerolab compare`: recorded responses of two or more models, side by side and tested against the first."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zerolab.data.templates import TEMPLATES
+from zerolab.errors import UserError
+from zerolab.evaluation import settings as stored
+from zerolab.evaluation.command import make_console, recorded_at, regraded
+from zerolab.evaluation.frontier import Point, draw, frontier, write_csv
+from zerolab.evaluation.paired import Comparison, Pair, compare, compare_average, holm_columns, pair_up, verdict
+from zerolab.evaluation.published import Row, rows_named, rows_of
+from zerolab.evaluation.report import WIDTH, count, percent, span
+from zerolab.evaluation.score import Score, Table, average, score, tables
+from zerolab.evaluation.settings import Settings
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of the models that are compared."""
+
+    name: str
+    tables: tuple[Table, ...]
+    settings: Settings | None
+    published: tuple[Row, ...]
+
+    @property
+    def extractor(self) -> str | dict[str, str]:
+        known = {name: template.extractor for name, template in TEMPLATES.items()}
+        return self.settings.extractor if self.settings else known
+
+    def scores(self, shared: Sequence[str]) -> list[Score]:
+        """Of the benchmarks that all have, and their average."""
+        level = self.settings.fixed_level if self.settings else 0.95
+        found = [score(table, fixed_level=level) for table in self.tables if table.name in shared]
+        mean = average(found)
+        return [*found, mean] if mean else found
+
+
+def run(
+    targets: Sequence[str], margin: float, extractor: str | None, published: Sequence[str], out: Path | None, png: bool
+) -> None:
+    """Prints the tables, writes compare.csv, frontier.csv and frontier.png. `margin` in percentage points.
+
+    Raises UserError for bad input, and where two models share no question.
+    """
+    if len(targets) < 2:
+        raise UserError("compare needs two or more: folders of evaluations, or files of responses")
+    if not 0 < margin < 100:
+        raise UserError("--margin is a difference in percentage points that would not matter, between 0 and 100")
+    rows = [row for name in published for row in rows_named(name)]
+    entries = [load(target, extractor) for target in targets]
+    entries = [Entry(name, e.tables, e.settings, e.published) for name, e in zip(unique(entries), entries, strict=True)]
+    comparisons, left_out = compare_all(entries, margin / 100)
+    console = make_console(WIDTH)
+    show_scores(entries, {c.benchmark for c in comparisons}, rows, console)
+    show_comparisons(comparisons, margin, left_out, console)
+    folder = out or Path("runs/compare") / "-vs-".join(entry.name for entry in entries)[:120].replace("/", "-")
+    curves = {e.name: frontier([t for t in e.tables if _shared(t.name, comparisons)], e.extractor) for e in entries}
+    write(folder, comparisons, margin, {name: points for name, points in curves.items() if points}, png)
+    show_frontier(curves, console)
+    print(f"{folder}: compare.csv" + ("" if not any(curves.values()) else ", frontier.csv" + ", frontier.png" * png))
+
+
+def load(target: str, extractor: str | None) -> Entry:
+    file = recorded_at(target)
+    if file is None:
+        raise UserError(f"{target}: no recorded responses there; make them with `zerolab evaluate`")
+    settings = stored.load(file.parent)
+    found = tables(regraded(file, extractor, settings))
+    first = next(iter(found.values())).responses_QS[0][0]
+    model = settings.model if settings else first.model
+    template = settings.template if settings else first.template or None
+    name = model.rstrip("/").rsplit("/", 1)[-1] + (f" ({template})" if template else "") if model else file.stem
+    return Entry(name, tuple(found.values()), settings, tuple(rows_of(model, template)) if model else ())
+
+
+def unique(entries: Sequence[Entry]) -> list[str]:
+    """Names, numbered where two are the same."""
+    names = [entry.name for entry in entries]
+    return [n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names)]
+
+
+def compare_all(entries: Sequence[Entry], margin: float) -> tuple[list[Comparison], dict[str, int]]:
+    """(each of the others against the first, on every benchmark and on average; questions left out, by benchmark)."""
+    first = entries[0]
+    found: list[Comparison] = []
+    left_out: dict[str, int] = {}
+    for other in entries[1:]:
+        pairs: list[Pair] = pair_up(first.tables, other.tables)
+        if not pairs:
+            raise UserError(f"{first.name} and {other.name} share no question: evaluate both on the same benchmarks")
+        names = (first.name, other.name)
+        found += [compare(pair, names, margin) for pair in pairs]
+        left_out |= {f"{p.benchmark}, {other.name}": p.left_out for p in pairs if p.left_out}
+        mean = compare_average(pairs, names, margin)
+        found += [mean] if mean else []
+    return found, left_out
+
+
+def _shared(name: str, comparisons: Sequence[Comparison]) -> bool:
+    benchmarks = {c.benchmark for c in comparisons}
+    return name in benchmarks or len(benchmarks) == 1
+
+
+def show_scores(entries: Sequence[Entry], shared: set[str], named: Sequence[Row], console: Any) -> None:
+    """Every model's own scores, the published rows under the model they are of."""
+    header = ["model", "benchmark", "n x k", "accuracy", "such questions", "lenient", "tokens", "cut"]
+    table = _table("accuracy, %", header)
+    notes = []
+    for entry in entries:
+        names = [t.name for t in entry.tables if t.name in shared or len(entry.tables) == 1]
+        for s in entry.scores(names):
+            table.add_row(
+                entry.name, s.name, f"{s.questions} x {s.samples}", percent(s.accuracy), span(s.population),
+                percent(s.lenient), count(s.mean_length), percent(s.truncated),
+            )  # fmt: skip
+        for row in entry.published:
+            _published_rows(table, row, [*names, "average"])
+        for row in entry.published:
+            if entry.settings and entry.settings.budget != row.budget:
+                notes.append(f"{entry.name}: budget {entry.settings.budget}, that of {row.title} is {row.budget}")
+        if entry.settings and entry.settings.note:
+            notes.append(f"NOTE {entry.name}: {entry.settings.note}")
+        if missing := _missing(entry):
+            notes.append(f"{entry.name}: {missing} responses that were asked for never came; no number counts them")
+    for row in named:
+        _published_rows(table, row, [*row.sizes, "average"])
+    console.print(table)
+    shown = [*(row for e in entries for row in e.published), *named]
+    notes += [f"{row.title}: {row.note}" for row in {row.title: row for row in shown}.values() if row.note]
+    if shown:
+        notes.append("paper: as printed in arXiv 2503.20783; an interval only where the number is one greedy pass")
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+    console.print()
+
+
+def _missing(entry: Entry) -> int:
+    settings = entry.settings
+    if settings is None or settings.until_width is not None:
+        return 0
+    rows = {t.name: [r for row in t.responses_QS for r in row] for t in entry.tables}
+    return sum(stored.missing(settings, name, found, settings.samples) for name, found in rows.items())
+
+
+def _published_rows(table: Any, row: Row, names: Sequence[str]) -> None:
+    whole = set(row.sizes) <= set(names)
+    for name in names:
+        if name in row.scores and (whole or name != "average"):  # the paper's average is that of all five
+            size = str(row.sizes[name]) if name in row.sizes else ""
+            shown = (f"paper: {row.title}", name, size, f"{row.scores[name]:g}", span(row.interval(name), "none"))
+            table.add_row(*shown, style="dim")
+
+
+def show_comparisons(comparisons: Sequence[Comparison], margin: float, left_out: dict[str, int], console: Any) -> None:
+    header = ["against " + comparisons[0].a, "benchmark", "difference", "95 %", "p", "equal p", "tokens x", "shorter p"]
+    table = _table("differences, percentage points", [*header, "verdict"])
+    adjusted = holm_columns(comparisons)
+    for c, better, equal, shorter in zip(comparisons, *adjusted.values(), strict=True):
+        table.add_row(
+            c.b, c.benchmark, f"{100 * c.difference:+.1f}", span(c.interval), p_text(better), p_text(equal),
+            "-" if c.token_ratio is None else f"{c.token_ratio:.2f}", p_text(shorter),
+            verdict(c, better or 0.0, equal or 0.0, shorter),
+        )  # fmt: skip
+    console.print(table)
+    for line in (
+        "p: exact McNemar where both gave one response a question, paired bootstrap over questions otherwise",
+        f"equal p: two one-sided tests that the difference is less than {margin:g} points; undecided is neither",
+        "tokens x: ratio of mean lengths; shorter p: one-sided paired t test (average: bootstrap) of fewer tokens",
+        f"each column of p values is one family of {len(comparisons)} with Holm's correction",
+        *(f"left out, {name}: {number} questions that only one of them answered" for name, number in left_out.items()),
+    ):
+        console.print(line, highlight=False, markup=False)
+    console.print()
+
+
+def p_text(p: float | None) -> str:
+    return "-" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 1 else "1"
+
+
+def show_frontier(curves: dict[str, list[Point]], console: Any) -> None:
+    """Accuracy at the budgets that all curves have, in one table."""
+    known = {name: points for name, points in curves.items() if points}
+    for name in curves.keys() - known.keys():
+        console.print(f"{name}: no lengths in tokens, so no frontier", highlight=False, markup=False)
+    if not known:
+        return
+    at = sorted({p.budget for points in known.values() for p in points})
+    at = at[:: max(1, len(at) // 8)][-9:]
+    table = _table("accuracy at a token budget, %", ["model", *(f"{b:,}" for b in at)])
+    for name, points in known.items():
+        below = [[p for p in points if p.budget <= budget] for budget in at]
+        table.add_row(name, *(percent(found[-1].accuracy if found else None) for found in below))
+    console.print(table)
+    inexact = [name for name, points in known.items() if min(p.exact for p in points) < 1]
+    line = "responses are cut where the budget would have ended them and graded on what they had by then"
+    if inexact:
+        line += f"; for {', '.join(inexact)} some places are estimated: characters spread evenly over the tokens"
+    console.print(line, highlight=False, markup=False)
+    console.print()
+
+
+def _table(title: str, header: Sequence[str]) -> Any:
+    from rich.table import Table as RichTable
+
+    table = RichTable(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    left = {"benchmark", "verdict"}
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 or name in left else "right", overflow="fold")
+    return table
+
+
+def write(
+    folder: Path, comparisons: Sequence[Comparison], margin: float, curves: dict[str, list[Point]], png: bool
+) -> None:
+    from zerolab.rundir import clear_errors, write_atomically
+
+    with clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"cannot write into {folder}: choose another --out")
+        write_atomically(folder / "compare.csv", csv_text(comparisons, margin))
+        if curves:
+            write_csv(folder / "frontier.csv", curves)
+            if png:
+                draw(folder / "frontier.png", curves)
+
+
+def csv_text(comparisons: Sequence[Comparison], margin: float) -> str:
+    """One line a comparison; differences and intervals as shares, p values as they are and after Holm."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["a", "b", "benchmark", "questions", "difference", "low", "high", "method", "p", "p_holm", "margin", "p_equal",
+         "p_equal_holm", "token_ratio", "token_low", "token_high", "p_shorter", "p_shorter_holm", "verdict"]
+    )  # fmt: skip
+    adjusted = holm_columns(comparisons)
+    for c, better, equal, shorter in zip(comparisons, *adjusted.values(), strict=True):
+        tokens = c.token_interval or ("", "")
+        writer.writerow(
+            [c.a, c.b, c.benchmark, c.questions, c.difference, *c.interval, c.method, c.p_better, better, margin / 100,
+             c.equal.p, equal, c.token_ratio, *tokens, c.p_shorter, shorter,
+             verdict(c, better or 0.0, equal or 0.0, shorter)]
+        )  # fmt: skip
+    return text.getvalue()
