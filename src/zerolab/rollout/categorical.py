@@ -29,8 +29,7 @@ def sample(
         scaled_NV = scaled_NV / torch.from_numpy(safe_N).to(device)[:, None]
     if restrict is not None:
         scaled_NV = restrict(scaled_NV)
-    top_N1, best_N1 = scaled_NV.max(-1, keepdim=True)
-    mass_NV = (scaled_NV - top_N1).exp_()
+    mass_NV = torch.softmax(scaled_NV, -1)
     if mass_NV.shape[1] % CHUNK:
         mass_NV = torch.nn.functional.pad(mass_NV, (0, -mass_NV.shape[1] % CHUNK))
     mass_NCK = mass_NV.unflatten(1, (-1, CHUNK))
@@ -39,12 +38,13 @@ def sample(
     if not torch.isfinite(total_N1).all():
         raise FloatingPointError("the model's logits are not finite; its weights have diverged")
     if greedy_N.all():
-        tokens_N1 = best_N1
+        tokens_N1 = scaled_NV.argmax(-1, keepdim=True)
     else:
         tokens_N1 = _invert(mass_NCK, cdf_NC, torch.from_numpy(uniforms_N).to(device)[:, None])
         if greedy_N.any():
+            best_N1 = scaled_NV.argmax(-1, keepdim=True)
             tokens_N1 = torch.where(torch.from_numpy(greedy_N).to(device)[:, None], best_N1, tokens_N1)
-    logprobs_N1 = (scaled_NV.gather(1, tokens_N1) - top_N1).double() - total_N1.log()
+    logprobs_N1 = mass_NV.gather(1, tokens_N1).double().log() - total_N1.log()
     return tokens_N1[:, 0].cpu().numpy(), logprobs_N1[:, 0].float().cpu().numpy()
 
 

@@ -48,6 +48,14 @@ def score_product(device: torch.device, dtype: torch.dtype) -> Callable[[torch.T
     return lambda a, b: torch.bmm(a, b, out_dtype=torch.float32)
 
 
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension; PyTorch's own takes a third longer on a CPU."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return torch.mul(x, scale).mul_(weight)
+
+
 class FusedDecoder:
     """See decoder.Decoder. Rows may be admitted at any time; prompts and rows are kept without gaps."""
 
@@ -176,12 +184,12 @@ class FusedDecoder:
         x = self._weights.embed[torch.from_numpy(tokens_N).to(self._device)]
         rotation = self._rotations[torch.from_numpy(self._start_N + index_N).to(self._device)][:, None]
         for i, layer in enumerate(self._weights.layers):
-            qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
+            qkv = F.linear(rms_norm(x, layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
             q, k, v = self._rotate(qkv, rotation, layer)
             write(i, k, v)
             x.addmm_(self._attend(i, q).view(n, -1), layer.out.t())
             self._feed_forward(x, layer)
-        return F.linear(F.rms_norm(x, x.shape[-1:], self._weights.norm, self._eps), self._weights.head)
+        return F.linear(rms_norm(x, self._weights.norm, self._eps), self._weights.head)
 
     def _own_places(self, index_N: np.ndarray) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
         """A function that writes a layer's keys and values at index_N; also sets what hides the places not written.
@@ -277,7 +285,7 @@ class FusedDecoder:
 
     def _feed_forward(self, x: torch.Tensor, layer: Layer) -> None:
         """x += down(silu(gate) * up), in place."""
-        gate, up = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_2, self._eps), layer.gate_up).chunk(2, -1)
+        gate, up = F.linear(rms_norm(x, layer.norm_2, self._eps), layer.gate_up).chunk(2, -1)
         x.addmm_(F.silu(gate).mul_(up), layer.down.t())
 
     def _prefill(self, slots: list[int]) -> torch.Tensor:
@@ -328,7 +336,7 @@ class FusedDecoder:
             (len(self._weights.layers), 2, b, self._kv_heads, s, self._dim), device=self._device, dtype=self._dtype
         )
         for i, layer in enumerate(self._weights.layers):
-            qkv = F.linear(F.rms_norm(x, x.shape[-1:], layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
+            qkv = F.linear(rms_norm(x, layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
             q, k, v = (t.transpose(1, 2) for t in self._rotate(qkv.view(b, s, -1), rotation, layer))
             kv[i, 0], kv[i, 1] = k, v
             grouped = self._heads != self._kv_heads
@@ -337,4 +345,4 @@ class FusedDecoder:
             self._feed_forward(x, layer)
         ends = torch.tensor([len(q) - 1 for q in sequences], device=self._device)
         last = x.view(b, s, -1)[torch.arange(b, device=self._device), ends]
-        return F.rms_norm(last, last.shape[-1:], self._weights.norm, self._eps), kv
+        return rms_norm(last, self._weights.norm, self._eps), kv
