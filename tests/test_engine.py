@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from engine_contract import CHECKS, Subject, assert_greedy, same_tokens, teacher_forced
+from tape import Tape, tape_recorder
 from tiny_models import EOS, VOCABULARY, tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
+from zerolab.models.hf import named_weights
 from zerolab.rollout.categorical import sample
 from zerolab.rollout.decoder import CachedDecoder
 from zerolab.rollout.engine import Request, generate_all
 from zerolab.rollout.fused import FusedDecoder
-from zerolab.rollout.memory import plan_memory
+from zerolab.rollout.graphs import Bucket, StepGraphs, round_up
+from zerolab.rollout.memory import Plan, plan_memory
 from zerolab.rollout.random import as_words, uniforms
 from zerolab.rollout.rows import close_gaps
 from zerolab.rollout.stops import StopStrings, token_pieces
@@ -32,6 +35,7 @@ SUBJECTS: dict[str, tuple[str, bool | None, dict[str, Any]]] = {
     "gpt2": ("gpt2", None, {}),
     "gemma2": ("gemma2", None, {}),
     "one block, as on a GPU": ("qwen2", True, {}),
+    "one block, recorded steps": ("qwen3", True, {"max_rows": 11}),
 }
 WHOLE_CONTRACT = ("qwen2", "qwen2-untied-refilled", "llama", "qwen3", "gpt2")
 CORE = (
@@ -42,6 +46,10 @@ CORE = (
 )
 
 
+def make_graphs(decoder: Any, recorder: Any = tape_recorder) -> StepGraphs:
+    return StepGraphs(decoder._forward_rows, decoder._kv_heads, device=torch.device("cpu"), recorder=recorder)
+
+
 @cache
 def make_subject(name: str) -> Subject:
     family, tied, keywords = SUBJECTS[name]
@@ -50,8 +58,10 @@ def make_subject(name: str) -> Subject:
 
     def make() -> TorchEngine:
         engine: Any = TorchEngine(model, tiny_tokenizer(), **keywords)
-        if name.startswith("one block"):
+        if "one block" in name:
             engine._decoder._block = None
+        if "recorded" in name:
+            engine._decoder._graphs = make_graphs(engine._decoder)
         return engine
 
     return Subject(make, model, other, tiny_tokenizer(), EOS)
@@ -64,7 +74,7 @@ def test_contract(name: str, check: str) -> None:
 
 
 @pytest.mark.parametrize("check", CORE)
-@pytest.mark.parametrize("name", ["mistral", "gemma3", "one block, as on a GPU"])
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "one block, as on a GPU", "one block, recorded steps"])
 def test_core_of_the_contract(name: str, check: str) -> None:
     CHECKS[check](make_subject(name))
 
@@ -92,6 +102,62 @@ def test_families_get_the_decoder_that_fits() -> None:
 def test_soft_caps_that_the_attention_would_ignore_are_refused() -> None:
     with pytest.raises(UserError, match=r'sdpa attention leaves out: load .* "eager"'):
         TorchEngine(tiny_model("gemma2", attn_implementation="sdpa"), tiny_tokenizer())
+
+
+def test_sizes_are_rounded_up_to_few_and_little() -> None:
+    sizes = [round_up(n, 1000) for n in range(1, 1001)]
+    assert all(n <= size <= max(1.5 * n, 2) for n, size in enumerate(sizes, 1))
+    assert len(set(sizes)) == 20
+    plan = Plan(rows=37, prompts=5, prompt_len=64, block=300, blocks=1)
+    assert Bucket.of(20, 4, 9, 70, plan) == Bucket(24, 4, 12, 96)
+    assert Bucket.of(37, 5, 30, 299, plan) == Bucket(37, 5, 32, 300)
+
+
+def test_recorded_steps_equal_the_others() -> None:
+    """Two rollouts of one plan and one of another, with new weights in between: steps are replayed, and on new data."""
+    subject = make_subject("qwen2")
+    plain: Any = subject.make()
+    recorded: Any = subject.make()
+    recorded._decoder._block = None
+    replayed = []
+
+    def recorder() -> Any:
+        def record(body: Any) -> Any:
+            with Tape() as tape:
+                body()
+            return lambda: (replayed.append(1), tape.replay())
+
+        return record
+
+    recorded._decoder._graphs = graphs = make_graphs(recorded._decoder, recorder)
+    rollouts = [subject.requests(samples=4), subject.requests(samples=4), subject.requests(samples=2, budgets=(30,))]
+    for version, requests in enumerate(rollouts):
+        pairs = list(zip(generate_all(plain, requests), generate_all(recorded, requests), strict=True))
+        assert np.mean([same_tokens(a, b) for a, b in pairs]) >= subject.same_share
+        for a, b in (pair for pair in pairs if same_tokens(*pair)):
+            np.testing.assert_allclose(a.logprobs_L, b.logprobs_L, atol=1e-4)
+        for engine in (plain, recorded):
+            engine.update_weights(version + 1, named_weights(subject.other if version % 2 else subject.model))
+    assert len(replayed) > 40
+    assert not graphs.off
+    recorded.sleep()
+    assert not graphs._recorded
+
+
+def test_a_step_that_cannot_be_recorded_is_launched_as_it_is() -> None:
+    subject = make_subject("qwen2")
+    engine: Any = subject.make()
+    engine._decoder._block = None
+
+    def broken() -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    engine._decoder._graphs = make_graphs(engine._decoder, broken)
+    requests = subject.requests()
+    with pytest.warns(UserWarning, match="goes on without CUDA graphs, as recording failed: operation not permitted"):
+        completions = generate_all(engine, requests)
+    same = [same_tokens(a, b) for a, b in zip(completions, generate_all(subject.make(), requests), strict=True)]
+    assert np.mean(same) >= subject.same_share
 
 
 def test_a_recurrent_family_is_refused() -> None:

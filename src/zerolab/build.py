@@ -46,7 +46,8 @@ class Run:
 
 def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
     dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
-    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(config.rollout.kv_gb * 2**30))
+    kv_bytes, graphs = int(config.rollout.kv_gb * 2**30), config.rollout.cuda_graphs
+    return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes, cuda_graphs=graphs)
 
 
 EngineFactory = Callable[[RunConfig, Any, Any, torch.device], Engine]

@@ -45,6 +45,9 @@ class RolloutConfig(Strict):
         1.0, ge=0.01, le=100, description="Sampling temperature; ratios are taken at the same temperature."
     )
     kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
+    cuda_graphs: bool = Field(
+        True, description="On a GPU, replay a step of the engine as one recorded graph; no effect on a CPU."
+    )
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
     )

@@ -61,13 +61,15 @@ class Decoder(Protocol):
         ...
 
 
-def make_decoder(model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> Decoder:
+def make_decoder(
+    model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
+) -> Decoder:
     """The fused decoder where it knows the family, else transformers' forward pass. Both copy the weights."""
     from zerolab.rollout.fused import FusedDecoder
     from zerolab.rollout.weights import supports
 
     if supports(model):
-        return FusedDecoder(model, device=device, dtype=dtype)
+        return FusedDecoder(model, device=device, dtype=dtype, cuda_graphs=cuda_graphs)
     return CachedDecoder(model, device=device, dtype=dtype)
 
 

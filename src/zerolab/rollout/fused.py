@@ -4,11 +4,9 @@ A diff to the textbook (and to transformers):
 * one matrix for q, k, v and one for gate and up;
 * rotary embeddings as one complex product: the channels of q and k are interleaved once, when weights are loaded
   (a permutation applied to both leaves every q.k as it is);
-* attention in two parts. The rows of one prompt stand side by side as one matrix against the prompt's keys, which are
-  stored and read once for all of them; each row's own keys are read block by block; one softmax over both.
+* attention in two parts, of which that of the prompt is shared by all its rows (attention.py).
 
-Shapes: N rows, Q prompts, H heads, K key/value heads, R = H/K heads per key/value head, D head dimension,
-M the most living rows of a prompt, P longest prompt, C positions in a block.
+Shapes: N rows, H heads, K key/value heads, D head dimension, P longest prompt, C positions in a block.
 """
 
 from __future__ import annotations
@@ -20,8 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from zerolab.rollout.attention import Layout, Own, arrange, attend, prompt_bias
 from zerolab.rollout.decoder import Prompt
 from zerolab.rollout.engine import Request
+from zerolab.rollout.graphs import StepGraphs
 from zerolab.rollout.memory import Memory, Plan, plan_memory
 from zerolab.rollout.weights import Layer, Weights, head_dim
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CPU_BLOCK = 32  # positions; a larger block reads more that is not yet written, a smaller one costs more calls
+PROMPT_UNIT = 64  # prompt lengths are rounded up to this for graphs, so that rollouts have the same plan more often
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
@@ -59,7 +60,9 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 class FusedDecoder:
     """See decoder.Decoder. Rows may be admitted at any time; prompts and rows are kept without gaps."""
 
-    def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
+    ) -> None:
         from zerolab.models.hf import named_weights
 
         config: Any = model.config
@@ -81,6 +84,9 @@ class FusedDecoder:
         self._plan: Plan | None = None
         # Only a CPU minds gaps between rows; elsewhere one block over all positions means fewer calls.
         self._block = CPU_BLOCK if device.type == "cpu" else None
+        self._graphs: StepGraphs | None = None
+        if cuda_graphs and device.type == "cuda":
+            self._graphs = StepGraphs(self._forward_rows, self._kv_heads, device=device)
 
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         self._weights.load(tensors)
@@ -89,6 +95,8 @@ class FusedDecoder:
         self._plan = None
         self._prompt_kv = self._own_kv = torch.empty(0)
         self._memory.release()
+        if self._graphs:
+            self._graphs.forget()
 
     def reserve(self, requests: Sequence[Request], budget_bytes: int, max_rows: int) -> int:
         self._plan = plan_memory(
@@ -97,8 +105,11 @@ class FusedDecoder:
             budget_bytes=budget_bytes,
             max_rows=max_rows,
             block=self._block,
+            prompt_unit=PROMPT_UNIT if self._graphs else 1,
         )
         self._prompt_kv, self._own_kv = self._memory.cut(self._plan)
+        if self._graphs:
+            self._graphs.reserve(self._plan, self._own_kv, self._prompt_kv)
         self._prompts: list[Prompt] = []  # by slot
         self._slot_N = np.zeros(0, dtype=np.int64)  # prompt slot of each row
         self._used_blocks = 0  # blocks that some row has written to
@@ -156,75 +167,85 @@ class FusedDecoder:
 
     def _arrange(self) -> None:
         """Index tensors of the current rows: computed when rows come and go, used by every layer of every step."""
-        n, slots = len(self._slot_N), len(self._prompts)
-        if n == 0:
+        if not len(self._slot_N):
             return
-        by_slot = np.argsort(self._slot_N, kind="stable")
-        counts = np.bincount(self._slot_N, minlength=slots)
-        member_N = np.empty(n, dtype=np.int64)
-        member_N[by_slot] = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
-        self._members = int(counts.max())
-        # Place of (row, kv head) in [slots, kv heads, members].
-        head_K = np.arange(self._kv_heads)
-        place_NK = (self._slot_N[:, None] * self._kv_heads + head_K) * self._members + member_N[:, None]
-        self._place = torch.from_numpy(place_NK.reshape(-1)).to(self._device)
-        length_Q = np.array([len(p) for p in self._prompts])
-        self._start_N = length_Q[self._slot_N]  # position of a row's first own token
-        self._prompt_bias: torch.Tensor | None = None
-        self._longest = int(length_Q.max())
-        if length_Q.min() < self._longest:
-            behind = torch.from_numpy(np.arange(self._longest) >= length_Q[:, None]).to(self._device)
-            bias = torch.zeros(behind.shape, device=self._device).masked_fill_(behind, -torch.inf)
-            self._prompt_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]  # [Q*K, 1, P]
+        lengths_Q = np.array([len(p) for p in self._prompts])
+        self._start_N = lengths_Q[self._slot_N]  # position of a row's first own token
+        if self._graphs:
+            self._graphs.arrange(self._slot_N, lengths_Q)
+        place, source, members = arrange(self._slot_N, len(lengths_Q), self._kv_heads)
+        longest = int(lengths_Q.max())
+        even = int(lengths_Q.min()) == longest
+        self._layout = Layout(
+            prompts=len(lengths_Q),
+            members=members,
+            prompt_len=longest,
+            place=torch.from_numpy(place).to(self._device),
+            source=torch.from_numpy(source).to(self._device),
+            prompt_bias=None if even else torch.from_numpy(prompt_bias(lengths_Q, longest)).to(self._device),
+        )
 
     @torch.inference_mode()
     def step(self, tokens_N: np.ndarray, index_N: np.ndarray) -> torch.Tensor:
-        n = len(tokens_N)
-        write = self._own_places(index_N)
-        x = self._weights.embed[torch.from_numpy(tokens_N).to(self._device)]
-        rotation = self._rotations[torch.from_numpy(self._start_N + index_N).to(self._device)][:, None]
+        if self._graphs:
+            # What `keep` has to move: a graph writes into the one block that there is.
+            self._used_blocks = 1
+            logits = self._graphs.step(tokens_N, self._start_N + index_N, index_N)
+            if logits is not None:
+                return logits
+        tokens, positions = (torch.from_numpy(a).to(self._device) for a in (tokens_N, self._start_N + index_N))
+        return self._forward_rows(tokens, positions, self._layout, self._own(index_N))
+
+    def _forward_rows(
+        self, tokens_N: torch.Tensor, positions_N: torch.Tensor, layout: Layout, own: Own
+    ) -> torch.Tensor:
+        """Logits after one more token per row."""
+        x = self._weights.embed[tokens_N]
+        rotation = self._rotations[positions_N][:, None]
         for i, layer in enumerate(self._weights.layers):
             qkv = F.linear(rms_norm(x, layer.norm_1, self._eps), layer.qkv, layer.qkv_bias)
             q, k, v = self._rotate(qkv, rotation, layer)
-            write(i, k, v)
-            x.addmm_(self._attend(i, q).view(n, -1), layer.out.t())
+            own.write(i, k, v)
+            out = attend(i, q, self._prompt_kv[i], layout, own, self._product)
+            x.addmm_(out.view(len(x), -1), layer.out.t())
             self._feed_forward(x, layer)
         return F.linear(rms_norm(x, self._weights.norm, self._eps), self._weights.head)
 
-    def _own_places(self, index_N: np.ndarray) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-        """A function that writes a layer's keys and values at index_N; also sets what hides the places not written.
+    def _own(self, index_N: np.ndarray) -> Own:
+        """The rows' own keys and values in a step that writes at index_N.
 
-        Rows that were admitted together have one index, and then slices do: the last `_tail` places are hidden.
-        Otherwise `_own_bias` [N*K, 1, places] hides what lies behind each row's own index.
+        Rows that were admitted together have one index, and then slices do: the last places are hidden. Otherwise a
+        bias hides what lies behind each row's own index.
         """
         assert self._plan is not None
         n, block, last = len(index_N), self._plan.block, int(index_N.max())
-        self._used_blocks = last // block + 1
+        self._used_blocks = used = last // block + 1
         # Within the last block: all of it, or, where there is only one, what is in use (rounded up for aligned rows).
-        self._last_len = block if self._block else min(block, -(-(last + 1) // 16) * 16)
-        covered = (self._used_blocks - 1) * block + self._last_len
-        self._tail, self._own_bias = 0, None
+        last_len = block if self._block else min(block, -(-(last + 1) // 16) * 16)
+        covered = (used - 1) * block + last_len
+
+        def read(part: int) -> Callable[[int], list[torch.Tensor]]:
+            return lambda i: [b.flatten(0, 1)[:, :last_len] for b in self._own_kv[i, part, :used, :n].unbind(0)]
+
         if index_N.min() == last:
-            self._tail = covered - last - 1
             target = self._own_kv[:, :, last // block, :n, :, last % block]
 
             def write(layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
                 target[layer, 0].copy_(k)
                 target[layer, 1].copy_(v)
 
-            return write
+            return Own(write, read(0), read(1), tail=covered - last - 1)
 
         b, c = (torch.from_numpy(a).to(self._device) for a in (index_N // block, index_N % block))
         rows = torch.arange(n, device=self._device)
         hidden = torch.from_numpy(np.arange(covered) > index_N[:, None]).to(self._device)
         bias = torch.zeros(hidden.shape, device=self._device).masked_fill_(hidden, -torch.inf)
-        self._own_bias = bias.repeat_interleave(self._kv_heads, 0)[:, None, :]
 
         def write_each(layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
             self._own_kv[layer, 0][b, rows, :, c] = k
             self._own_kv[layer, 1][b, rows, :, c] = v
 
-        return write_each
+        return Own(write_each, read(0), read(1), bias=bias.repeat_interleave(self._kv_heads, 0)[:, None, :])
 
     def _rotate(
         self, qkv: torch.Tensor, rotation: torch.Tensor, layer: Layer
@@ -244,44 +265,6 @@ class FusedDecoder:
         if turned.dtype != qk.dtype:
             qk.copy_(turned)
         return qkv[..., : self._heads, :], qkv[..., self._heads : heads, :], qkv[..., heads:, :]
-
-    def _attend(self, i: int, q: torch.Tensor) -> torch.Tensor:
-        """Attention of one query per row over its prompt and its own tokens: [N, H, D] to [N*K, R, D]."""
-        n, kv, r, dim = q.shape[0], self._kv_heads, self._heads // self._kv_heads, self._dim
-        slots, p = len(self._prompts), self._longest
-        q = q.reshape(n * kv, r, dim)
-        prompt_k, prompt_v = (self._prompt_kv[i, j, :slots].flatten(0, 1)[:, :p] for j in (0, 1))
-        own_k, own_v = (
-            [
-                block.flatten(0, 1)[:, : self._last_len]
-                for block in self._own_kv[i, j, : self._used_blocks, :n].unbind(0)
-            ]
-            for j in (0, 1)
-        )
-
-        side_by_side = self._spread(q.view(n * kv, r * dim), r, dim)
-        scores = self._product(side_by_side, prompt_k.transpose(1, 2))  # [Q*K, M*R, P]
-        if self._prompt_bias is not None:
-            scores += self._prompt_bias
-        prompt_scores = scores.view(-1, r * p).index_select(0, self._place).view(n * kv, r, p)
-        scores = torch.cat([prompt_scores, *(self._product(q, k.transpose(1, 2)) for k in own_k)], -1)
-        if self._tail:
-            scores[..., -self._tail :] = -torch.inf
-        elif self._own_bias is not None:
-            scores[..., p:] += self._own_bias
-        weights = torch.softmax(scores, -1).to(q.dtype)
-
-        spread = self._spread(weights[..., :p].reshape(n * kv, r * p), r, p)
-        out = torch.bmm(spread, prompt_v).view(-1, r * dim).index_select(0, self._place).view(n * kv, r, dim)
-        for block, v in zip(weights[..., p:].split(self._own_kv.shape[5], -1), own_v, strict=True):
-            out.baddbmm_(block, v)
-        return out
-
-    def _spread(self, rows: torch.Tensor, r: int, width: int) -> torch.Tensor:
-        """[N*K, R*width] to [Q*K, M*R, width]: the rows of a prompt side by side, unused places zero."""
-        places = len(self._prompts) * self._kv_heads * self._members
-        full = rows.new_empty if places == len(rows) else rows.new_zeros
-        return full((places, r * width)).index_copy_(0, self._place, rows).view(-1, self._members * r, width)
 
     def _feed_forward(self, x: torch.Tensor, layer: Layer) -> None:
         """x += down(silu(gate) * up), in place."""

@@ -35,9 +35,17 @@ class Plan:
 
 
 def plan_memory(
-    requests: Sequence[Request], *, bytes_per_token: int, budget_bytes: int, max_rows: int, block: int | None
+    requests: Sequence[Request],
+    *,
+    bytes_per_token: int,
+    budget_bytes: int,
+    max_rows: int,
+    block: int | None,
+    prompt_unit: int = 1,
 ) -> Plan:
     """The largest batch for these requests under the budget; `block=None` means one block over all positions.
+
+    The room of a prompt is rounded up to a multiple of `prompt_unit` where the budget has room for one such.
 
     Raises UserError when not even one request fits.
     """
@@ -47,6 +55,9 @@ def plan_memory(
     blocks = -(-longest // block)
     distinct = len({r.prompt_ids for r in requests})
     row_tokens, room = block * blocks, budget_bytes // bytes_per_token
+    rounded = -(-prompt_len // prompt_unit) * prompt_unit
+    if row_tokens + rounded <= room:
+        prompt_len = rounded
     if row_tokens + prompt_len > room:
         need, have = ((t * bytes_per_token) / 2**20 for t in (row_tokens + prompt_len, room))
         raise UserError(

@@ -35,7 +35,8 @@ class TorchEngine:
     """Samples from its own copy of a causal LM's weights. See engine.Engine for the contract.
 
     kv_bytes bounds the memory of keys and values, max_rows the rows that are computed at once; what does not fit waits
-    until rows finish. Pausing, aborting and updating may come from another thread, or between two completions.
+    until rows finish. Pausing, aborting and updating may come from another thread, or between two completions. On a GPU
+    `cuda_graphs` replays recorded steps (graphs.py).
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class TorchEngine:
         dtype: torch.dtype | str = torch.float32,
         kv_bytes: int = 2 * 2**30,
         max_rows: int = 1024,
+        cuda_graphs: bool = True,
     ) -> None:
         from zerolab.models.hf import as_dtype, eos_token_ids
 
         self.version = 0
         self._tokenizer = tokenizer
-        self._decoder = make_decoder(model, device=torch.device(device), dtype=as_dtype(dtype))
+        self._decoder = make_decoder(model, device=torch.device(device), dtype=as_dtype(dtype), cuda_graphs=cuda_graphs)
         self._context = int(model.config.get_text_config().max_position_embeddings)
         self._eos = np.zeros(self._decoder.vocab_size, dtype=bool)
         self._eos[[i for i in eos_token_ids(model, tokenizer) if i < len(self._eos)]] = True
