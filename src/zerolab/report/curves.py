@@ -16,7 +16,7 @@ PANELS = (
     ("eval/accuracy", "held-out accuracy"),
 )
 NAMES = tuple(name for name, _ in PANELS)
-COLOURS = ("#c44e52", "#4c72b0", "#55a868", "#8172b3", "#ccb974", "#64b5cd")
+COLOURS = ("#c44e52", "#4c72b0", "#55a868", "#8172b3", "#ccb974", "#64b5cd", "#da8bc3", "#8c8c8c")
 SMOOTH = 10  # steps of the running mean drawn on top of the raw curve
 
 Runs = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]  # arm -> seeds -> rows of metrics.jsonl
