@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -130,3 +132,12 @@ def test_bad_input_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     assert "is a folder" in refusal(capsys, "report", folder, "--out", tmp_path)
     assert "give 1 or more" in refusal(capsys, "report", folder, "--responses", 0)
     assert "cannot write" in refusal(capsys, "report", folder, "--out", folder / "config.json" / "r.html")
+
+
+def test_the_example_of_the_document_makes_a_page(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+    shown = json.loads(data_of((tmp_path / "claim.html").read_text(), "figures"))
+    assert [item["kind"] for item in shown] == ["lines", "table"]
+    assert shown[0]["series"][0]["values"] == [0.3, 0.36, 0.42]

@@ -11,7 +11,9 @@ import pytest
 from run_folders import metric_row, response, write_run
 
 from zerolab.phrases import PHRASES, find_phrases, javascript_pattern
+from zerolab.report.figures import Figure, Series, Table, figures_page
 from zerolab.report.html_report import build_report
+from zerolab.report.page import Section
 from zerolab.report.runs import read_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the extra [browser] is not installed")
@@ -321,6 +323,37 @@ def test_fifty_thousand_responses_leave_a_small_page(browser: Browser, large_pag
     browser.choose("order", "longest")
     browser.until("document.querySelector('.row-text').textContent.startsWith('response 96 ')")
     assert browser.js("document.querySelectorAll('*').length") < 3000
+    assert browser.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def plain_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of figures and tables as values."""
+    seeds = Series(HOSTILE, [1.0, float("nan"), 3.0], low=[0.5, None, 2.0], high=[1.5, None, 4.0])
+    items = [
+        Figure("first", "Accuracy", "lines", [0, 10, 20], [seeds, Series("b", [2, 2, 2])], x_label="step"),
+        Figure("first", "Weights", "bars", ["short", "long"], [Series("b", [1, 0.5], colour=3)], reference=1.0),
+        Table("second", "Verdicts", ["claim", "gap"], [["L1", 0.123456], [HOSTILE, None]]),
+    ]
+    file = tmp_path_factory.mktemp("plain") / "page.html"
+    file.write_text(figures_page("Claims", "a page", [Section("first", "One"), Section("second", "Two")], items))
+    return file
+
+
+def test_figures_and_tables_as_values_become_a_page(browser: Browser, plain_page: Path) -> None:
+    for width in (360, 1280):
+        browser.open(plain_page, width)
+        browser.until("document.querySelectorAll('#first .chart').length === 2")
+        assert browser.js(OVERFLOW) == 0
+    lines, bars = browser.js("[...document.querySelectorAll('.chart')].map(chart => chart.ariaLabel)")
+    assert lines.startswith(f"Accuracy: {HOSTILE} from 1 to 3; b from 2 to 2.")
+    assert bars == "Weights. short: b 1; long: b 0.500"
+    assert browser.js("[...document.querySelectorAll('#second td')].map(cell => cell.textContent)") == ["0.123", ""]
+    browser.js("document.querySelector('.chart').focus()")
+    browser.press("Right")
+    assert browser.js("document.getElementById('announce').textContent") == f"step 0: {HOSTILE} 1 (0.500 to 1.50), b 2"
+    assert browser.js(CONTRAST)[0] == []
+    assert browser.js("document.title") == "Claims"
     assert browser.complaints() == []
 
 

@@ -3,7 +3,8 @@
 const LINE_MARGIN = {left: 44, right: 10, top: 8, bottom: 34};
 
 /**
- * series: [{label, colour, dashed, points: [{x, mean, low, high}], runs: [[{x, y}]]}]
+ * series: [{label, colour, dashed, points: [{x, mean, low, high}], runs: [[{x, y}]], banded}]; low and high are drawn
+ * where there are several runs or `banded` says so.
  * options: {width, height, xLabel, zero, range: [low, high], label, showRuns}
  */
 function lineChart(series, options) {
@@ -61,7 +62,7 @@ function drawSeries(one, x, y, showRuns) {
   const low = one.points.map(point => `${x(point.x).toFixed(1)} ${y(point.low).toFixed(1)}`).reverse();
   const line = one.points.map(point => ({x: point.x, y: point.mean}));
   return svg("g", {class: one.colour},
-    one.runs.length > 1 ? svg("path", {class: "band", d: `M${[...high, ...low].join("L")}Z`}) : null,
+    one.banded || one.runs.length > 1 ? svg("path", {class: "band", d: `M${[...high, ...low].join("L")}Z`}) : null,
     showRuns ? one.runs.map(run => svg("path", {class: "thin", d: path(run, x, y)})) : null,
     svg("path", {class: one.dashed ? "line dashed" : "line", d: path(line, x, y)}),
     one.points.length < 16
@@ -86,7 +87,7 @@ function watch(host, chart) {
     chart.cross.setAttribute("visibility", "visible");
     chart.points.replaceChildren(...here.map(([one, point]) =>
       svg("g", {class: one.colour}, svg("circle", {class: "point", cx: place, cy: chart.y(point.mean), r: 3.5}))));
-    const lines = here.map(([one, point]) => [one.colour, one.label, one.runs.length > 1
+    const lines = here.map(([one, point]) => [one.colour, one.label, one.banded || one.runs.length > 1
       ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : format(point.mean)]);
     const heading = `${chart.options.xLabel} ${format(value)}`;
     placeTip(host, tooltip(heading, lines), place, (chart.area.top + chart.area.bottom) / 2);
