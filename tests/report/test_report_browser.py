@@ -284,6 +284,13 @@ def test_curves_are_means_over_seeds_with_their_range_and_their_data(browser: Br
     assert browser.js("document.getElementById('announce').textContent") == (
         "step 1: grpo 12.5 (12 to 13), dr_grpo 11 (11 to 11)"
     )
+    browser.js(  # a running mean over 5 steps: at the ends the mean of 3 points
+        "[...document.querySelectorAll('#curves select')].slice(0, 1).forEach(s => {"
+        "s.value = '5'; s.dispatchEvent(new Event('change', {bubbles: true})); })"
+    )
+    browser.until(f"{chart}.ariaLabel.includes('grpo from 12.5 to 39.5')")
+    held_out = "[...document.querySelectorAll('.chart')].find(c => c.ariaLabel.startsWith('Held-out accuracy:'))"
+    assert " grpo from 0 to 0.500" in browser.js(f"{held_out}.ariaLabel")  # points 10 steps apart stay as they are
     browser.js(
         "(() => { const make = URL.createObjectURL; URL.createObjectURL = blob => {"
         "blob.text().then(text => { window.saved = text; }); return make.call(URL, blob); }; })()"

@@ -112,8 +112,8 @@ def _bars(axis: Any, prefix: str, names: Sequence[str], runs: Runs) -> None:
             values = values[np.isfinite(values)]
             if len(values):
                 x = place + (number - (len(runs) - 1) / 2) * width
-                spread = [[values.mean() - values.min()], [values.max() - values.mean()]]
-                axis.bar(x, values.mean(), width, color=colour, yerr=spread, error_kw={"linewidth": 0.8})
+                axis.bar(x, values.mean(), width, color=colour)
+                axis.vlines(x, values.min(), values.max(), color="black", linewidth=0.8)
     axis.set_xticks(range(len(names)), [name.removeprefix("0").replace("-", "–") for name in names], fontsize=8)
     axis.set_ylim(0, max(axis.get_ylim()[1], 0.01))
     axis.grid(alpha=0.25, axis="y")

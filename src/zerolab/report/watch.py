@@ -55,7 +55,7 @@ def watch(
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
-                run = read_run(folder) if (folder / CONFIG).exists() else None
+                run = run_so_far(folder)
                 shown = frame(run, age(folder), console.width) if run else Text(f"waiting for {folder} to begin")
                 live.update(shown, refresh=True)
                 if run and finished(run):
@@ -63,6 +63,14 @@ def watch(
                 sleep(REFRESH_SECONDS)
     except KeyboardInterrupt:
         console.print("no longer watching; the run goes on", highlight=False)
+
+
+def run_so_far(folder: Path) -> ReportRun | None:
+    """None before the run has begun, and while it is written anew."""
+    try:
+        return read_run(folder)
+    except UserError:
+        return None
 
 
 def finished(run: ReportRun) -> bool:

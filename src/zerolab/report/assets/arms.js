@@ -35,17 +35,11 @@ function tokensBy(run) {
   return new Map((metrics[run].step ?? []).map((step, i) => [step, sum += counts[i] ?? 0]));
 }
 
-function smoothed(curve) {
-  if (view.window < 2 || curve.length < 3 * view.window) return curve;
-  const values = smooth(curve.map(point => point.y), view.window);
-  return curve.map((point, i) => ({x: point.x, y: values[i]}));
-}
-
 /** The visible arms' curves of a metric, against steps or tokens. */
 function armSeries(name, x = view.x) {
   return visibleArms().map(arm => {
     const runs = armRuns(arm);
-    const curves = runs.map(run => smoothed(curveOf(run, name)));
+    const curves = runs.map(run => smooth(curveOf(run, name), view.window));
     const points = band(curves);
     const one = {label: summary.arms[arm], colour: armColour(arm), points, runs: curves};
     return x === "step" ? one : againstTokens(one, runs.map(tokensBy));

@@ -45,11 +45,15 @@ function mean(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
 }
 
-/** Running mean over a window of points around each one; the ends use what there is. */
-function smooth(values, window) {
-  if (window < 2) return values;
-  const half = Math.floor(window / 2);
-  return values.map((_, i) => mean(values.slice(Math.max(0, i - half), i + half + 1)));
+/** Running mean over the points of a curve within half a window of each one; sparse points stay what they are. */
+function smooth(curve, window) {
+  let first = 0;
+  let end = 0;
+  return curve.map(({x}) => {
+    while (curve[first].x < x - window / 2) first++;
+    while (end < curve.length && curve[end].x <= x + window / 2) end++;
+    return {x, y: mean(curve.slice(first, end).map(point => point.y))};
+  });
 }
 
 /** Curves of several runs -> points {x, mean, low, high} at the x that all of them have. */
