@@ -31,7 +31,7 @@ VERBS = {
     "evaluate": [
         *("target", "--benchmarks", "--data-dir", "--limit", "--template", "--extractor", "--samples", "--temperature"),
         *("--top-p", "--budget", "--seed", "--until-width", "--max-samples", "--endpoint", "--api", "--key-env"),
-        *("--concurrency", "--timeout", "--device", "--precision", "--kv-gb", "--out"),
+        *("--concurrency", "--timeout", "--device", "--precision", "--kv-gb", "--out", "--several-checkpoints"),
     ],
     "compare": ["targets", "--margin", "--extractor", "--published", "--out", "--png"],
     "analyze": [

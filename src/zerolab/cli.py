@@ -155,6 +155,9 @@ def evaluate(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     kv_gb: Annotated[float, typer.Option(help="GiB for keys and values.")] = 2.0,
     out: Annotated[Path | None, typer.Option(help="Folder; the same command goes on in it.")] = None,
+    several: Annotated[
+        bool, typer.Option("--several-checkpoints", help="Show a test benchmark to another checkpoint of a run.")
+    ] = False,
 ) -> None:
     """Evaluate a model on benchmarks, with intervals; or recorded responses, without sampling."""
     from zerolab.evaluation.command import Options, Served, run
@@ -167,7 +170,7 @@ def evaluate(
 
     options = Options(
         target, benchmarks, data_dir, limit, template, extractor, samples, temperature, top_p, budget, seed,
-        until_width, max_samples, out,
+        until_width, max_samples, out, several,
     )  # fmt: skip
     served = Served(endpoint, api, key_env, concurrency, timeout)
     if not run(options, served, Machine(device, precision, kv_gb), parts):

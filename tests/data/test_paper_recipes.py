@@ -32,11 +32,10 @@ def test_a_paper_recipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_its_evaluation_asks_every_question_of_the_benchmarks_once(path: Path, shared: Path) -> None:
-    from zerolab.data.questions import QuestionStream, load_questions
-
-    evaluation = load_run_config(path).evaluation
-    assert evaluation.questions is not None
-    questions = load_questions(evaluation.questions.model_copy(update={"data_dir": str(shared / "eval")}))
-    drawn = QuestionStream(questions.train, seed=0).take(evaluation.max_questions)
-    assert len({draw.question.id for draw in drawn}) == evaluation.max_questions == 30 + 83 + 500 + 272 + 675
+def test_it_keeps_the_benchmarks_for_the_end(path: Path) -> None:
+    config = load_run_config(path)
+    assert config.evaluation.questions is None
+    assert config.evaluation.every == 16
+    assert 0 < config.questions.holdout < 0.05
+    assert config.evaluation.max_questions <= config.questions.holdout * 8500 * 1.5
+    assert not config.evaluation.allow_test_questions

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from zerolab.config.firewall import tests_among
 from zerolab.config.learner import CriticConfig, LearnerConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
 from zerolab.config.reward import RewardConfig
@@ -68,6 +69,10 @@ class RolloutConfig(Strict):
 class EvaluationConfig(Strict):
     every: int = Field(0, ge=0, description="Evaluate every so many steps and at both ends; 0: never.")
     questions: QuestionsConfig | None = Field(None, description="Question set (default: the training holdout).")
+    allow_test_questions: bool = Field(
+        False,
+        description="Evaluate on a test benchmark all the same; the run and every table made from it say so.",
+    )
     max_questions: int = Field(200, ge=1, description="At most so many questions, the same ones each time.")
     samples_per_question: int = Field(1, ge=1, description="Responses per question.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
@@ -187,6 +192,18 @@ class RunConfig(Strict):
         ):
             if wrong:
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _no_test_benchmark(self) -> "RunConfig":
+        """What is chosen by a test benchmark is chosen on the test."""
+        tests = tests_among((self.evaluation.questions or self.questions).sources)
+        if tests and self.evaluation.every and not self.evaluation.allow_test_questions:
+            raise ValueError(
+                f"evaluation asks a test benchmark ({', '.join(tests)}) while the run trains: leave "
+                "evaluation.questions out, set questions.holdout (e.g. 0.05) and run `zerolab evaluate` at the end; or "
+                "force it with evaluation.allow_test_questions = true, and every table of the run will say so"
+            )
         return self
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Options:
     until_width: float | None = None
     max_samples: int = 64
     out: Path | None = None
+    several_checkpoints: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,12 @@ def sample_and_score(options: Options, served: Served, machine: Machine, parts: 
 
     benchmarks = load_benchmarks(benchmark_names(options.benchmarks), options.data_dir, options.limit)
     template = find_template(options)
-    path, note = (options.target, None) if served.url else find_model(parts().resolve(options.target))
+    path, note = options.target, None
+    if served.url is None:
+        path, note = find_model(parts().resolve(options.target), list(benchmarks), options.several_checkpoints)
     settings = make_settings(options, served, template, benchmarks, note)
+    if Path(path).parent.name == "checkpoints":  # a run's newest one may be another tomorrow
+        settings = replace(settings, model=path)
     folder = options.out or default_folder(settings)
     settings = stored.continued(stored.load(folder), settings, folder)
     file = ResponseFile(folder / RESPONSES)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerolab.errors import UserError
+from zerolab.evaluation.looks import look, note_of
 
 if TYPE_CHECKING:
     from zerolab.evaluation.sampler import EngineSampler
-
-FORCED = "chosen by a test benchmark"  # stands in every table made from such a run
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,11 @@ class Machine:
     kv_gb: float = 2.0
 
 
-def find_model(target: str) -> tuple[str, str | None]:
-    """(folder or hub id, what tables have to say of it). A run's folder stands for its newest checkpoint."""
+def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False) -> tuple[str, str | None]:
+    """(folder or hub id, what tables have to say of it). A run's folder stands for its newest checkpoint.
+
+    Raises UserError for a run without one, and for `look`'s reason.
+    """
     from zerolab.learner.checkpoint import latest_checkpoint
 
     folder = Path(target).expanduser()
@@ -35,23 +36,8 @@ def find_model(target: str) -> tuple[str, str | None]:
         if newest is None:
             raise UserError(f"{folder} holds no checkpoint yet: let the run save one, or give a model's folder")
         folder = newest
-    return str(folder), note_of(folder)
-
-
-def note_of(folder: Path) -> str | None:
-    """The remark that a checkpoint of a run carries; None for any other model."""
-    config = folder.resolve().parent.parent / "config.json"
-    if folder.parent.name != "checkpoints" or not config.is_file():
-        return None
-    try:
-        evaluation = json.loads(config.read_text(encoding="utf-8")).get("evaluation") or {}
-    except (ValueError, AttributeError):
-        return None
-    sources = (evaluation.get("questions") or {}).get("sources") or []
-    if not evaluation.get("allow_test_questions") or not sources:
-        return None
-    names = ", ".join(str(source.get("path")) for source in sources)
-    return f"{FORCED}: its training was evaluated on {names} (evaluation.allow_test_questions)"
+    notes = [note for note in (note_of(folder), look(folder, benchmarks, forced)) if note]
+    return str(folder), "; ".join(notes) or None
 
 
 def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[EngineSampler, Any]:

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from zerolab.config.firewall import forced_note
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
 from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
@@ -100,9 +101,10 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
         "thinned": found["thinned"],
     }
     sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"
+    notes = [f"{run.folder.name}: {note}" for run in ordered if (note := forced_note(run.config))]
     page = Page(
         title=title,
-        subtitle=f"{sizes}; made by zerolab {metadata.version('zerolab')}",
+        subtitle="; ".join([f"{sizes}; made by zerolab {metadata.version('zerolab')}", *notes]),
         sections=SECTIONS,
         data={"summary": summary},
         deflated={"metrics": [_metrics(run) for run in ordered], "responses": found},
