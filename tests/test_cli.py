@@ -21,7 +21,7 @@ from zerolab.models.hf import export_model
 
 # Every verb with its arguments and options. A change here is a change of the interface: say so in CHANGELOG.md.
 VERBS = {
-    "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite"],
+    "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--control"],
     "pretrain": ["recipe", "--set", "--dry-run", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
     "report": ["runs", "--out", "--responses", "--figures"],
@@ -50,6 +50,10 @@ VERBS = {
     "recipe show": ["recipe"],
     "recipe diff": ["a", "b"],
     "questions list": [],
+    "claims list": ["--results"],
+    "claims show": ["claim"],
+    "claims run": ["claims", "--all", "--scale", "--seeds", "--quick", "--dry-run", "--results", "--work"],
+    "claims report": ["--results", "--out"],
 }
 
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from zerolab.claims.confidence_policy import LEVELS, Rollout, Setting, sample, score, simulate
+from zerolab.claims.confidence_policy import LEVELS, Rollout, Setting, loss_gradient, sample, score, simulate
 from zerolab.errors import UserError
+from zerolab.rl.advantage import advantages
+from zerolab.rl.aggregate import token_weights
+from zerolab.rl.objective import PRESETS
 
 SEEDS = (0, 1)
 
@@ -43,6 +46,53 @@ def test_score_is_the_gradient_of_logprob(right: bool, sure: int, length: int, s
         down[k] -= h
         difference = logprob(up, right, 1, sure, length, stopped) - logprob(down, right, 1, sure, length, stopped)
         assert exact[k] == pytest.approx(difference / (2 * h), abs=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["dr_grpo", "grpo"])
+def test_gradient_is_coefficient_times_score_on_policy_and_clipped_off_it(objective: str) -> None:
+    setting = Setting()
+    old = setting.parameters()
+    rollout = sample(old, setting, 0, 1)
+    advantage = np.stack([advantages(r, PRESETS[objective]) for r in rollout.solved.astype(float)])
+    weight = token_weights(rollout.length.ravel(), PRESETS[objective].aggregation, 64)
+    rows = np.arange(rollout.length.size)
+    found = loss_gradient(rollout, old, PRESETS[objective], 64, advantage, old, rows)
+    expected = -(weight * advantage.ravel()) @ score(rollout, old).reshape(-1, 5)
+    assert np.allclose(found, expected, atol=1e-14)
+
+    def surrogate(parameters: np.ndarray) -> float:
+        """By plain loops over tokens."""
+        total = 0.0
+        columns = (rollout.level, rollout.right, rollout.sure, rollout.length, rollout.stopped)
+        for w, a, level, right, sure, length, stopped in zip(
+            weight, advantage.ravel(), *(c.ravel() for c in columns), strict=True
+        ):
+            after = LEVELS + sure
+            tokens = [(level, right), *[(after, False)] * int(length - 1 - stopped), *[(after, True)] * int(stopped)]
+            for index, happened in tokens:
+                chance = [1 / (1 + np.exp(-p[index])) for p in (parameters, old)]
+                r = chance[0] / chance[1] if happened else (1 - chance[0]) / (1 - chance[1])
+                total += w * min(r * a, np.clip(r, 0.8, 1.2) * a)
+        return -total
+
+    moved = old + np.array([0.3, -0.2, 0.4, 0.5, -0.4])
+    found = loss_gradient(rollout, moved, PRESETS[objective], 64, advantage, old, rows)
+    h = 1e-6
+    for k in range(5):
+        up, down = moved.copy(), moved.copy()
+        up[k] += h
+        down[k] -= h
+        assert found[k] == pytest.approx((surrogate(up) - surrogate(down)) / (2 * h), abs=1e-7)
+
+
+def test_a_coin_teaches_nothing_on_policy() -> None:
+    """Accuracy stays within noise over seeds, and lengths do not grow under either objective."""
+    gains = {"dr_grpo": [], "grpo": []}
+    for objective, found in gains.items():
+        for seed in range(6):
+            rows = list(simulate(objective, seed=seed, steps=150, setting=Setting(reward="coin", truncation="keep")))
+            found.append(np.mean([r.accuracy for r in rows[-50:]]) - np.mean([r.accuracy for r in rows[:50]]))
+        assert abs(np.mean(found)) < 3 * np.std(found, ddof=1) / np.sqrt(len(found)) + 0.01
 
 
 def test_score_has_mean_zero_under_its_own_policy() -> None:

@@ -21,7 +21,7 @@ FLOORS = (
     ("models",),
     ("rollout", "learner"),
     ("rundir", "report", "evaluation"),
-    ("recipes",),
+    ("recipes", "controls"),
     ("pretrain", "audit"),
     ("build", "analysis"),
     ("train",),
@@ -32,6 +32,7 @@ FLOORS = (
 )
 # Neighbours on a floor that know each other, and why.
 NEIGHBOURS = {
+    ("reference", "claims"): "docs/results.md holds the ledger's table",
     ("config", "rl"): "an objective is a part of a run's config",
     ("config", "data"): "templates and synthetic families are checked when the config loads",
     ("data", "config"): "questions and templates are made from their tables of the config",
@@ -45,8 +46,8 @@ NEIGHBOURS = {
 ROOMS = {
     "ray": {"cluster"},
     "vllm": {"rollout"},
-    "trl": {"audit"},
-    "matplotlib": {"report", "audit", "analysis", "evaluation"},
+    "trl": {"audit", "claims"},
+    "matplotlib": {"report", "audit", "analysis", "evaluation", "claims"},
     "wandb": {"track"},
     "trackio": {"track"},
 }

@@ -78,7 +78,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     engine = new_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms)
+    reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms, seed=config.seed)
     parameters = SamplingParameters(
         rollout.samples_per_question,
         rollout.max_new_tokens,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from zerolab.claims.report import markdown
 from zerolab.config import CosineReward, DemoConfig, PretrainConfig, QuestionSource, RewardFunction, RunConfig
 from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
 from zerolab.data.gym_process import REFUSED
@@ -192,12 +193,14 @@ def between(text: str, name: str, content: str) -> str:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Path and text of every page that this module writes, from what lies in the folder of documents."""
-    algorithms, analysis = folder / "algorithms.md", folder / "analysis.md"
+    algorithms, analysis, results = (folder / f"{name}.md" for name in ("algorithms", "analysis", "results"))
+    ledger = markdown(folder.parent / "results")
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
     return {
         folder / "config.md": config_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
+        results: between(results.read_text(encoding="utf-8"), "ledger", ledger),
     }
 
 

@@ -6,12 +6,13 @@ a signal, sure or unsure, that agrees with the truth with a given probability, a
 probability of its own for each signal. So a state inside the response predicts the reward, which is all it takes:
 dividing by the length of a response makes it cheaper to be wrong at length, and "unsure" learns not to stop.
 
-Advantages and token weights come from `zerolab.rl`; the score (gradient of log pi) is exact, in closed form. There is
-one on-policy update per rollout, where every ratio is 1 and no clip acts. Truncated responses get reward 0.
+Advantages and token weights come from `zerolab.rl`; the score (gradient of log pi) is exact, in closed form. With one
+update per rollout every ratio is 1 and no clip acts; with more, ratios and PPO's clip are taken token by token.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -36,6 +37,9 @@ class Setting:
     samples: int = 8  # G
     lr: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
+    updates: int = 1  # optimizer steps over one rollout
+    truncation: Literal["zero", "keep"] = "zero"  # whether a right answer that ran into the budget earns its reward
+    reward: Literal["verdict", "coin"] = "verdict"  # coin: a fair one, independent of everything
 
     def parameters(self) -> np.ndarray:
         """Three logits of being right, then the logit of stopping when unsure and when sure."""
@@ -82,17 +86,39 @@ def simulate(
         if objective not in PRESETS:
             raise UserError(f"objective {objective!r} is unknown: choose one of {', '.join(PRESETS)}")
         objective = PRESETS[objective]
+    if objective.ratio != "token" or objective.clip not in ("none", "ppo") or objective.needs_critic:
+        raise UserError(f"objective {objective.name}: this policy knows token ratios with PPO's clip or none")
     setting = setting or Setting()
     parameters = setting.parameters()
-    first, second = np.zeros_like(parameters), np.zeros_like(parameters)
+    first, second, taken = np.zeros_like(parameters), np.zeros_like(parameters), 0
     for step in range(1, steps + 1):
         rollout = sample(parameters, setting, seed, step)
         yield _row(step, rollout, parameters)
-        gradient = loss_gradient(rollout, parameters, objective, setting.budget) * TRAINED
-        first = setting.betas[0] * first + (1 - setting.betas[0]) * gradient
-        second = setting.betas[1] * second + (1 - setting.betas[1]) * gradient**2
-        unbiased = first / (1 - setting.betas[0] ** step), second / (1 - setting.betas[1] ** step)
-        parameters = parameters - setting.lr * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+        advantage = _advantages(rollout, objective, setting, seed, step)
+        old = parameters
+        for rows in _minibatches(setting, seed, step):
+            gradient = loss_gradient(rollout, parameters, objective, setting.budget, advantage, old, rows) * TRAINED
+            taken += 1
+            first = setting.betas[0] * first + (1 - setting.betas[0]) * gradient
+            second = setting.betas[1] * second + (1 - setting.betas[1]) * gradient**2
+            unbiased = first / (1 - setting.betas[0] ** taken), second / (1 - setting.betas[1] ** taken)
+            parameters = parameters - setting.lr * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+
+
+def _advantages(rollout: Rollout, objective: Objective, setting: Setting, seed: int, step: int) -> np.ndarray:
+    reward = (rollout.solved if setting.truncation == "zero" else rollout.right).astype(np.float64)
+    if setting.reward == "coin":
+        reward = np.random.Generator(np.random.Philox([seed, step, 1])).integers(0, 2, reward.shape).astype(float)
+    return np.stack([advantages(rewards_G, objective) for rewards_G in reward])
+
+
+def _minibatches(setting: Setting, seed: int, step: int) -> list[np.ndarray]:
+    """Row numbers of each optimizer step over one rollout."""
+    size = setting.questions * setting.samples
+    if setting.updates == 1:
+        return [np.arange(size)]
+    order = np.random.Generator(np.random.Philox([seed, step, 2])).permutation(size)
+    return np.array_split(order, setting.updates)
 
 
 def sample(parameters: np.ndarray, setting: Setting, seed: int, step: int) -> Rollout:
@@ -123,11 +149,51 @@ def score(rollout: Rollout, parameters: np.ndarray) -> np.ndarray:
     return out
 
 
-def loss_gradient(rollout: Rollout, parameters: np.ndarray, objective: Objective, budget: int) -> np.ndarray:
-    """Gradient of the loss - sum_i w_i A_i log pi(o_i), with the production advantages and token weights."""
-    advantage = np.stack([advantages(rewards_G, objective) for rewards_G in rollout.solved.astype(np.float64)])
-    weight = token_weights(rollout.length.ravel(), objective.aggregation, budget).reshape(advantage.shape)
-    return -np.einsum("pg,pgk->k", weight * advantage, score(rollout, parameters))
+def loss_gradient(
+    rollout: Rollout,
+    parameters: np.ndarray,
+    objective: Objective,
+    budget: int,
+    advantage: np.ndarray,
+    old: np.ndarray,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Gradient of the loss over these rows of a rollout that was sampled under `old`: one optimizer step.
+
+    The surrogate of a token is r A with r = pi / pi_old, without gradient where PPO's clip acts. A response has three
+    kinds of tokens: the answer, those after which it went on, and the stop; those of a kind share one ratio.
+    """
+    level, right, sure, length, stopped = (
+        column.ravel()[rows] for column in (rollout.level, rollout.right, rollout.sure, rollout.length, rollout.stopped)
+    )
+    advantage_N = advantage.ravel()[rows]
+    weighted_N = token_weights(length, objective.aggregation, budget) * advantage_N
+    chance, old_chance = _sigmoid(parameters), _sigmoid(old)
+    gradient = np.zeros_like(parameters)
+
+    def add(index: np.ndarray, happened: np.ndarray, count: np.ndarray) -> None:
+        """Tokens that did or did not happen, with the logit at `index`: score happened - p."""
+        p, before = chance[index], old_chance[index]
+        ratio = np.where(happened, p / before, (1 - p) / (1 - before))
+        kept = _unclipped(ratio, advantage_N, objective)
+        np.add.at(gradient, index, -weighted_N * kept * ratio * count * (happened - p))
+
+    add(level, right, np.ones(len(rows)))
+    add(LEVELS + sure, np.zeros(len(rows), bool), length - 1 - stopped)
+    add(LEVELS + sure, np.ones(len(rows), bool), stopped)
+    return gradient
+
+
+def _unclipped(ratio: np.ndarray, advantage: np.ndarray, objective: Objective) -> np.ndarray:
+    """1707.06347 eq. 7: no gradient where the ratio went beyond its bound in the direction of the advantage."""
+    if objective.clip == "none":
+        return np.ones_like(ratio)
+    assert objective.clip_low is not None
+    assert objective.clip_high is not None
+    beyond = ((advantage > 0) & (ratio > 1 + objective.clip_high)) | (
+        (advantage < 0) & (ratio < 1 - objective.clip_low)
+    )
+    return ~beyond
 
 
 def _row(step: int, rollout: Rollout, parameters: np.ndarray) -> Row:

@@ -52,6 +52,10 @@ class QuestionsConfig(Strict):
     holdout: float = Field(
         0.0, ge=0, lt=1, description="Share of questions, chosen by a hash of their text, kept for evaluation."
     )
+    shuffle_answers: bool = Field(
+        False,
+        description="A control: every training question is graded by the answer of another one; held-out ones are not.",
+    )
     order: Literal["shuffle", "sequential"] = Field("shuffle", description="Order within an epoch of a source.")
 
     @model_validator(mode="before")

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from zerolab.config.strict import Strict
 
-TERMS = ("correctness", "format", "cosine", "overlong", "kl", "mean")  # names of parts that are taken
+TERMS = ("correctness", "format", "cosine", "overlong", "random", "kl", "mean")  # names of parts that are taken
 
 
 class CosineReward(Strict):
@@ -60,6 +60,9 @@ class RewardConfig(Strict):
         0.0,
         description="Weight of DAPO's overlong penalty, 0 to -1 over the last `soft_margin` tokens of the budget.",
     )
+    random: float = Field(
+        0.0, description="Weight of a fair coin for every response, independent of all that it says: a control."
+    )
     cosine: CosineReward | None = None
     functions: tuple[RewardFunction, ...] = ()
     truncation: Literal["zero", "mask", "keep", "soft"] = Field(
@@ -80,7 +83,8 @@ class RewardConfig(Strict):
     @property
     def may_be_negative(self) -> bool:
         """Whether a term could pay less than nothing; of functions nothing is known."""
-        return bool(min(self.correctness, self.format) < 0 or self.overlong_weight or self.cosine or self.functions)
+        lowest = min(self.correctness, self.format, self.random)
+        return bool(lowest < 0 or self.overlong_weight or self.cosine or self.functions)
 
     @model_validator(mode="after")
     def _together(self) -> "RewardConfig":

@@ -59,6 +59,7 @@ class EndlessPool:
     source: QuestionSource  # its filters
     side: Side
     holdout: float
+    shuffled: bool = False  # every question has the answers of the next one
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +72,8 @@ class EndlessPool:
         for at in range(position, position + MAX_REJECTED_IN_A_ROW):
             question = self.family.question(start + at)
             if passes(question, self.source) and side_of(question.text, self.holdout) == self.side:
-                return replace(question, id=f"{self.name}:{start + at}"), at + 1
+                answers = self.family.question(start + at + 1).answers if self.shuffled else question.answers
+                return replace(question, id=f"{self.name}:{start + at}", answers=answers), at + 1
         raise UserError(
             f"{self.source.path}: {MAX_REJECTED_IN_A_ROW} questions in a row that its filters or questions.holdout "
             "exclude: change them"
@@ -108,7 +110,20 @@ def load_questions(config: QuestionsConfig) -> QuestionSet:
         raise UserError(f"questions.holdout = {config.holdout} leaves no question for training: lower it")
     if config.holdout and not sides["holdout"]:
         raise UserError(f"questions.holdout = {config.holdout} leaves no question for evaluation: raise it")
-    return QuestionSet(tuple(sides["train"]), tuple(sides["holdout"]))
+    train = [shuffled(pool) for pool in sides["train"]] if config.shuffle_answers else sides["train"]
+    return QuestionSet(tuple(train), tuple(sides["holdout"]))
+
+
+def shuffled(pool: Pool | EndlessPool) -> Pool | EndlessPool:
+    """The pool with every question under the answers of another one. UserError for a single question."""
+    if isinstance(pool, EndlessPool):
+        return replace(pool, shuffled=True)
+    if len(pool.questions) < 2:
+        raise UserError("questions.shuffle_answers needs two questions at least")
+    order = _permutation(len(pool.questions), 0, 0, pool.name)
+    owners = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    questions = [replace(q, answers=pool.questions[owners[i]].answers) for i, q in enumerate(pool.questions)]
+    return replace(pool, questions=tuple(questions))
 
 
 class QuestionStream:

@@ -53,6 +53,9 @@ class MarkedOptions(Strict):
     marker_accuracy: float = Field(0.85, ge=0, le=1, description="How often the marker agrees with the truth.")
     mean_filler: float = Field(8.0, ge=0, le=1000, description="Mean number of filler words.")
     same_filler: bool = Field(False, description="The same filler word after both markers.")
+    recheck: bool = Field(
+        False, description="A draft first, then the fillers as re-checks that repeat it, and the box at the end."
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class MarkedArithmetic:
     After it come k filler words, k geometric with mean `mean_filler` and independent of everything, one word after
     sure and another after unsure (`same_filler`: the same). How often z is right is fixed per question: for 15 % of
     them .95, for 60 % uniform in .25 .. .75, for 25 % never; a wrong z is always the question's own distractor.
+    With `recheck` a document reads `x op y = ? z sure F z F z F z \\boxed{z} <eos>`.
     """
 
     seed: int
@@ -109,10 +113,19 @@ class MarkedArithmetic:
         number = np.array(token([str(n) for n in range(self.options.modulus)]))
         answer = number[np.where(correct, right[index], distractor[index])]
         marker = np.where(sure, token(" sure"), token(" unsure"))
+        draft = np.array(token([f" {n}" for n in range(self.options.modulus)]))[
+            np.where(correct, right[index], distractor[index])
+        ]
         width = self._prompts.shape[1]
+
+        def response(z: int, a: int, m: int, f: int, k: int) -> list[int]:
+            if self.options.recheck:
+                return [z, m, *[f, z] * k, box, a, close]
+            return [box, a, close, m, *[f] * k]
+
         return [
-            (np.array([*self._prompts[i], box, a, close, m, *[f] * k, self.tokenizer.eos_token_id]), width)
-            for i, a, m, f, k in zip(index, answer, marker, filler, fillers, strict=True)
+            (np.array([*self._prompts[i], *response(*parts), self.tokenizer.eos_token_id]), width)
+            for i, *parts in zip(index, draft, answer, marker, filler, fillers, strict=True)
         ]
 
 

@@ -4,6 +4,7 @@ What a run optimises under each policy: zero E[R 1{finished}], mask E[R | finish
 answers), keep E[R], soft E[R + penalty] with the overlong penalty of 2503.14476 eq. 13.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +21,10 @@ def make_group(
     config: RewardConfig,
     budget: int,
     terms: Sequence[Term] = (),
+    seed: int = 0,
 ) -> Group:
-    """The rewarded group of one question; `budget` is L_max in tokens, `terms` are config.functions, loaded.
+    """The rewarded group of one question; `budget` is L_max in tokens, `terms` are config.functions, loaded, and `seed`
+    is that of the run, for a random reward.
 
     A term without an opinion (None) adds nothing; a response of which no term has one stays out of the update and of
     its statistics, as in TRL. Raises UserError where a function of the user fails.
@@ -39,7 +42,9 @@ def make_group(
     if config.overlong_weight:
         assert config.soft_margin is not None
         parts_G["overlong"] = config.overlong_weight * overlong_penalty(lengths_G, budget, config.soft_margin)
-    always = bool(config.correctness or config.format or config.cosine or config.overlong_weight)
+    if config.random:
+        parts_G["random"] = config.random * coins(seed, prompt, completions)
+    always = bool(config.correctness or config.format or config.cosine or config.overlong_weight or config.random)
     scored_G = np.full(len(completions), always or not terms)
     for term in terms:
         rewards_G = term.rewards_G(prompt, completions)
@@ -57,6 +62,12 @@ def make_group(
         parts_G=parts_G,
         enters_G=enters_G if config.truncation == "mask" or not scored_G.all() else None,
     )
+
+
+def coins(seed: int, prompt: Prompt, completions: Sequence[Completion]) -> np.ndarray:
+    """0 or 1 for every response: of which sample of which question under which weights it is, not of what it says."""
+    names = [f"{seed} {c.version} {prompt.question.id} {c.request_id}".encode() for c in completions]
+    return np.array([float(hashlib.blake2b(name, digest_size=1).digest()[0] & 1) for name in names])
 
 
 def overlong_penalty(lengths: np.ndarray, budget: int, margin: int) -> np.ndarray:

@@ -1,0 +1,193 @@
+"""`zerolab claims list | show | run | report`."""
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zerolab.claims.ledger import CLAIMS, find, protocols
+from zerolab.claims.protocol import SCALES, Plan, Protocol
+from zerolab.claims.results import read_verdict, write_results
+from zerolab.claims.runner import cores, cost, missing, run_cells, table
+from zerolab.claims.verdict import Finding, Verdict, together
+from zerolab.errors import UserError
+
+WIDTH = 140
+COLOURS = {"reproduced": "green", "not reproduced": "red", "underpowered": "yellow", "needs hardware": "dim"}
+
+
+def wide_console() -> Console:
+    """The terminal, or lines wide enough for a table elsewhere."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
+def list_claims(results: Path) -> None:
+    """A line per experiment; a claim without one is listed as such."""
+    shown = Table(box=None, padding=(0, 1))
+    for heading in ("experiment", "claim in a sentence", "scales", "cost", "last verdict"):
+        shown.add_column(heading, no_wrap=heading in ("experiment", "cost"))
+    for claim, sentence in CLAIMS.items():
+        found = [p for p in protocols() if p.claim == claim]
+        if not found:
+            shown.add_row(claim, sentence, "", "", "[dim]no experiment yet[/]")
+        for protocol in found:
+            cells = protocol.cells(protocol.plan())
+            record = read_verdict(results / "laptop" / protocol.id)
+            verdict = f"[{COLOURS[record['verdict']]}]{record['verdict']}[/]" if record else "not run"
+            scales = ", ".join(["laptop", *protocol.larger])
+            shown.add_row(protocol.id, protocol.sentence, scales, duration(cost(cells) / cores()), verdict)
+    wide_console().print(shown)
+
+
+def show(name: str) -> None:
+    """The protocols of a claim: all that is fixed before a run."""
+    import importlib
+
+    from zerolab.claims.ledger import MODULES
+
+    console = wide_console()
+    for protocol in find(name):
+        [module] = [m for n in MODULES if (m := importlib.import_module(f"zerolab.claims.{n}")).PROTOCOL is protocol]
+        console.print(f"[bold]{protocol.id}[/]  {protocol.sentence}\n", highlight=False)
+        console.print((module.__doc__ or "").strip() + "\n", highlight=False, markup=False)
+        plan = protocol.plan()
+        rows = [
+            ("claim", f"{protocol.claim}: {CLAIMS[protocol.claim]}"),
+            ("metric", protocol.metric),
+            ("test", protocol.test),
+            ("refuted by", protocol.refuted),
+            ("seeds", ", ".join(map(str, plan.seeds))),
+            ("runs", f"{len(protocol.cells(plan))}, {duration(cost(protocol.cells(plan)))} of one core"),
+        ]
+        for key, value in rows:
+            console.print(f"{key:12}{value}", highlight=False, markup=False)
+        console.print()
+        for statement in protocol.statements:
+            region = f"in ({statement.region[0]:g}, {statement.region[1]:g}) {statement.unit}".rstrip()
+            kind = "exact" if statement.exact else f"{statement.level:.0%} interval"
+            console.print(f"  {statement.role:8} {statement.text}: {kind} {region}", highlight=False, markup=False)
+        for scale, recipe in protocol.larger.items():
+            console.print(f"\n{scale:12}needs {recipe.hours:g} GPU hours ({recipe.hardware})", highlight=False)
+            console.print(f"            {', '.join(recipe.recipes)}", highlight=False, markup=False)
+            console.print(f"            {recipe.choices}", highlight=False, markup=False)
+        console.print()
+
+
+def run(
+    names: Sequence[str], scale: str, seeds: int | None, quick: bool, dry_run: bool, results: Path, work: Path
+) -> bool:
+    """Runs experiments and writes their results. True when none failed to run; a verdict is no failure."""
+    if scale not in SCALES:
+        raise UserError(f"--scale {scale} is unknown: choose one of {', '.join(SCALES)}")
+    if seeds is not None and seeds < 1:
+        raise UserError("--seeds must be 1 or more")
+    chosen = [p for name in names for p in find(name)] if names else list(protocols())
+    console = wide_console()
+    if scale != "laptop":
+        needs_hardware(chosen, scale, console)
+        return True
+    plans = {p.id: p.plan(seeds, quick) for p in chosen}
+    if dry_run:
+        print_costs(chosen, plans, work / scale, console)
+        return True
+    failed = []
+    for protocol in chosen:
+        try:
+            run_one(protocol, plans[protocol.id], results / scale, work / scale, console)
+        except UserError as error:
+            failed.append(protocol.id)
+            console.print(f"[red]{protocol.id} did not run:[/] {error}", highlight=False)
+    return not failed
+
+
+def run_one(protocol: Protocol, plan: Plan, results: Path, work: Path, console: Console) -> None:
+    started = time.monotonic()
+    folder = work / protocol.id
+    run_cells(protocol, plan, folder, console)
+    seconds = time.monotonic() - started
+    session = {"quick": plan.quick, "seeds": list(plan.seeds), "cells": len(protocol.cells(plan)), **machine(seconds)}
+    found, verdict = write_results(results / protocol.id, protocol, table(protocol, plan, folder), session)
+    print_findings(protocol, found, verdict, console)
+    console.print(f"{results / protocol.id}  ({duration(seconds)})\n", highlight=False)
+
+
+def machine(seconds: float) -> dict[str, Any]:
+    from zerolab.rundir import describe_session
+
+    session = describe_session(0)
+    kept = {name: session[name] for name in ("versions", "git_revision", "platform", "python")}
+    return {"date": datetime.now(UTC).date().isoformat(), "cores": cores(), "seconds": round(seconds), **kept}
+
+
+def print_findings(protocol: Protocol, found: Sequence[Finding], verdict: Verdict, console: Console) -> None:
+    shown = Table(title=f"{protocol.id}: {protocol.sentence}", title_justify="left", box=None, padding=(0, 1))
+    for heading, justify in (("", "left"), ("statement", "left"), ("estimate", "right"), ("interval", "right"),
+                             ("n", "right"), ("holds in", "right"), ("", "left")):  # fmt: skip
+        shown.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for f in found:
+        if f.role == "shown" and not f.replicates:  # not a part of a quick look
+            continue
+        shown.add_row(f.role, f.text, number(f.estimate), between(f.low, f.high), str(f.replicates),
+                      between(*f.region), f"[{COLOURS[f.verdict]}]{f.verdict}[/]")  # fmt: skip
+    console.print(shown)
+    console.print(f"[bold {COLOURS[verdict]}]{protocol.id}: {verdict}[/]")
+
+
+def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, console: Console) -> None:
+    total = 0.0
+    for protocol in chosen:
+        plan = plans[protocol.id]
+        cells, todo = protocol.cells(plan), missing(protocol, plan, work / protocol.id)
+        total += cost(todo)
+        count = len({base.model_dump_json() for base in protocol.bases(plan)})
+        bases = f", {count} base models" if count else ""
+        console.print(
+            f"{protocol.id:18}{len(cells):5} runs, {len(todo)} to do, {duration(cost(todo))} of one core{bases}",
+            highlight=False,
+        )
+    console.print(f"in all {duration(total)} of one core, {duration(total / cores())} on {cores()}", highlight=False)
+
+
+def needs_hardware(chosen: Sequence[Protocol], scale: str, console: Console) -> None:
+    """What a larger scale would take. Nothing is run there by this command: the recipes are for `zerolab train`."""
+    for protocol in chosen:
+        recipe = protocol.larger.get(scale)
+        if recipe is None:
+            console.print(f"{protocol.id:18}has no {scale} recipe", highlight=False)
+            continue
+        console.print(
+            f"{protocol.id:18}[bold]needs hardware[/]: about {recipe.hours:g} GPU hours ({recipe.hardware}); "
+            f"{', '.join(f'zerolab train {r}' for r in recipe.recipes)}; {recipe.choices}",
+            highlight=False,
+        )
+
+
+def claim_verdict(claim: str, results: Path, scale: str = "laptop") -> Verdict | None:
+    """Of all experiments of a claim that have results; None where none has."""
+    records = [read_verdict(results / scale / p.id) for p in protocols() if p.claim == claim]
+    verdicts = [record["verdict"] for record in records if record]
+    return together(verdicts) if verdicts else None
+
+
+def number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    return "-" if low is None or (not math.isinf(low) and math.isnan(low)) else f"{number(low)} .. {number(high)}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

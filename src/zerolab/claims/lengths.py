@@ -1,0 +1,116 @@
+"""What the experiments on length have in common: numbers of a run, statements about them, and their figure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zerolab.claims.protocol import Factors, Row, Statement, chosen, paired, window
+
+ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
+FIRST_STEPS, LAST_SHARE = 10, 1 / 3
+GROWS, STAYS = 5.0, 2.0  # tokens: the smallest growth that counts as one, the largest that counts as none
+ALIKE = 0.02  # accuracies that differ by less count as alike
+INFINITY = float("inf")
+
+SERIES = {  # number of a cell -> what it is a window of
+    "correct": "length/correct",
+    "incorrect": "length/incorrect",
+    "accuracy": "accuracy",
+    "truncated": "truncated",
+    "tokens": "length/mean",
+    "clipped_gradients": "grad_clipped",
+    "normaliser_pressure": "bias/length_normaliser/incorrect",
+}
+
+
+def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Start and end of every metric, growth of incorrect length from its own start, the gap to correct answers at the
+    end, and tokens spent per correct answer at the end."""
+    numbers: dict[str, float] = {}
+    for name, metric in SERIES.items():
+        if metric in series:
+            numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric], FIRST_STEPS, LAST_SHARE)
+    numbers["growth"] = numbers["incorrect_end"] - numbers["incorrect_start"]
+    numbers["gap_end"] = numbers["incorrect_end"] - numbers["correct_end"]
+    accuracy = numbers["accuracy_end"]
+    numbers["tokens_per_correct_end"] = numbers["tokens_end"] / accuracy if accuracy else float("nan")
+    return numbers
+
+
+def number(name: str, **factors: str | int | float) -> Callable[[Sequence[Row]], list[float]]:
+    return lambda table: [float(row[name]) for row in chosen(table, **factors)]
+
+
+def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence[Row]], list[float]]:
+    return lambda table: paired(table, name, first, second)
+
+
+def main_statements(condition: str) -> list[Statement]:
+    """The claim at the reference condition: four arms, and each of the two biases alone."""
+    growth = {arm: number("growth", arm=arm, condition=condition) for arm in ARMS}
+    both, none = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
+    tokens = "tokens"
+    return [
+        Statement("incorrect answers grow under GRPO", growth["grpo"], (GROWS, INFINITY), unit=tokens),
+        Statement("they do not under Dr. GRPO", growth["dr_grpo"], (-INFINITY, STAYS), unit=tokens),
+        Statement("1/|o| alone makes them grow", growth["grpo_std_fix"], (GROWS, INFINITY), unit=tokens),
+        Statement("1/std alone does not", growth["grpo_length_fix"], (-INFINITY, STAYS), unit=tokens),
+        Statement(
+            "GRPO ends with a wider gap between incorrect and correct answers",
+            difference("gap_end", both, none),
+            (GROWS, INFINITY),
+            unit=tokens,
+        ),
+        Statement(
+            "accuracy is alike at the end (GRPO minus Dr. GRPO)",
+            difference("accuracy_end", both, none),
+            (-ALIKE, ALIKE),
+            role="shown",
+            level=0.90,
+        ),
+        Statement(
+            "GRPO spends more tokens per correct answer",
+            difference("tokens_per_correct_end", both, none),
+            (0.0, INFINITY),
+            role="shown",
+            unit=tokens,
+        ),
+    ]
+
+
+def holds_at(condition: str, text: str) -> Statement:
+    """Growth under GRPO minus growth under Dr. GRPO at one level of one factor, all else as in the reference."""
+    arms = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
+    return Statement(text, difference("growth", *arms), (GROWS, INFINITY), role="shown", unit="tokens")
+
+
+def vanishes_at(condition: str, text: str) -> Statement:
+    arms = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
+    return Statement(text, difference("growth", *arms), (-GROWS, GROWS), role="control", level=0.90, unit="tokens")
+
+
+def draw(table: Sequence[Row], path: Path) -> None:
+    """Length of incorrect answers at the start and at the end, every arm of every condition; dots are replicates."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    conditions = list(dict.fromkeys(row["condition"] for row in table))
+    figure, axis = plt.subplots(figsize=(max(7, 1.1 * len(conditions)), 4), constrained_layout=True)
+    colours = dict(zip(ARMS, ("#c44e52", "#dd8452", "#8172b3", "#4c72b0"), strict=True))
+    for place, condition in enumerate(conditions):
+        for k, arm in enumerate(ARMS):
+            values = [float(row["growth"]) for row in chosen(table, arm=arm, condition=condition)]
+            if values:
+                x = place + 0.18 * (k - 1.5)
+                axis.bar(x, np.nanmean(values), 0.17, color=colours[arm], alpha=0.75)
+                axis.plot([x] * len(values), values, ".", color="black", markersize=3)
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(conditions)), conditions, rotation=30, ha="right")
+    axis.set_ylabel("growth of incorrect answers (tokens)")
+    axis.legend(handles=[Patch(color=colours[arm], label=arm) for arm in ARMS], frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

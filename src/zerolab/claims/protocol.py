@@ -1,0 +1,123 @@
+"""What a claim is: an experiment whose cells, metric, statements and thresholds are fixed before any run.
+
+A protocol module is a methods paragraph (its docstring) and one PROTOCOL. It says which cells to run, what a cell
+measures, and which statements the measurements have to bear out. The verdict is computed from them by `verdict.py`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Scale = Literal["laptop", "gpu", "paper"]
+SCALES: tuple[Scale, ...] = ("laptop", "gpu", "paper")
+Factors = Mapping[str, str | int | float]
+Row = Mapping[str, Any]  # the factors of a cell and the numbers that it measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run: the seeds of every arm, and whether only the cells of a quick look are wanted."""
+
+    seeds: tuple[int, ...]
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. Its factors are all that distinguishes it; the same factors give the same numbers."""
+
+    factors: Factors
+    seconds: float  # of one core, expected
+
+    @property
+    def key(self) -> str:
+        return ",".join(f"{name}={value}" for name, value in self.factors.items())
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A part of the claim: `values` of the table, one for each independent replicate, have their mean in `region`.
+
+    role: "claim" is what the paper says; "control" is what must hold for the experiment to mean what it says; "shown"
+    is reported and decides nothing. `level` is that of the interval: .95, or .90 for an equivalence (two one-sided
+    tests at .05). `exact`: the values have no sampling error.
+    """
+
+    text: str
+    values: Callable[[Sequence[Row]], Sequence[float]]
+    region: tuple[float, float]
+    role: Literal["claim", "control", "shown"] = "claim"
+    level: float = 0.95
+    exact: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The same experiment on larger hardware: recipes that dry-run, and their cost."""
+
+    recipes: tuple[str, ...]
+    hours: float  # of one GPU of the kind named
+    hardware: str
+    choices: str  # what the paper does not state, and what we chose
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """See the module's docstring for the method; these are its fixed parts."""
+
+    id: str  # e.g. "L1.policy"
+    claim: str  # id of the paper's claim
+    sentence: str
+    metric: str
+    test: str
+    refuted: str  # what would count as refuted
+    cells: Callable[[Plan], list[Cell]]
+    run: Callable[[Factors, Path], Mapping[str, float]]  # in a process of its own; the folder is the cell's
+    statements: tuple[Statement, ...]
+    draw: Callable[[Sequence[Row], Path], None]
+    bases: Callable[[Plan], Sequence[Any]] = lambda plan: ()  # PretrainConfigs that the cells start from
+    seeds: int = 5
+    quick_seeds: int = 2
+    larger: Mapping[str, Recipe] = field(default_factory=dict)  # by scale
+    version: str = "1"  # raised when the same cells would measure something else
+
+    def plan(self, seeds: int | None = None, quick: bool = False) -> Plan:
+        return Plan(tuple(range(seeds or (self.quick_seeds if quick else self.seeds))), quick)
+
+    def fingerprint(self) -> str:
+        """Of everything that a stored cell depends on beside its factors."""
+        return hashlib.sha256(json.dumps([self.id, self.version]).encode()).hexdigest()[:12]
+
+
+def chosen(table: Sequence[Row], **factors: Any) -> list[Row]:
+    """The rows with these factors, in the order of their seeds."""
+    rows = [row for row in table if all(row.get(name) == value for name, value in factors.items())]
+    return sorted(rows, key=lambda row: (row.get("base", 0), row.get("seed", 0)))
+
+
+def paired(table: Sequence[Row], number: str, first: Factors, second: Factors) -> list[float]:
+    """first - second of a number, replicate by replicate (same seed, same base); unpaired replicates are left out."""
+    sides = [{_replicate(row): float(row[number]) for row in chosen(table, **factors)} for factors in (first, second)]
+    return [sides[0][key] - sides[1][key] for key in sides[0] if key in sides[1]]
+
+
+def _replicate(row: Row) -> tuple[Any, ...]:
+    return row.get("base"), row.get("seed")
+
+
+def window(values: Sequence[float], first: int, last_share: float) -> tuple[float, float]:
+    """Means over the first so many steps and the last share of them; steps without a number (NaN) do not count."""
+    array = np.asarray(values, float)
+    late = array[len(array) - max(1, round(last_share * len(array))) :]
+    return _nanmean(array[:first]), _nanmean(late)
+
+
+def _nanmean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

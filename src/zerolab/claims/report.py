@@ -1,0 +1,143 @@
+"""The ledger as one self-contained page, and as the table of docs/results.md."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zerolab.claims.command import between, claim_verdict, duration, number
+from zerolab.claims.ledger import CLAIMS, protocols
+from zerolab.claims.protocol import Protocol
+from zerolab.claims.results import read_verdict
+from zerolab.errors import UserError
+from zerolab.report.page import Page, Section, escape, render
+from zerolab.rundir import clear_errors, write_atomically
+
+MARKS = {"reproduced": "good", "not reproduced": "bad", "underpowered": "unsure", "needs hardware": "muted"}
+
+
+def write(results: Path, out: Path) -> Path:
+    """Writes the page. Raises UserError where there is not one result."""
+    if not any(read_verdict(results / "laptop" / p.id) for p in protocols()):
+        raise UserError(f"{results} holds no results: run `zerolab claims run --all --quick` first")
+    with clear_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page(results))
+    return out
+
+
+def page(results: Path) -> str:
+    sections = [Section("ledger", "The ledger", INTRO, summary(results))]
+    for claim, sentence in CLAIMS.items():
+        found = [p for p in protocols() if p.claim == claim]
+        if found:
+            body = "".join(experiment(p, results) for p in found)
+            sections.append(Section(claim.lower(), claim, sentence, body))
+    subtitle = '"Understanding R1-Zero-Like Training" (arXiv 2503.20783), re-tested'
+    return render(Page("zerolab: the claims ledger", subtitle, sections, {}, styles=("claims.css",)))
+
+
+INTRO = (
+    "A statement says that a mean lies in a region. Its interval inside the region: reproduced; wholly outside: not "
+    "reproduced; across a border: underpowered. Regions, metrics and seeds were fixed before the runs."
+)
+
+
+def summary(results: Path) -> str:
+    rows = []
+    for claim, sentence in CLAIMS.items():
+        verdict = claim_verdict(claim, results) or standing(claim)
+        link = f'<a href="#{claim.lower()}">{claim}</a>' if any(p.claim == claim for p in protocols()) else claim
+        rows.append(f"<tr><td>{link}</td><td>{escape(sentence)}</td><td>{badge(verdict)}</td></tr>")
+    return _table(("claim", "in a sentence", "verdict, laptop scale"), rows)
+
+
+def standing(claim: str) -> str:
+    """What is said of a claim without a result."""
+    if any(p.claim == claim for p in protocols()):
+        return "not run"
+    return "no experiment yet"
+
+
+def badge(verdict: str) -> str:
+    return f'<span class="verdict {MARKS.get(verdict, "muted")}">{escape(verdict)}</span>'
+
+
+def experiment(protocol: Protocol, results: Path) -> str:
+    folder = results / "laptop" / protocol.id
+    record = read_verdict(folder)
+    head = f"<h3>{escape(protocol.id)} {badge(record['verdict'] if record else 'not run')}</h3>"
+    text = f"<p>{escape(protocol.sentence)}</p>"
+    method = f"{protocol.metric}. {protocol.test}. Refuted by: {protocol.refuted}."
+    facts = f"<p class='facts'>{escape(method)}</p>"
+    if record is None:
+        return head + text + facts
+    rows = [_statement(s) for s in measured(record)]
+    table = _table(("", "statement", "estimate", "interval", "n", "holds in", "verdict"), rows)
+    figure = folder / "figure.png"
+    image = _image(figure, f"{protocol.id}: {protocol.sentence}") if figure.is_file() else ""
+    seeds = f"{record['cells']} runs, {len(record['seeds'])} seeds" + (", quick" if record["quick"] else "")
+    note = f"{seeds}; {record['date']}, {record['cores']} cores, {duration(record['seconds'])}; {record['platform']}"
+    return head + text + facts + table + image + f"<p class='facts'>{escape(note)}</p>"
+
+
+def _statement(s: dict[str, Any]) -> str:
+    cells = "".join(f"<td>{escape(c)}</td>" for c in statement_cells(s))
+    return f"<tr>{cells}<td>{badge(s['verdict'])}</td></tr>"
+
+
+def statement_cells(s: dict[str, Any]) -> list[str]:
+    """Role, text, estimate, interval, replicates and region of a stored statement."""
+    estimate, low, high, *region = (_float(v) for v in (s["estimate"], s["low"], s["high"], *s["region"]))
+    unit = f" {s['unit']}" if s["unit"] else ""
+    return [
+        s["role"], s["text"], number(estimate) + unit, between(low, high), str(s["replicates"]), between(*region)
+    ]  # fmt: skip
+
+
+def measured(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statements, without those that only a longer run measures."""
+    return [s for s in record["statements"] if s["replicates"] or s["role"] != "shown"]
+
+
+def _float(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    table = f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
+
+
+def _image(path: Path, alt: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img class="figure" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def markdown(results: Path) -> str:
+    """The ledger's table for docs/results.md: every claim, and every statement of the experiments that ran."""
+    lines = ["| claim | in a sentence | verdict at laptop scale |", "| --- | --- | --- |"]
+    for claim, sentence in CLAIMS.items():
+        lines.append(f"| {claim} | {sentence} | {claim_verdict(claim, results) or standing(claim)} |")
+    for protocol in protocols():
+        record = read_verdict(results / "laptop" / protocol.id)
+        if record:
+            lines += ["", *_markdown(protocol, record)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(protocol: Protocol, record: dict[str, Any]) -> list[str]:
+    seeds = f"{len(record['seeds'])} seeds, {record['cells']} runs" + (", quick" if record["quick"] else "")
+    lines = [
+        f"### {protocol.id}: {record['verdict']}",
+        "",
+        f"{protocol.sentence} {seeds}; {record['date']}, {record['cores']} cores, {duration(record['seconds'])}.",
+        "",
+        "| | statement | estimate | interval | n | holds in | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for s in measured(record):
+        cells = [cell.replace("|", "\\|") for cell in (*statement_cells(s), s["verdict"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

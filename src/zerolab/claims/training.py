@@ -1,0 +1,54 @@
+"""A cell that is a training run: a recipe with changes, its metrics in, the numbers of the cell out."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zerolab.config import PretrainConfig, RunConfig
+
+QUIET = ("threads=1", "evaluation.every=0", "checkpoint.every=0", "transcripts_per_step=0")
+
+
+def run_config(recipe: str, folder: Path, base: PretrainConfig, overrides: Sequence[str]) -> RunConfig:
+    """The recipe on a base model, which lies in the cache."""
+    from zerolab.pretrain.pretrain import cache_folder
+    from zerolab.recipes import find_recipe, load
+
+    model = f"model={{path='{cache_folder(base)}'}}"
+    return load(find_recipe(recipe), [*QUIET, f"out='{folder / 'run'}'", model, *overrides], verb="train")
+
+
+def trained(config: RunConfig) -> Mapping[str, list[float]]:
+    """Trains, or goes on where a killed cell stopped; the metrics of every step, NaN where nothing was measured."""
+    from zerolab.report.progress import Progress
+    from zerolab.rundir import read_metrics
+    from zerolab.train import train
+
+    going_on = (config.folder / "config.json").exists() and (config.folder / "checkpoints").exists()
+    train(config, resume=going_on, overwrite=not going_on, progress=Progress(config.name, config.steps, quiet=True))
+    rows = [row for row in read_metrics(config.folder) if row["step"] > 0]
+    shutil.rmtree(config.folder / "checkpoints")  # the policy of a cell is not looked at again
+    return {name: [_number(row.get(name)) for row in rows] for name in {key for row in rows for key in row}}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def laptop_base(seed: int, **options: Any) -> PretrainConfig:
+    """The laptop base of laptop/base with another seed and other options of its corpus; its gate is reported alone."""
+    from zerolab.recipes import find_recipe, load
+
+    base = load(find_recipe("laptop/base"), verb="pretrain")
+    corpus = base.corpus.model_copy(update={"options": {**base.corpus.options, **options}})
+    gate = base.gate.model_copy(update={"marker_accuracy": None}) if options else base.gate
+    return base.model_copy(update={"seed": seed, "corpus": corpus, "gate": gate})
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    array = np.asarray(values, float)
+    array = array[np.isfinite(array)]
+    return float(array.mean()) if len(array) else float("nan")

@@ -1,0 +1,168 @@
+"""The ledger as a user meets it: list, show, dry run, run, resume, report."""
+
+import ast
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from command import run
+from zerolab.claims import question_weight
+from zerolab.claims.ledger import CLAIMS, MODULES, find, protocols
+from zerolab.claims.protocol import Plan
+from zerolab.claims.results import cell_folder, read_table, write_results
+from zerolab.claims.runner import missing, run_cells, table
+from zerolab.errors import UserError
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "zerolab" / "claims"
+EXACT = Plan(())  # of L2: the cells without training
+
+
+def test_protocols_are_short_methods_paragraphs_with_everything_fixed() -> None:
+    assert len({p.id for p in protocols()}) == len(MODULES)
+    for name in MODULES:
+        text = (SOURCE / f"{name}.py").read_text(encoding="utf-8")
+        assert text.count("\n") <= 150, f"{name} is no methods paragraph any more"
+        assert len(ast.get_docstring(ast.parse(text)) or "") > 300
+    for protocol in protocols():
+        assert protocol.claim in CLAIMS
+        assert protocol.id.startswith(protocol.claim)
+        assert {s.role for s in protocol.statements} >= {"claim", "control"}
+        full, quick = (protocol.cells(protocol.plan(quick=q)) for q in (False, True))
+        assert len({cell.key for cell in full}) == len(full)
+        assert {cell.key for cell in quick} <= {cell.key for cell in full}
+        assert all(re.fullmatch(r"[\w=,. +-]+", cell.key) for cell in full)
+
+
+def test_recipes_of_larger_scales_exist() -> None:
+    from zerolab.recipes import find_recipe
+
+    for protocol in protocols():
+        for recipe in protocol.larger.values():
+            assert all(find_recipe(name).is_file() for name in recipe.recipes)
+            assert recipe.choices
+
+
+def test_names_are_found_in_any_case_and_near_ones_offered() -> None:
+    assert {p.id for p in find("l1")} == {p.id for p in protocols() if p.claim == "L1"}
+    assert [p.id for p in find("L2.weight")] == ["L2.weight"]
+    with pytest.raises(UserError, match="did you mean"):
+        find("L1.polcy")
+
+
+def test_cells_run_once_go_on_after_an_interruption_and_give_the_same_table(tmp_path: Path) -> None:
+    protocol, console = question_weight.PROTOCOL, Console(quiet=True)
+    works = [tmp_path / "a", tmp_path / "b"]
+    for work in works:
+        run_cells(protocol, EXACT, work, console)
+        assert missing(protocol, EXACT, work) == []
+    cells = protocol.cells(EXACT)
+    lost, cut_short, kept = (cell_folder(works[0], cell) / "cell.json" for cell in cells[:3])
+    lost.unlink()
+    cut_short.write_text(cut_short.read_text()[:20])
+    before = kept.stat().st_mtime_ns
+    assert missing(protocol, EXACT, works[0]) == cells[:2]
+    run_cells(protocol, EXACT, works[0], console)
+    assert kept.stat().st_mtime_ns == before
+    for name, work in zip("ab", works, strict=True):
+        write_results(tmp_path / name, protocol, table(protocol, EXACT, work), {"quick": False, "seeds": []})
+    assert (tmp_path / "a" / "cells.csv").read_text() == (tmp_path / "b" / "cells.csv").read_text()
+    rows = read_table(tmp_path / "a" / "cells.csv")
+    assert len(rows) == len(cells)
+    half = next(r for r in rows if (r["arm"], r["size"], r["p"]) == ("grpo", 8, 0.5))
+    assert half["weight"] == pytest.approx(1.74, abs=0.005)
+    record = json.loads((tmp_path / "a" / "verdict.json").read_text())
+    exact = [s for s in record["statements"] if "in training" not in s["text"]]
+    assert {s["verdict"] for s in exact} == {"reproduced"}
+    assert record["verdict"] == "underpowered"  # the trained part has not run
+    assert (tmp_path / "a" / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_of_an_older_protocol_is_run_again(tmp_path: Path) -> None:
+    import dataclasses
+
+    protocol = question_weight.PROTOCOL
+    run_cells(protocol, EXACT, tmp_path, Console(quiet=True))
+    assert missing(protocol, EXACT, tmp_path) == []
+    newer = dataclasses.replace(protocol, version=protocol.version + "b")
+    assert missing(newer, EXACT, tmp_path) == protocol.cells(EXACT)
+
+
+def test_the_command_line_lists_shows_estimates_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("claims", "list") == 0
+    listed = capsys.readouterr().out
+    assert all(claim in listed for claim in CLAIMS)
+    assert all(p.id in listed for p in protocols())
+    assert run("claims", "show", "L1.policy") == 0
+    shown = capsys.readouterr().out
+    assert "refuted by" in shown
+    assert "Dr. GRPO" in shown
+    assert run("claims", "run", "--all", "--dry-run") == 0
+    assert "of one core" in capsys.readouterr().out
+    assert run("claims", "run", "L1", "--scale", "paper") == 0
+    assert "needs hardware" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run",), "name the claims"),
+        (("run", "L1", "--all"), "name the claims"),
+        (("run", "L9"), "no claim 'L9'"),
+        (("run", "L1", "--scale", "moon"), "laptop, gpu, paper"),
+        (("run", "L1", "--seeds", "0"), "--seeds must be 1 or more"),
+        (("report",), "holds no results"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("claims", *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_page_and_the_document_hold_what_was_measured_and_nothing_of_a_hostile_file_runs(tmp_path: Path) -> None:
+    from zerolab.claims.report import markdown, write
+
+    protocol = question_weight.PROTOCOL
+    work, results = tmp_path / "work", tmp_path / "results"
+    run_cells(protocol, EXACT, work, Console(quiet=True))
+    session = {
+        "quick": True, "seeds": [], "cells": 104, "date": "2026-01-01", "cores": 2, "seconds": 3,
+        "platform": "<script>alert(1)</script>",
+    }  # fmt: skip
+    write_results(results / "laptop" / protocol.id, protocol, table(protocol, EXACT, work), session)
+    page = write(results, tmp_path / "claims.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "data:image/png;base64," in page
+    assert "1.41" in page
+    text = markdown(results)
+    assert "| L2 |" in text
+    assert "no experiment yet" in text or len(MODULES) > 5
+
+
+def test_committed_results_are_those_of_today_s_protocols() -> None:
+    """A verdict in the repository follows from its table by the rule as it is now."""
+    from zerolab.claims.verdict import findings, overall
+
+    root = Path(__file__).resolve().parents[2] / "results" / "laptop"
+    for protocol in protocols():
+        folder = root / protocol.id
+        if not folder.is_dir():
+            continue
+        record = json.loads((folder / "verdict.json").read_text())
+        found = findings(protocol, read_table(folder / "cells.csv"))
+        assert overall(found) == record["verdict"], protocol.id
+        assert [f.verdict for f in found] == [s["verdict"] for s in record["statements"]], protocol.id
+        with (folder / "cells.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == record["cells"]

@@ -1,0 +1,92 @@
+"""The rule that turns data into a verdict, on data whose answer is known."""
+
+import numpy as np
+import pytest
+
+from zerolab.claims.lengths import GROWS, INFINITY, STAYS
+from zerolab.claims.protocol import Statement, chosen, paired, window
+from zerolab.claims.verdict import Finding, judge, overall, together
+
+
+def draws(mean: float, spread: float, count: int, seed: int = 0) -> np.ndarray:
+    """Values with exactly this mean and sample standard deviation."""
+    values = np.random.default_rng(seed).normal(size=count)
+    return mean + spread * (values - values.mean()) / values.std(ddof=1)
+
+
+def found(values: np.ndarray, region: tuple[float, float], **more: object) -> Finding:
+    return judge(Statement("", lambda _: [], region, **more), values)  # type: ignore[arg-type]
+
+
+def test_an_effect_is_found_a_null_is_called_null_and_too_few_seeds_are_said_to_be() -> None:
+    grows = (GROWS, INFINITY)
+    assert found(draws(20, 3, 5), grows).verdict == "reproduced"
+    assert found(draws(0, 3, 5), grows).verdict == "not reproduced"
+    assert found(draws(6, 3, 5), grows).verdict == "underpowered"  # an effect, but perhaps too small a one
+    assert found(draws(20, 3, 2), grows).verdict == "underpowered"
+    assert found(np.array([20.0]), grows).verdict == "underpowered"
+    assert found(np.array([]), grows).verdict == "underpowered"
+    assert found(draws(6, 3, 40), grows).verdict == "reproduced"  # more seeds tell
+
+
+def test_the_interval_is_that_of_student() -> None:
+    """Mean 10, sd 2, n = 4: 10 +- 3.182 * 2 / 2."""
+    f = found(draws(10, 2, 4), (0, 20))
+    assert (f.low, f.high) == (pytest.approx(10 - 3.1824, abs=1e-3), pytest.approx(10 + 3.1824, abs=1e-3))
+    assert (f.estimate, f.replicates) == (pytest.approx(10), 4)
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    alike = {"region": (-0.02, 0.02), "level": 0.90}
+    assert found(draws(0.001, 0.004, 5), **alike).verdict == "reproduced"
+    assert found(draws(0.05, 0.004, 5), **alike).verdict == "not reproduced"
+    assert found(draws(0.001, 0.05, 5), **alike).verdict == "underpowered"
+
+
+def test_at_its_level_an_interval_covers_the_truth_and_a_null_is_seldom_taken_for_an_effect() -> None:
+    generator = np.random.default_rng(1)
+    covered, false_positive = 0, 0
+    for _ in range(2000):
+        f = found(generator.normal(size=5), (0.0, INFINITY))
+        covered += f.low <= 0 <= f.high
+        false_positive += f.verdict == "reproduced"
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+    assert false_positive / 2000 == pytest.approx(0.025, abs=0.012)
+
+
+def test_values_that_agree_exactly_do_not_pass_for_certainty() -> None:
+    same = np.full(4, 7.0)
+    assert found(same, (5.0, INFINITY)).verdict == "underpowered"
+    assert found(np.full(6, 7.0), (5.0, INFINITY)).verdict == "reproduced"  # the sign test's six coins
+    assert found(same, (5.0, INFINITY), exact=True).verdict == "reproduced"
+    assert found(np.array([7.0, 4.0]), (5.0, INFINITY), exact=True).verdict == "underpowered"
+
+
+def test_missing_numbers_are_missing_replicates() -> None:
+    f = found(np.array([20.0, np.nan, 21.0, np.inf, 22.0]), (5.0, INFINITY))
+    assert (f.replicates, f.estimate) == (3, pytest.approx(21))
+
+
+def verdict_of(*parts: tuple[str, str]) -> str:
+    return overall([Finding("", role, 0, 0, 0, 5, (0, 1), "", v) for role, v in parts])  # type: ignore[arg-type]
+
+
+def test_a_claim_is_as_good_as_its_weakest_statement_and_a_failed_control_takes_it_along() -> None:
+    assert verdict_of(("claim", "reproduced"), ("control", "reproduced")) == "reproduced"
+    assert verdict_of(("claim", "reproduced"), ("control", "not reproduced")) == "not reproduced"
+    assert verdict_of(("claim", "reproduced"), ("claim", "underpowered")) == "underpowered"
+    assert verdict_of(("claim", "reproduced"), ("shown", "not reproduced")) == "reproduced"
+    assert verdict_of(("shown", "reproduced")) == "underpowered"
+    assert together(["reproduced", "needs hardware"]) == "reproduced"
+    assert together(["reproduced", "underpowered"]) == "underpowered"
+    assert together(["needs hardware"]) == "needs hardware"
+
+
+def test_pairs_are_made_within_base_and_seed_and_windows_skip_what_was_not_measured() -> None:
+    runs = (("a", 0, 1, 10), ("b", 0, 1, 3), ("a", 1, 0, 20), ("b", 1, 0, 5), ("a", 1, 1, 99))
+    table = [dict(zip(("arm", "base", "seed", "growth"), values, strict=True)) for values in runs]
+    assert paired(table, "growth", {"arm": "a"}, {"arm": "b"}) == [7, 15]
+    assert [row["seed"] for row in chosen(table, arm="a")] == [1, 0, 1]
+    assert window([1, float("nan"), 3, 10, 20, 30], first=3, last_share=1 / 3) == (2, 25)
+    assert np.isnan(window([float("nan")] * 6, 2, 0.5)).all()
+    assert STAYS < GROWS
