@@ -263,6 +263,23 @@ def test_the_reader_works_by_keyboard(browser: Browser, page: Path) -> None:
     assert browser.js("document.getElementById('search').value") == ""
 
 
+def test_a_link_leads_to_its_response(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.js("document.getElementById('responses').focus()")
+    browser.press("j", "j")
+    address = browser.js("document.querySelector('.link').href")
+    browser.driver.get("about:blank")
+    browser.driver.get(address)
+    browser.until("document.documentElement.dataset.ready === 'true'")
+    assert browser.js("document.querySelector('[aria-selected=true] .row-text').textContent") == CUT_ROW
+    assert 0 <= browser.js("document.getElementById('transcripts').getBoundingClientRect().top") < 200
+    for wrong in ("#response-99", "#response-x", "#nothing"):
+        browser.driver.get("about:blank")
+        browser.driver.get(page.as_uri() + wrong)
+        browser.until("document.documentElement.dataset.ready === 'true'")
+        assert browser.js("document.querySelector('.card.chosen .sample').textContent") == "#0"
+
+
 def test_on_a_phone_a_tap_leads_to_the_response_and_back(browser: Browser, page: Path) -> None:
     browser.open(page, 360)
     browser.js("document.getElementById('responses').scrollIntoView({behavior: 'instant'})")

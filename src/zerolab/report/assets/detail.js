@@ -24,6 +24,7 @@ function showDetail(host, store, row, search) {
   host.replaceChildren(
     el("header", {},
       el("button", {type: "button", class: "back", onclick: () => byId("responses").scrollIntoView({block: "center"})}, "↑ List"),
+      el("a", {class: "link", href: `#response-${row}`, title: "Address of this response in this file"}, "Link"),
       el("p", {class: "where"}, el("span", {class: `dot ${armColour(run.arm)}`}),
         ` ${summary.arms[run.arm]}, seed ${run.seed}, step ${store.step[row]}, ${question.id}`),
       el("p", {class: "question"}, question.text),

@@ -3,7 +3,7 @@
 const ROW_HEIGHT = 58;
 const SPARE_ROWS = 6;
 
-/** options: {label, draw(item) -> [node], choose(item or undefined), open()}; returns {node, show(items), move(by)}. */
+/** options: {label, draw(item) -> [node], choose(item or undefined), open()}; returns {node, show(items), move(by), go(item)}. */
 function virtualList(options) {
   const inner = el("div", {class: "rows"});
   const node = el("div", {class: "list", role: "listbox", tabindex: "0", "aria-label": options.label}, inner);
@@ -48,6 +48,10 @@ function virtualList(options) {
   return {
     node,
     move: by => go(state.at + by),
+    go(item) {
+      const i = state.items.indexOf(item);
+      if (i >= 0) go(i);
+    },
     show(items) {
       state.items = items;
       state.at = -1;

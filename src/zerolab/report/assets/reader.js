@@ -1,5 +1,7 @@
 // The transcript reader: filters, list, detail, keys.
 
+const RESPONSE_LINK = /^#response-(\d+)$/;
+
 function showReader(section, store) {
   if (!store.size) {
     section.append(emptyPlot("these runs kept no transcripts (transcripts_per_step = 0)"));
@@ -30,6 +32,13 @@ function showReader(section, store) {
   section.append(controls.node, count, el("div", {class: "reader"}, list.node, detail), keysHint());
   listenToKeys(section, list, detail, controls, () => set("text", ""));
   apply();
+  followLink(store, list);
+}
+
+/** #response-17 in the address chooses a response; report.js scrolls there. */
+function followLink(store, list) {
+  const found = RESPONSE_LINK.exec(location.hash);
+  if (found && Number(found[1]) < store.size) list.go(Number(found[1]));
 }
 
 function drawRow(store, row) {

@@ -13,7 +13,11 @@ async function showReport() {
   showLengths(byId("lengths"));
   showConfig(byId("config"));
   showReader(byId("transcripts"), makeStore(await readDeflated("responses")));
-  document.documentElement.dataset.ready = "true";
+  requestAnimationFrame(() => requestAnimationFrame(() => { // when the figures have found their height
+    const place = RESPONSE_LINK.test(location.hash) ? "transcripts" : location.hash.slice(1);
+    byId(place)?.scrollIntoView({behavior: "instant"});
+    document.documentElement.dataset.ready = "true";
+  }));
 }
 
 showReport();
