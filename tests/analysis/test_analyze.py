@@ -12,6 +12,7 @@ import pytest
 from command import refusal, run, start
 from endpoint_server import say, serve
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.analysis.command import Bars
 from zerolab.models.hf import export_model
 
 LONG = "A box holds {n} red pens and some blue pens. How many pens are in the box if {n} of them are blue?"
@@ -114,6 +115,36 @@ def test_a_judge_that_only_talks_is_missing_not_a_category(asked: Path, tmp_path
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_dead_judge_leaves_the_tables_that_need_none(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text(json.dumps({"problem": "1 + 1?", "answer": "2", "response": "I recheck: \\boxed{2}"}))
+    with serve(judge, "401") as judging:
+        line = refusal(capsys, "analyze", recorded, "--judge", judging.url, "--judge-model", "j", "--out", out)
+    assert "refuses the key" in line
+    assert [(r["detector"], r["reflecting"]) for r in rows(out, "reflection")] == [("keywords", 1)]
+
+
+def test_progress_of_a_judge_is_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Bars(4) as bars:
+        for what in ("answering", "reflection"):
+            for done in range(5):
+                bars(what, done)
+    assert [bar.done for bar in bars.bars.values()] == [4, 4]
+
+
+def test_the_example_of_the_document_runs(shared: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "read_responses" in b]
+    space: dict[str, Any] = {"path": shared / "responses/gsm8k_gpt3_solutions_dev.jsonl"}
+    exec(compile(block, "docs/analysis.md", "exec"), space)
+    assert space["exploration"](space["responses"], ks=[4])[0].value == pytest.approx(0.648, abs=0.001)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_tiny_model_is_studied_on_this_machine(asked: Path, tmp_path: Path) -> None:
     export_model(tiny_model("qwen2"), tiny_tokenizer(), tmp_path / "model")
     out = tmp_path / "out"
@@ -156,6 +187,37 @@ def test_recorded_responses_of_somebody_else(shared: Path, tmp_path: Path, capsy
     assert run("analyze", file, "--extractor", "last-number", "--out", out) == 0
     assert rows(out, "grid")[0]["strict"] == pytest.approx(0.386)
     assert [r["k"] for r in rows(out, "exploration")] == [1, 2, 4]
+
+
+def documented(word: str) -> set[str]:
+    """Rows of numbers of the tables in docs/analysis.md that hold a word."""
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    return {" ".join(line.split()) for block in blocks for line in block.splitlines() if line.startswith(f" {word}")}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_document_shows_what_is_printed(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = {
+        "gsm8k_gpt3_solutions_dev": ("--extractor", "last-number"),
+        "qwen_math_cot_100x8_dev": ("--words", "wide"),
+    }
+    for name, more in options.items():
+        assert run("analyze", shared / f"responses/{name}.jsonl", *more, "--out", tmp_path / name) == 0
+        printed = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+        assert len(documented(name)) >= 5
+        assert documented(name) <= printed
+
+
+@pytest.mark.slow
+def test_the_document_shows_the_overlap_that_is_found(shared: Path, capsys: pytest.CaptureFixture) -> None:
+    names = ("gsm_8k", "aime_1983_2023", "asdiv_2k")
+    files = [shared / f"train/{name}.jsonl" for name in names]
+    assert run("overlap", *files, "--benchmarks", "paper,gsm8k", "--data-dir", shared / "eval") == 0
+    printed = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    rows_ = {row for name in names for row in documented(name)}
+    assert len(rows_) == 18
+    assert rows_ <= printed
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from stored import RIGHT, WRONG, response
 from zerolab.analysis.answering import answering
 from zerolab.analysis.cells import any_rate, cells, rate
 from zerolab.analysis.examples import examples, page, rich_examples
-from zerolab.analysis.exploration import exploration, powers
+from zerolab.analysis.exploration import exploration, exploration_table, powers
 from zerolab.analysis.grid import grid
 from zerolab.analysis.judge import Judge
 from zerolab.analysis.lengths import lengths
@@ -67,6 +67,19 @@ def test_the_grid_averages_benchmarks_alike_and_names_the_best_template() -> Non
     assert found["other", "none"].gap == 1.0
 
 
+def test_no_row_is_best_where_nothing_is_right() -> None:
+    assert not any(row.best for row in grid([response(correct=False, template=t) for t in ("r1", "none")]))
+
+
+def test_five_benchmarks_get_a_table_of_their_own() -> None:
+    found = study(
+        [response(q, correct=q % 2 == 0, benchmark=b) for b in ("a", "b") for q in range(4 if b == "a" else 1)]
+    )
+    (table,) = [t for t in found.tables() if t.name == "benchmarks"]
+    assert table.records() == [{"model": "m", "template": "t", "temperature": 1.0, "a": 0.5, "b": 1.0, "average": 0.75}]
+    assert "benchmarks" not in {t.name for t in study([response()]).tables()}
+
+
 def test_lengths_are_tokens_where_they_are_counted_and_words_elsewhere() -> None:
     (part, *_) = lengths([response(text="a b c", tokens=7)])
     assert (part.unit, part.lengths_N.tolist()) == ("tokens", [7])
@@ -79,6 +92,7 @@ def test_reflection_counts_where_both_detectors_agree_and_leaves_out_what_no_jud
     said = [Verdict("reflection"), Verdict("reflection"), Verdict("quoted"), None]
     found = {r.detector: r for r in reflection(rows, said)}
     assert [len(found[d].marked) for d in ("keywords", "judge", "both")] == [3, 2, 1]
+    assert found["both"].agreement.observed == pytest.approx(1 / 3)
     assert [found[d].per_response.responses for d in ("keywords", "judge", "both")] == [4, 3, 3]
     assert found["keywords"].per_question.value == 1
     assert found["both"].per_question.value == 0.5
@@ -202,6 +216,11 @@ def test_a_table_shows_numbers_short_and_text_as_it_is() -> None:
     ]
     cases += [(3, "3"), (True, "yes"), (Interval(0.1, 0.25), "[0.100, 0.250]"), ("a\x1b[0m", "a\ufffd[0m")]
     assert [shown(cell) for cell, _ in cases] == [text for _, text in cases]
+    pass_at = exploration_table(exploration([response(0, s, s == 0) for s in range(4)]))
+    console = Console(record=True, width=120)
+    console.print(pass_at.rich())
+    exported = console.export_text()
+    assert all(text in exported for text in ("pass@1", "pass@4", "0.250", "1.000"))
     table = Table("n", "t", ("model", "x", "y"), (("[bold]m[/bold]", Interval(0.1, 0.2), None),))
     assert table.records() == [{"model": "[bold]m[/bold]", "x_low": 0.1, "x_high": 0.2, "y": None}]
     console = Console(record=True, width=80)

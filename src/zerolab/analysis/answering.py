@@ -128,4 +128,6 @@ def answering_table(found: Sequence[AnsweringRow]) -> Table:
             cells_ += [judge.value, judge.interval]
             cells_ += [both.observed, both.kappa, both.interval] if both else [None] * 3
         rows.append(tuple(cells_))
-    return Table("answering", "Answering or continuing the text", (*columns, *judge_columns), tuple(rows))
+    quiet = frozenset({"other rules", "agreement"} if judged else ())
+    title = "Answering or continuing the text"
+    return Table("answering", title, (*columns, *judge_columns), tuple(rows), quiet=quiet)

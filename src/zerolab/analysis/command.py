@@ -2,10 +2,13 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
+from zerolab.analysis.completion import share_of
 from zerolab.analysis.examples import rich_examples
 from zerolab.analysis.judge import Judge, VerdictCache, ask_through
 from zerolab.analysis.sampling import Plan, sample_model, slug, stored_below
@@ -18,10 +21,10 @@ from zerolab.evaluation.command import Served, recorded_at
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
 from zerolab.evaluation.grades import grade_responses
 from zerolab.evaluation.local import Machine, Parts
+from zerolab.evaluation.progress import Bar
 from zerolab.evaluation.responses import Response, read_responses
 from zerolab.grading.extract import MODES
-from zerolab.phrases import SCOPES
-from zerolab.report.progress import Progress
+from zerolab.phrases import SCOPES, Scope
 
 JUDGE_CACHE = "judge.jsonl"
 FEW = 0.5  # share of formatted responses below which the extractor is likely not theirs
@@ -73,8 +76,16 @@ def run(options: Options, plan: Plan, served: Served, machine: Machine, parts: P
             sampled = sample_model(mine, served, machine, parts, out / "responses" / slug(target))
             responses, failures, stopped = responses + sampled.responses, failures + sampled.failures, sampled.stopped
     graded = with_grades(refuse_repeats(responses), options.extractor)
-    found = study(graded, judge, "wide" if options.words == "wide" else "paper", _shown(len(graded)))
+    scope: Scope = "wide" if options.words == "wide" else "paper"
+    lost: UserError | None = None
+    try:
+        with Bars(len(graded)) as bars:
+            found = study(graded, judge, scope, bars)
+    except UserError as error:  # of the judge: what needs none is worth having, its verdicts so far are kept
+        lost, found = error, study(graded, None, scope)
     _report(found, failures, stopped, out)
+    if lost:
+        raise lost
     if stopped:
         raise KeyboardInterrupt
     return not failures and not any(counts.missing for counts in found.judge_counts.values())
@@ -132,7 +143,7 @@ def with_grades(responses: Sequence[Response], extractor: str | None = None) -> 
         recorded = responses[i].grade if extractor is None else None
         graded[i] = replace(response, grade=recorded or response.grade)
     if extractor is None:
-        _hint(graded)
+        _hint([r for r in graded if share_of(r.template) is None])
     return graded
 
 
@@ -143,9 +154,9 @@ def extractor_of(template: str) -> str:
 
 
 def _hint(responses: Sequence[Response]) -> None:
-    """Says so where most responses are in no format that was looked for, but hold an answer in another."""
+    """Says so where no known template names the format, and most responses hold an answer in another one."""
     for model in dict.fromkeys(r.model for r in responses):
-        mine = [r for r in responses if r.model == model and r.grade and r.lenient]
+        mine = [r for r in responses if r.model == model and r.grade and r.lenient and r.template not in TEMPLATES]
         strict = sum(bool(r.grade and r.grade.formatted) for r in mine)
         loose = sum(bool(r.lenient and r.lenient.formatted) for r in mine)
         if mine and strict < FEW * len(mine) < loose:
@@ -177,11 +188,22 @@ def open_judge(options: JudgeOptions, out: Path) -> Judge | None:
     )
 
 
-def _shown(total: int) -> Callable[[str, int], None]:
-    """A line of progress for each thing that is judged."""
-    lines: dict[str, Progress] = {}
+class Bars:
+    """A bar for each thing that is judged, closed when all is over."""
 
-    def show_progress(what: str, done: int) -> None:
-        lines.setdefault(what, Progress(what, total)).row(done, {})
+    def __init__(self, total: int):
+        self.total = total
+        self.bars: dict[str, Bar] = {}
+        self.open = ExitStack()
 
-    return show_progress
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.open.close()
+
+    def __call__(self, what: str, done: int) -> None:
+        if what not in self.bars:
+            self.open.close()  # one at a time: a terminal has one live line
+            self.bars[what] = self.open.enter_context(Bar(what, self.total, "responses"))
+        self.bars[what].advance(by=done - self.bars[what].done)

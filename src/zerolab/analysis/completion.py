@@ -13,7 +13,7 @@ from zerolab.analysis.overlap import words
 from zerolab.analysis.rouge import rouge_l
 from zerolab.analysis.table import Table
 from zerolab.evaluation.responses import Response
-from zerolab.evaluation.statistics import Interval, bootstrap
+from zerolab.evaluation.statistics import Interval, bootstrap, clopper_pearson
 from zerolab.types import Question
 
 SHARES = (0.4, 0.6, 0.8)
@@ -94,7 +94,8 @@ def _measured(model: str, benchmark: str, share: float, members: Sequence[Respon
     close_N = np.array([closeness(r.response, rest) for r, rest in zip(members, rests, strict=True)])
     answered_N = np.array([bool(r.lenient and r.lenient.correct) for r in members])
     close_Q = np.bincount(question_N, close_N) / np.bincount(question_N)
-    interval = bootstrap(close_Q[:, None])
+    varied = close_Q.min() < close_Q.max()  # of equal values a bootstrap makes an interval of no width
+    interval = bootstrap(close_Q[:, None]) if varied else clopper_pearson(float(close_Q.sum()), len(close_Q))
     exact, answered = rate(exact_N, question_N), rate(answered_N, question_N)
     return Completion(model, benchmark, share, exact, float(close_Q.mean()), interval, answered)
 

@@ -51,5 +51,19 @@ def powers(most: int) -> list[int]:
 def exploration_table(found: Sequence[PassAtK]) -> Table:
     columns = (*SETTING, "k", "pass@k", "95 %", "questions", "samples")
     rows = tuple((*p.setting, p.k, p.value, p.interval, p.questions, p.samples) for p in found)
-    note = "unbiased estimate, 1 - C(n-c, k) / C(n, k); interval for a population of such questions"
-    return Table("exploration", "Exploration: pass@k", columns, rows, note)
+    note = "unbiased estimate, 1 - C(n-c, k) / C(n, k); intervals are for a population of such questions"
+    title = "Exploration: pass@k"
+    return Table("exploration", title, columns, rows, note, screen=_by_setting(title, found, note))
+
+
+def _by_setting(title: str, found: Sequence[PassAtK], note: str) -> Table:
+    """A row a setting, a column a k, the interval of the largest one."""
+    ks = sorted({p.k for p in found})
+    rows = []
+    for setting in dict.fromkeys(p.setting for p in found):
+        mine = {p.k: p for p in found if p.setting == setting}
+        last = mine[max(mine)]
+        values = (mine[k].value if k in mine else None for k in ks)
+        rows.append((*setting, *values, last.interval, last.questions, last.samples))
+    columns = (*SETTING, *(f"pass@{k}" for k in ks), "95 % of the last", "questions", "samples")
+    return Table("exploration", title, columns, tuple(rows), note)

@@ -1,6 +1,7 @@
 """The figures of an analysis. Each PNG has a CSV of the same name with what it shows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from zerolab.evaluation.statistics import Interval
 COLOURS = ("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#ccb974", "#64b5cd", "#937860", "#da8bc3")
 KIND_COLOURS = {"correct": "#55a868", "wrong": "#c44e52", "truncated": "#8c8c8c"}
 BINS = 40
+STYLES = ("-", "--", ":", "-.")
+SHADED = 3  # lines in a panel up to which intervals are shaded
 
 Point = tuple[str, float | None, Interval | None]  # label, value, 95 % interval
 
 
-def _canvas(columns: int, width: float, height: float) -> tuple[Any, Any, list[Any]]:
+def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any, Any]:
+    """(pyplot, figure, axes [rows, columns]); sizes in inches."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, columns, figsize=(width, height), constrained_layout=True, squeeze=False)
-    return plt, figure, list(axes[0])
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), constrained_layout=True, squeeze=False)
+    return plt, figure, axes
 
 
 def _save(plt: Any, figure: Any, path: Path) -> Path:
@@ -49,7 +53,7 @@ def dots(path: Path, title: str, axis_label: str, series: Mapping[str, Sequence[
     """
     top = 0.0
     labels = list(dict.fromkeys(label for points in series.values() for label, *_ in points))
-    plt, figure, (axis,) = _canvas(1, 8.0, 1.4 + 0.42 * max(2, len(labels)))
+    plt, figure, ((axis,),) = _canvas(1, 1, 8.0, 1.4 + 0.42 * max(2, len(labels)))
     for number, (key, points) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * 0.22
         colour, shown = COLOURS[number % len(COLOURS)], False
@@ -84,68 +88,132 @@ def dots(path: Path, title: str, axis_label: str, series: Mapping[str, Sequence[
     return _save(plt, figure, path)
 
 
-def draw_exploration(path: Path, found: Sequence[PassAtK]) -> Path:
-    """Left: pass@k against k. Right, where there are several temperatures: pass@k of the largest k against them."""
-    settings = list(dict.fromkeys(p.setting for p in found))
-    temperatures = {s.temperature for s in settings}
-    several = len(temperatures) > 1 and None not in temperatures
-    plt, figure, axes = _canvas(1 + several, 6.4 * (1 + several), 4.2)
-    for number, setting in enumerate(settings):
-        points = [p for p in found if p.setting == setting]
-        _curve(axes[0], [float(p.k) for p in points], points, setting.label, number)
-    axes[0].set_xscale("log", base=2)
-    ks = sorted({p.k for p in found})
-    axes[0].set_xticks(ks, [str(k) for k in ks])
-    axes[0].set(xlabel="k", ylabel="pass@k", ylim=(-0.03, 1.03), title="pass@k with 95 % intervals")
-    if several:
-        k = min(max(p.k for p in found if p.setting == s) for s in settings)
-        lines = dict.fromkeys((s.model, s.template) for s in settings)
-        for number, line in enumerate(lines):
-            points = [p for p in found if p.setting[:2] == line and p.k == k]
-            points.sort(key=lambda p: p.setting.temperature or 0.0)
-            label = " ".join(filter(None, line)) or "responses"
-            _curve(axes[1], [p.setting.temperature or 0.0 for p in points], points, label, number)
-        axes[1].set(xlabel="temperature", ylabel=f"pass@{k}", ylim=(-0.03, 1.03), title=f"pass@{k} over temperature")
-    for axis in axes:
-        axis.grid(alpha=0.25)
-        axis.legend(frameon=False, fontsize=8)
+@dataclass(frozen=True)
+class Line:
+    """One curve of a panel: (x, value, interval) in order of x."""
+
+    label: str
+    colour: str
+    style: str
+    points: Sequence[tuple[float, float, Interval | None]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    ticks: Sequence[float] | None = None  # then the axis is logarithmic, base 2
+
+
+def _panels(path: Path, panels: Sequence[Sequence[Panel]], top: float | None = None) -> Path:
+    """Small multiples with one legend at the right. Intervals are shaded where lines are few, else bars."""
+    columns = max(len(row) for row in panels)
+    plt, figure, axes = _canvas(len(panels), columns, 4.2 * columns + 2.2, 3.4 * len(panels))
+    handles: dict[str, Any] = {}
+    for row, line_of_axes in zip(panels, axes, strict=True):
+        for panel, axis in zip(row, line_of_axes, strict=True):
+            for number, line in enumerate(panel.lines):
+                x, y = [p[0] for p in line.points], [p[1] for p in line.points]
+                (drawn,) = axis.plot(x, y, line.style, marker="o", markersize=4, color=line.colour, linewidth=1.6)
+                handles.setdefault(line.label, drawn)
+                spans = [p[2] or Interval(p[1], p[1]) for p in line.points]
+                if len(panel.lines) <= SHADED:
+                    lows, highs = [s.low for s in spans], [s.high for s in spans]
+                    axis.fill_between(x, lows, highs, color=line.colour, alpha=0.13, linewidth=0)
+                elif line.style == "-":
+                    nudge = 1 + 0.03 * (2 * number / len(panel.lines) - 1)  # so that bars stand side by side
+                    errors = [[max(0.0, v - s.low) for v, s in zip(y, spans, strict=True)]]
+                    errors += [[max(0.0, s.high - v) for v, s in zip(y, spans, strict=True)]]
+                    axis.errorbar([v * nudge for v in x], y, yerr=errors, fmt="none", ecolor=line.colour, alpha=0.5)
+            axis.set(xlabel=panel.x, ylabel=panel.y)
+            axis.set_title(name(panel.title), fontsize=10)
+            axis.set_ylim(-0.02, 1.03) if top is None else axis.set_ylim(0, top)
+            if panel.ticks:
+                axis.set_xscale("log", base=2)
+                axis.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
+            axis.grid(alpha=0.25)
+    if len(handles) > 1:
+        figure.legend(handles.values(), map(name, handles), loc="outside right upper", frameon=False, fontsize=8)
     return _save(plt, figure, path)
 
 
-def _curve(axis: Any, x: Sequence[float], points: Sequence[PassAtK], label: str, number: int) -> None:
-    colour = COLOURS[number % len(COLOURS)]
-    axis.plot(x, [p.value for p in points], marker="o", markersize=4, color=colour, label=name(label))
-    axis.fill_between(x, [p.interval.low for p in points], [p.interval.high for p in points], color=colour, alpha=0.15)
+def short(model: str) -> str:
+    """A model without the folder or account it stands in."""
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
+
+
+def with_short_names(settings: Sequence[Setting]) -> dict[Setting, Setting]:
+    """Settings under the short names of their models, where these stay different."""
+    models = list(dict.fromkeys(s.model for s in settings))
+    apart = len({short(m) for m in models}) == len(models)
+    return {s: s._replace(model=short(s.model)) if apart else s for s in settings}
+
+
+def _colours(keys: Sequence[str]) -> dict[str, str]:
+    return {key: COLOURS[i % len(COLOURS)] for i, key in enumerate(dict.fromkeys(keys))}
+
+
+def draw_exploration(path: Path, found: Sequence[PassAtK]) -> Path:
+    """A column a model: above, pass@k against k; below, where there are several temperatures, against them."""
+    names_ = with_short_names([p.setting for p in found])
+    models = list(dict.fromkeys(p.setting.model for p in found))
+    temperatures = sorted({p.setting.temperature for p in found if p.setting.temperature is not None})
+    styles = {t: STYLES[i % len(STYLES)] for i, t in enumerate(reversed(temperatures))}
+    colours = _colours([p.setting.template for p in found])
+    above, below = [], []
+    for model in models:
+        mine = [p for p in found if p.setting.model == model]
+        title = names_[mine[0].setting].model
+        lines = []
+        for setting in dict.fromkeys(p.setting for p in mine):
+            points = [(float(p.k), p.value, p.interval) for p in mine if p.setting == setting]
+            label = setting._replace(model="").label
+            style = styles.get(setting.temperature or 0.0, "-")
+            lines.append(Line(label, colours[setting.template], style, points))
+        above.append(Panel(title, "k", "pass@k", lines, sorted({float(p.k) for p in mine})))
+        k = min(max(p.k for p in mine if p.setting == s) for s in {p.setting for p in mine if p.setting.temperature})
+        lines = []
+        for template in dict.fromkeys(p.setting.template for p in mine):
+            chosen = [p for p in mine if p.setting.template == template and p.k == k]
+            chosen.sort(key=lambda p: p.setting.temperature or 0.0)
+            points = [(p.setting.temperature or 0.0, p.value, p.interval) for p in chosen]
+            lines.append(Line(template or "responses", colours[template], "-", points))
+        below.append(Panel(title, "temperature", f"pass@{k}", lines))
+    return _panels(path, [above, below] if len(temperatures) > 1 else [above])
 
 
 def draw_reflection(path: Path, found: Sequence[Reflection]) -> Path:
-    """Share of reflecting responses and questions, against temperature where there are several."""
-    temperatures = {r.setting.temperature for r in found}
-    if len(temperatures) < 2 or None in temperatures:
+    """A column a model: share of reflecting responses, and of questions with one, against temperature. Dots where
+    there is one temperature only."""
+    names_ = with_short_names([r.setting for r in found])
+    if len({r.setting.temperature for r in found}) < 2:
         series: dict[str, list[Point]] = {}
         for r in found:
             for what, rate in (("of responses", r.per_response), ("of questions", r.per_question)):
-                series.setdefault(f"{r.detector}, {what}", []).append((r.setting.label, rate.value, rate.interval))
+                point = (names_[r.setting].label, rate.value, rate.interval)
+                series.setdefault(f"{r.detector}, {what}", []).append(point)
         return dots(path, "Self-reflection", "share with 95 % interval", series)
-    plt, figure, axes = _canvas(2, 12.0, 4.2)
-    lines = dict.fromkeys((r.setting.model, r.setting.template, r.detector) for r in found)
-    for number, line in enumerate(lines):
-        rows = [r for r in found if (r.setting.model, r.setting.template, r.detector) == line]
-        rows.sort(key=lambda r: r.setting.temperature or 0.0)
-        for axis, rates in zip(axes, ([r.per_response for r in rows], [r.per_question for r in rows]), strict=True):
-            known = [(r.setting.temperature or 0.0, s) for r, s in zip(rows, rates, strict=True) if s.value is not None]
-            x, colour = [t for t, _ in known], COLOURS[number % len(COLOURS)]
-            axis.plot(
-                x, [s.value for _, s in known], marker="o", markersize=4, color=colour, label=name(" ".join(line))
-            )
-            spans = [s.interval or Interval(s.value or 0.0, s.value or 0.0) for _, s in known]
-            axis.fill_between(x, [s.low for s in spans], [s.high for s in spans], color=colour, alpha=0.15)
-    for axis, what in zip(axes, ("responses", "questions"), strict=True):
-        axis.set(xlabel="temperature", ylabel=f"share of {what}", title=f"Self-reflection: {what}")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.25)
-    axes[0].legend(frameon=False, fontsize=8)
-    return _save(plt, figure, path)
+    colours = _colours([r.setting.template for r in found])
+    styles = {"both": "-", "keywords": "-" if len({r.detector for r in found}) == 1 else "--", "judge": ":"}
+    rows: list[list[Panel]] = [[], []]
+    for model in dict.fromkeys(r.setting.model for r in found):
+        mine = sorted((r for r in found if r.setting.model == model), key=lambda r: r.setting.temperature or 0.0)
+        keys = dict.fromkeys((r.setting.template, r.detector) for r in mine)
+        for row, what in zip(rows, ("responses", "questions"), strict=True):
+            lines = []
+            for template, detector in keys:
+                chosen = [r for r in mine if (r.setting.template, r.detector) == (template, detector)]
+                rates = [
+                    (r.setting.temperature or 0.0, r.per_response if row is rows[0] else r.per_question) for r in chosen
+                ]
+                points = [(t, rate.value, rate.interval) for t, rate in rates if rate.value is not None]
+                label = ", ".join(filter(None, (template, detector)))
+                lines.append(Line(label, colours[template], styles[detector], points))
+            row.append(Panel(names_[mine[0].setting].model, "temperature", f"share of {what}", lines))
+    highest = max((r.per_question.interval.high for r in found if r.per_question.interval), default=1.0)
+    return _panels(path, rows, min(1.03, 1.1 * highest))
 
 
 def histogram(found: Sequence[Lengths]) -> Table:
@@ -162,23 +230,28 @@ def histogram(found: Sequence[Lengths]) -> Table:
     return Table("lengths_histogram", "Length histogram", columns, tuple(rows))
 
 
-def draw_lengths(path: Path, found: Sequence[Lengths], most: int = 6) -> Path:
+def draw_lengths(path: Path, found: Sequence[Lengths], most: int = 12) -> Path:
     """A panel for each of the first `most` settings, stacked by kind."""
     table = histogram(found)
-    settings = list(dict.fromkeys(Setting(*row[:3]) for row in table.rows))[:most]  # type: ignore[arg-type]
-    plt, figure, axes = _canvas(max(1, len(settings)), 4.4 * max(1, len(settings)), 3.4)
-    for axis, setting in zip(axes, settings, strict=False):
+    settings = list(dict.fromkeys(Setting(*row[:3]) for row in table.rows))  # type: ignore[arg-type]
+    names_, settings = with_short_names(settings), settings[:most]
+    columns = min(3, max(1, len(settings)))
+    rows = max(1, -(-len(settings) // columns))
+    plt, figure, axes = _canvas(rows, columns, 4.4 * columns, 2.9 * rows)
+    for axis in axes.flat[len(settings) :]:
+        axis.axis("off")
+    for axis, setting in zip(axes.flat, settings, strict=False):
         bottom = np.zeros(BINS)
         for kind, colour in KIND_COLOURS.items():
-            rows: list[Any] = [row for row in table.rows if row[:3] == setting and row[3] == kind]
-            if not rows:
+            chosen: list[Any] = [row for row in table.rows if row[:3] == setting and row[3] == kind]
+            if not chosen:
                 continue
-            left, width = [row[4] for row in rows], [row[5] - row[4] for row in rows]
-            counts = np.array([row[6] for row in rows], float)
+            left, width = [row[4] for row in chosen], [row[5] - row[4] for row in chosen]
+            counts = np.array([row[6] for row in chosen], float)
             axis.bar(left, counts, width, bottom=bottom, align="edge", color=colour, label=kind)
             bottom += counts
         axis.set(xlabel=f"length in {found[0].unit}", ylabel="responses")
-        axis.set_title(name(setting.label), fontsize=10)
+        axis.set_title(name(names_[setting].label), fontsize=10)
         axis.grid(axis="y", alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
     return _save(plt, figure, path)

@@ -35,11 +35,12 @@ def grid(responses: Sequence[Response]) -> list[GridRow]:
     found = [_row(cell) for cell in cells(responses)]
     best: dict[str, GridRow] = {}
     for row in found:
+        value = row.strict.value or 0.0
         here = best.get(row.setting.model)
-        if here is None or (row.strict.value or 0) > (here.strict.value or 0):
+        if value > 0 and (here is None or value > (here.strict.value or 0.0)):
             best[row.setting.model] = row
     choice = Counter(row.setting.model for row in found)
-    return [replace(row, best=best[row.setting.model] is row and choice[row.setting.model] > 1) for row in found]
+    return [replace(row, best=best.get(row.setting.model) is row and choice[row.setting.model] > 1) for row in found]
 
 
 def _row(cell: Cell) -> GridRow:
@@ -72,18 +73,27 @@ def average(rates: Sequence[Rate]) -> Rate:
 
 
 def grid_table(found: Sequence[GridRow]) -> Table:
-    names = list(dict.fromkeys(name for row in found for name in row.benchmarks))
-    several = names if len(names) > 1 else []
-    columns = (*SETTING, *several, "strict", "95 %", "lenient", "format gap", "formatted")
+    columns = (*SETTING, "strict", "95 %", "lenient", "format gap", "formatted", "truncated", "row")
     rows = []
     for row in found:
-        each = (row.benchmarks[n].value if n in row.benchmarks else None for n in several)
         numbers = (row.strict.value, row.strict.interval, row.lenient.value, row.gap, row.formatted.value)
-        rows.append((*row.setting, *each, *numbers, row.truncated.value, "best" if row.best else ""))
+        rows.append((*row.setting, *numbers, row.truncated.value, "best" if row.best else ""))
     note = "strict: right in the template's own format; lenient: the answer wherever it stands"
+    if any(len(row.benchmarks) > 1 for row in found):
+        note += "; both are unweighted means over benchmarks"
     if any(row.best for row in found):
         note += (
             ". best: the model's best row by strict accuracy. A gain by RL is a gain over this row; it was chosen on "
             "these responses, so it is a little too good"
         )
-    return Table("grid", "Templates x models", (*columns, "truncated", "row"), tuple(rows), note)
+    return Table("grid", "Templates x models", columns, tuple(rows), note)
+
+
+def benchmark_table(found: Sequence[GridRow]) -> Table:
+    """Strict accuracy on every benchmark, in the layout of the paper's tables."""
+    names = list(dict.fromkeys(name for row in found for name in row.benchmarks))
+    rows = []
+    for row in found:
+        each = (row.benchmarks[name].value if name in row.benchmarks else None for name in names)
+        rows.append((*row.setting, *each, row.strict.value))
+    return Table("benchmarks", "Strict accuracy by benchmark", (*SETTING, *names, "average"), tuple(rows))

@@ -6,10 +6,11 @@ where both agree; each is shown for itself too.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from zerolab.analysis.agreement import Agreement, agreement
 from zerolab.analysis.cells import SETTING, Cell, Rate, Setting, any_rate, cells, rate, solved
 from zerolab.analysis.rubric import REFLECTING, Verdict
 from zerolab.analysis.table import Table
@@ -28,6 +29,7 @@ class Reflection:
     per_question: Rate  # share of questions with at least one
     accuracy: WithinDifference  # of reflecting minus other responses to the same question
     marked: tuple[Response, ...]
+    agreement: Agreement | None = None  # of keywords with the judge, where this is both
 
 
 def reflection(
@@ -49,7 +51,11 @@ def reflection(
         known_N = np.array([v is not None for v in said])
         judge_N = np.array([v is not None and v.category in REFLECTING for v in said])
         found.append(_detected(cell, "judge", judge_N, known_N))
-        found.append(_detected(cell, "both", keyword_N & judge_N, known_N))
+        both = _detected(cell, "both", keyword_N & judge_N, known_N)
+        if known_N.any():
+            labels = keyword_N[known_N].tolist(), judge_N[known_N].tolist(), cell.question_N[known_N].tolist()
+            both = replace(both, agreement=agreement(*labels))
+        found.append(both)
     return found
 
 
@@ -69,28 +75,21 @@ def _detected(cell: Cell, detector: str, marked_N: np.ndarray, known_N: np.ndarr
 
 
 def reflection_table(found: Sequence[Reflection]) -> Table:
+    judged = any(r.agreement for r in found)
     columns = (*SETTING, "detector", "responses", "reflecting", "of responses", "95 %", "of questions", "95 % of those")
     rows = []
     for r in found:
         shares = (r.per_response.value, r.per_response.interval, r.per_question.value, r.per_question.interval)
-        rows.append((*r.setting, r.detector, r.per_response.responses, len(r.marked), *shares))
+        kappa = (r.agreement.kappa, r.agreement.interval) if r.agreement else (None, None)
+        rows.append((*r.setting, r.detector, r.per_response.responses, len(r.marked), *shares, *kappa * judged))
     note = "both: keywords and judge agree, as the paper counts; a question counts with one reflecting response"
-    return Table("reflection", "Self-reflection", columns, tuple(rows), note)
+    note += ". kappa: agreement of keywords with the judge" if judged else ""
+    last = ("kappa", "95 % of kappa") if judged else ()
+    return Table("reflection", "Self-reflection", (*columns, *last), tuple(rows), note)
 
 
 def accuracy_table(found: Sequence[Reflection]) -> Table:
-    columns = (
-        "model",
-        "template",
-        "temperature",
-        "detector",
-        "within",
-        "95 %",
-        "p",
-        "pooled",
-        "informative",
-        "questions",
-    )
+    columns = (*SETTING, "detector", "within", "95 %", "p", "pooled", "informative", "questions")
     rows = []
     for r in found:
         a = r.accuracy

@@ -10,7 +10,7 @@ from zerolab.analysis.answering import AnsweringRow, answering, answering_table
 from zerolab.analysis.completion import Completion, completion, completion_table, share_of
 from zerolab.analysis.examples import Example, examples, page
 from zerolab.analysis.exploration import PassAtK, exploration, exploration_table
-from zerolab.analysis.grid import GridRow, grid, grid_table
+from zerolab.analysis.grid import GridRow, benchmark_table, grid, grid_table
 from zerolab.analysis.judge import Judge, JudgeCounts
 from zerolab.analysis.lengths import Lengths, lengths, lengths_table
 from zerolab.analysis.reflection import Reflection, accuracy_table, phrase_table, reflection, reflection_table
@@ -40,7 +40,10 @@ class Study:
     def tables(self) -> list[Table]:
         found = []
         if self.grid:
-            found += [grid_table(self.grid), answering_table(self.answering), exploration_table(self.exploration)]
+            found.append(grid_table(self.grid))
+            if any(len(row.benchmarks) > 1 for row in self.grid):
+                found.append(benchmark_table(self.grid))
+            found += [answering_table(self.answering), exploration_table(self.exploration)]
             found += [reflection_table(self.reflection), accuracy_table(self.reflection)]
             phrases = phrase_table(self.reflection, self.scope)
             found += [phrases] if phrases.rows else []
@@ -129,39 +132,46 @@ def write(found: Study, out: Path) -> list[Path]:
 
 def draw(found: Study, out: Path) -> list[Path]:
     """The figures, each with its CSV beside it (that of the table, or of the histogram)."""
-    drawn = []
-    if found.grid:
-        rows = found.grid
-        accuracies: dict[str, list[figures.Point]] = {
-            "strict": [(r.setting.label, r.strict.value, r.strict.interval) for r in rows],
-            "lenient": [(r.setting.label, r.lenient.value, r.lenient.interval) for r in rows],
-        }
-        drawn.append(figures.dots(out / "grid.png", "Templates x models", "accuracy with 95 % interval", accuracies))
-        shares: dict[str, list[figures.Point]] = {
-            "rules": [(r.setting.label, r.rules.value, r.rules.interval) for r in found.answering],
-        }
-        if found.judge:
-            judged = [(r.setting, r.judge) for r in found.answering if r.judge]
-            shares["judge"] = [(setting.label, rate.value, rate.interval) for setting, rate in judged]
-        drawn.append(figures.dots(out / "answering.png", "Answering", "share that answers, 95 % interval", shares))
-        drawn.append(figures.draw_exploration(out / "exploration.png", found.exploration))
-        drawn.append(figures.draw_reflection(out / "reflection.png", found.reflection))
-        effects: dict[str, list[figures.Point]] = {}
-        for r in found.reflection:
-            label, a = f"{r.setting.label}, {r.detector}", r.accuracy
-            effects.setdefault("within questions", []).append((label, a.difference, a.interval))
-            effects.setdefault("pooled (confounded)", []).append((label, a.pooled_difference, None))
-        title, axis = "Accuracy of reflecting minus other responses", "difference of accuracy"
-        drawn.append(figures.dots(out / "reflection_accuracy.png", title, axis, effects, zero=True))
-        drawn.append(figures.draw_lengths(out / "lengths_histogram.png", found.lengths))
-        drawn.append(figures.histogram(found.lengths).write_csv(out))
-    if found.completion:
-        points: dict[str, list[figures.Point]] = {}
-        for c in found.completion:
-            label = f"{c.model} {c.benchmark}, {c.share:.0%} given".strip()
-            points.setdefault("exact", []).append((label, c.exact.value, c.exact.interval))
-            points.setdefault("ROUGE-L", []).append((label, c.rouge, c.rouge_interval))
-            points.setdefault("answered", []).append((label, c.answered.value, c.answered.interval))
-        title = "The rest of a question from its beginning"
-        drawn.append(figures.dots(out / "completion.png", title, "share or ROUGE-L, 95 % interval", points))
-    return drawn
+    return [*(_draw_settings(found, out) if found.grid else ()), *(_draw_probe(found, out) if found.completion else ())]
+
+
+def _draw_settings(found: Study, out: Path) -> list[Path]:
+    named = figures.with_short_names([row.setting for row in found.grid])
+    accuracies: dict[str, list[figures.Point]] = {
+        "strict": [(named[r.setting].label, r.strict.value, r.strict.interval) for r in found.grid],
+        "lenient": [(named[r.setting].label, r.lenient.value, r.lenient.interval) for r in found.grid],
+    }
+    shares: dict[str, list[figures.Point]] = {
+        "rules": [(named[r.setting].label, r.rules.value, r.rules.interval) for r in found.answering],
+    }
+    judged = [(named[r.setting].label, r.judge) for r in found.answering if r.judge]
+    if judged:
+        shares["judge"] = [(label, rate.value, rate.interval) for label, rate in judged]
+    effects: dict[str, list[figures.Point]] = {"within questions": [], "pooled (confounded)": []}
+    for r in found.reflection:
+        if r.detector == ("both" if judged else "keywords"):
+            label, a = named[r.setting].label, r.accuracy
+            effects["within questions"].append((label, a.difference, a.interval))
+            effects["pooled (confounded)"].append((label, a.pooled_difference, None))
+    detected = "keywords and judge" if judged else "keywords"
+    title, axis = f"Accuracy of reflecting minus other responses ({detected})", "difference of accuracy"
+    return [
+        figures.dots(out / "grid.png", "Templates x models", "accuracy with 95 % interval", accuracies),
+        figures.dots(out / "answering.png", "Answering", "share that answers, 95 % interval", shares),
+        figures.draw_exploration(out / "exploration.png", found.exploration),
+        figures.draw_reflection(out / "reflection.png", found.reflection),
+        figures.dots(out / "reflection_accuracy.png", title, axis, effects, zero=True),
+        figures.draw_lengths(out / "lengths_histogram.png", found.lengths),
+        figures.histogram(found.lengths).write_csv(out),
+    ]
+
+
+def _draw_probe(found: Study, out: Path) -> list[Path]:
+    points: dict[str, list[figures.Point]] = {"exact": [], "ROUGE-L": [], "answered": []}
+    for c in found.completion:
+        label = f"{figures.short(c.model)} {c.benchmark}, {c.share:.0%} given".strip()
+        points["exact"].append((label, c.exact.value, c.exact.interval))
+        points["ROUGE-L"].append((label, c.rouge, c.rouge_interval))
+        points["answered"].append((label, c.answered.value, c.answered.interval))
+    title = "The rest of a question from its beginning"
+    return [figures.dots(out / "completion.png", title, "share or ROUGE-L, 95 % interval", points)]

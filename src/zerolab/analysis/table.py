@@ -17,13 +17,18 @@ Cell = str | int | float | bool | Interval | None
 
 @dataclass(frozen=True)
 class Table:
-    """`name` is that of its files. An Interval becomes two columns, COLUMN_low and COLUMN_high, in a CSV."""
+    """`name` is that of its files. An Interval becomes two columns, COLUMN_low and COLUMN_high, in a CSV.
+
+    `screen`: another layout of the same numbers for the screen. `quiet`: columns that only the files have.
+    """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    screen: "Table | None" = None
+    quiet: frozenset[str] = frozenset()
 
     def records(self) -> list[dict[str, Any]]:
         """One flat dictionary a row; what is not known is None."""
@@ -55,6 +60,8 @@ class Table:
 
     def rich(self) -> Any:
         """For a rich console, without columns that hold nothing. Text of models is never markup or control codes."""
+        if self.screen is not None:
+            return self.screen.rich()
         from rich.box import SIMPLE_HEAD
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -67,12 +74,14 @@ class Table:
             box=SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        said = [i for i in range(len(self.columns)) if any(row[i] not in (None, "") for row in self.rows)]
+        shown_ = [i for i, column in enumerate(self.columns) if column not in self.quiet]
+        said = [i for i in shown_ if any(row[i] not in (None, "") for row in self.rows)]
         for i in said:
             text = any(isinstance(row[i], str) for row in self.rows)
-            table.add_column(
-                ON_SCREEN.get(self.columns[i], self.columns[i]), justify="left" if text else "right", overflow="fold"
-            )
+            # Numbers and intervals are never folded, headings and names may be.
+            least = None if text else max(len(shown(row[i])) for row in self.rows)
+            heading = ON_SCREEN.get(self.columns[i], self.columns[i])
+            table.add_column(heading, justify="left" if text else "right", overflow="fold", min_width=least)
         for row in self.rows:
             table.add_row(*(Text(shown(row[i])) for i in said))
         return table
