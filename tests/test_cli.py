@@ -46,6 +46,7 @@ VERBS = {
         *("model", "--base", "--template", "--question", "--answer", "--questions", "--limit", "--samples", "-n"),
         *("--temperature", "--max-new-tokens", "--seed", "--set"),
     ],
+    "import-trl": ["file", "--out", "--processes", "--rows", "--overwrite"],
     "recipe list": [],
     "recipe show": ["recipe"],
     "recipe diff": ["a", "b"],

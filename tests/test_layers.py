@@ -21,13 +21,13 @@ FLOORS = (
     ("models",),
     ("rollout", "learner"),
     ("rundir", "report", "evaluation"),
-    ("recipes", "controls"),
+    ("recipes", "controls", "importing"),
     ("pretrain", "audit"),
     ("build", "analysis"),
     ("train",),
     ("claims", "plan", "reference", "sample"),
     ("demo",),
-    ("doctor",),
+    ("doctor", "listings"),
     ("cli",),
 )
 # Neighbours on a floor that know each other, and why.

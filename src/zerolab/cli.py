@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from zerolab.errors import UserError
+from zerolab.listings import questions_app, recipe_app
 
 app = typer.Typer(
     help="The laboratory for R1-Zero-like training.",
@@ -15,11 +16,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-recipe_app = typer.Typer(help="The recipes that ship.", no_args_is_help=True)
-app.add_typer(recipe_app, name="recipe")
 claims_app = typer.Typer(help="The paper's claims, each with an experiment that re-tests it.", no_args_is_help=True)
 app.add_typer(claims_app, name="claims")
-questions_app = typer.Typer(help="The question sets that are known by name.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
 app.add_typer(questions_app, name="questions")
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
@@ -329,41 +328,18 @@ def sample(
     run(parse(SampleConfig, apply_overrides(raw, overrides), "zerolab sample"))
 
 
-@recipe_app.command("list")
-def recipe_list() -> None:
-    """Name and purpose of every shipped recipe."""
-    from zerolab.recipes import header, shipped
+@app.command("import-trl")
+def import_trl(
+    file: Annotated[Path, typer.Argument(help="YAML or JSON of GRPOConfig, or of the trl grpo command line.")],
+    out: Annotated[Path | None, typer.Option(help="Recipe to write; beside the file by default.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes that TRL runs in; decides the size of a rollout.")] = 1,
+    rows: Annotated[int | None, typer.Option(help="Rows of the data set, for num_train_epochs.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is already there.")] = False,
+) -> None:
+    """Write the recipe of a TRL configuration and say what differs, key by key."""
+    from zerolab.importing.command import run
 
-    for name, path in shipped().items():
-        print(f"{name:28} {next(iter(header(path)), '')}")
-
-
-@recipe_app.command("show")
-def recipe_show(recipe: str) -> None:
-    """A recipe as it is written."""
-    from zerolab.recipes import find_recipe
-
-    print(find_recipe(recipe).read_text(encoding="utf-8"), end="")
-
-
-@recipe_app.command("diff")
-def recipe_diff(a: str, b: str) -> None:
-    """The coordinates in which two resolved recipes differ."""
-    from zerolab.recipes import difference, find_recipe
-
-    for key, old, new in difference(find_recipe(a), find_recipe(b)):
-        print(f"{key}: {old} -> {new}")
-
-
-@questions_app.command("list")
-def questions_list() -> None:
-    """Name, hub id, split, columns, rows and licence of every set, and what that was checked against."""
-    from zerolab.data.builtin import HEADS, listing
-
-    rows = [HEADS, *listing()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(run(file, out, processes, rows, overwrite))
 
 
 Results = Annotated[Path, typer.Option("--results", help="Folder of results, made to be committed.")]

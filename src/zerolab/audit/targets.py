@@ -1,23 +1,21 @@
 """What `zerolab audit TARGET` may be: a library, one of its variants, a TRL config file, or a function."""
 
 import difflib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from zerolab.audit.peers import variants
 from zerolab.audit.peers.peer import HERE, Peer
 from zerolab.audit.peers.variants import Variant
 from zerolab.errors import UserError
+from zerolab.importing.trl_file import SUFFIXES, read_trl_file, whole_number
 
 LIBRARIES: dict[str, Mapping[str, Variant]] = {
     "trl": variants.TRL,
     "verl": variants.VERL,
     "openrlhf": variants.OPENRLHF,
 }
-CONFIGS = (".yaml", ".yml", ".json")
 STEP = 32  # responses of the step that is measured
 
 
@@ -26,7 +24,7 @@ def find(target: str, python: str | None = None) -> list[Peer]:
     library, _, name = target.partition(":")
     if library in LIBRARIES:
         return _library(library, name, python or sys.executable)
-    if target.endswith(CONFIGS):
+    if target.endswith(SUFFIXES):
         return [trl_config(Path(target), python or sys.executable)]
     if ":" in target:
         if python is not None:
@@ -57,14 +55,14 @@ def _variant(library: str, key: str, variant: Variant, python: str) -> Peer:
 
 def trl_config(path: Path, python: str) -> Peer:
     """A file of GRPOConfig keys, as `trl grpo --config` reads it. Raises UserError for one that cannot be read."""
-    config = _read(path)
+    config = read_trl_file(path)
     options = {key: value for key, value in config.items() if key in variants.TRL_LOSS_KEYS}
     beside = [
         f"{key} = {config[key]}" for key, neutral in variants.TRL_BESIDE.items() if config.get(key, neutral) != neutral
     ]
-    size = _whole(config, "per_device_train_batch_size", 8)
+    size = whole_number(config, "per_device_train_batch_size", 8)
     per_micro_batch = 2 ** min(size.bit_length() - 1, STEP.bit_length() - 1)
-    group = _whole(config, "num_generations", 8)
+    group = whole_number(config, "num_generations", 8)
     return Peer(
         name=path.name,
         module="trl",
@@ -81,32 +79,6 @@ def trl_config(path: Path, python: str) -> Peer:
         micro_batches=STEP // per_micro_batch,
         group_size=min(max(group, 2), 16),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}; give a file") from None
-    try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            import yaml
-
-            found = yaml.safe_load(text)
-    except Exception as error:  # YAML's errors are many
-        raise UserError(f"{path}: not {path.suffix[1:].upper()}: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{path}: has to hold keys of GRPOConfig and their values")
-    return found
-
-
-def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
-    value = config.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{key} = {value!r}: give a whole number of at least 1")
-    return value
 
 
 def _function(target: str) -> Peer:

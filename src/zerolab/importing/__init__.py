@@ -1,0 +1,1 @@
+"""Recipes from the configuration files of other libraries."""
