@@ -18,6 +18,7 @@ from zerolab.evaluation.evaluate import Evaluator
 from zerolab.evaluation.local import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.learner.learner import Learner
+from zerolab.learner.precision import COMPUTE
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
@@ -45,7 +46,7 @@ class Run:
 
 
 def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
-    dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
+    dtype = COMPUTE[config.model.precision]
     kv_bytes, graphs = int(config.rollout.kv_gb * 2**30), config.rollout.cuda_graphs
     return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes, cuda_graphs=graphs)
 
@@ -63,8 +64,9 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
     template = make_template(config.template).bound(tokenizer)
-    model = load_model(path, dtype=torch.float32, device=device)
+    model = load_model(path, dtype=COMPUTE[config.model.weights], device=device)
     rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, model.config)})
+    engine = new_engine(config, model, tokenizer, device)  # from the model as it came
     learner = Learner(
         model,
         config.learner,
@@ -74,8 +76,8 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         precision=config.model.precision,
         reference=config.objective.kl > 0,
         critic=(config.critic or CriticConfig()) if config.objective.needs_critic else None,
+        lora=config.lora,
     )
-    engine = new_engine(config, model, tokenizer, device)
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
     reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms, seed=config.seed)

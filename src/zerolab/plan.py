@@ -15,6 +15,7 @@ class ModelShape:
     layers: int | None  # None where only the name is known
     kv_width: int | None  # key and value elements per token and layer
     source: str
+    linear_width: int  # inputs + outputs of every linear layer but the head, summed: what adapters of rank 1 take
 
 
 def model_shape(model: ModelConfig) -> ModelShape | None:
@@ -45,8 +46,13 @@ def _published(path: str) -> ModelShape | None:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError):
         match = re.search(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", path)
-        return ModelShape(int(float(match[1]) * 1e9), None, None, "size in its name") if match else None
+        return _by_name(int(float(match[1]) * 1e9)) if match else None
     return _measure(model, "its config.json")
+
+
+def _by_name(parameters: int) -> ModelShape:
+    """Linear widths grow with parameters^(2/3), as depth grows with width: 2.5 million at 7.6 billion (Qwen2.5)."""
+    return ModelShape(parameters, None, None, "size in its name", int(0.65 * parameters ** (2 / 3)))
 
 
 def _measure(model: Any, source: str) -> ModelShape:
@@ -54,7 +60,8 @@ def _measure(model: Any, source: str) -> ModelShape:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     count = sum(p.numel() for p in model.parameters())
-    return ModelShape(count, text.num_hidden_layers, 2 * heads * width, source)
+    matrices = [p for name, p in model.get_decoder().named_parameters() if p.dim() == 2 and "embed" not in name]
+    return ModelShape(count, text.num_hidden_layers, 2 * heads * width, source, sum(sum(m.shape) for m in matrices))
 
 
 def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
@@ -72,18 +79,28 @@ def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
 
 def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
     """GiB of what is held for the whole run, and of one chunk of logits; activations are not counted."""
-    engine_bytes = 2 if config.model.precision == "bf16" else 4
+    engine_bytes = 4 if config.model.precision == "fp32" else 2
+    held = 2.0 if config.model.weights == "bf16" else 4.0
     rows = [
-        ("learner weights, fp32", 4 * shape.parameters),
-        ("gradients, fp32", 4 * shape.parameters),
-        ("AdamW moments, fp32", 8 * shape.parameters),
-        *([("reference weights, fp32", 4.0 * shape.parameters)] if config.objective.kl else []),
-        *_critic(config, shape),
+        (f"learner weights, {config.model.weights}", held * shape.parameters),
+        *_trained(config, shape),
         ("engine weights", engine_bytes * shape.parameters),
         ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
         ("logits of one chunk, three copies", 3 * config.learner.logits_mb * 2**20),
     ]
     return [(name, size / GIB) for name, size in [*rows, ("sum, without activations", sum(s for _, s in rows))]]
+
+
+def _trained(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
+    """What training needs beside the weights of the policy."""
+    if config.lora:  # the base is the reference too
+        return [("adapters, gradients and moments, fp32", 16.0 * config.lora.rank * shape.linear_width)]
+    half = config.model.weights == "bf16"
+    rows = [("master copies, fp32", 4.0 * shape.parameters)] if half else []
+    rows += [("gradients, fp32", 4.0 * shape.parameters), ("AdamW moments, fp32", 8.0 * shape.parameters)]
+    if config.objective.kl:
+        rows.append((f"reference weights, {config.model.weights}", (2.0 if half else 4.0) * shape.parameters))
+    return rows + _critic(config, shape)
 
 
 def _critic(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
@@ -103,7 +120,7 @@ def describe(config: RunConfig) -> str:
     lines += ["", f"{'parameters, by ' + shape.source:36} {shape.parameters:>16,}"]
     lines += [f"{name:36} {value:>12.2f} GiB" for name, value in memory_estimates(config, shape)]
     if shape.layers and shape.kv_width:
-        per_token = shape.layers * shape.kv_width * (2 if config.model.precision == "bf16" else 4)
+        per_token = shape.layers * shape.kv_width * (4 if config.model.precision == "fp32" else 2)
         fits = (
             config.rollout.kv_gb * GIB / per_token / (config.rollout.max_prompt_tokens + config.rollout.max_new_tokens)
         )

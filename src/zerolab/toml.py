@@ -71,15 +71,18 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
-    """The key that an unknown one was meant to be: a neighbour of nearly that name, else that name in another table."""
+    """The key that an unknown one was meant to be: that name in another table, else a neighbour of nearly that name,
+    else nearly that name in another table."""
     *parents, last = map(str, loc)
     here: type[BaseModel] | None = model
     for part in loc[:-1]:
         here = here if isinstance(part, int) or here is None else _table(here.model_fields[part].annotation)
+    known = {key: key.rsplit(".", 1)[-1] for key in known_keys(model)}
+    if same := next((key for key, name in known.items() if name == last), None):
+        return same
     neighbours = [key.rsplit(".", 1)[-1] for key in known_keys(here, deep=False)] if here else []
     if close := difflib.get_close_matches(last, neighbours, n=1):
         return ".".join([*parents, close[0]])
-    known = {key: key.rsplit(".", 1)[-1] for key in known_keys(model)}
     close = difflib.get_close_matches(last, known.values(), n=1, cutoff=0.75)
     return next((key for key, name in known.items() if name in close), None)
 

@@ -15,7 +15,6 @@ from zerolab.build import EngineFactory, Run, build, make_engine
 from zerolab.config import RunConfig
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
-from zerolab.models.hf import export_model
 from zerolab.recipes import run_config
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch
@@ -104,7 +103,7 @@ def update(run: Run, batch: Batch, step: int) -> list[dict[str, float]]:
 
 def save(run: Run, directory: RunDirectory, step: int) -> None:
     def write(folder: Path) -> None:
-        export_model(run.learner.model, run.tokenizer, folder)
+        run.learner.export(run.tokenizer, folder)
         run.learner.save(folder)
 
     save_checkpoint(directory.checkpoints, step, write, {"stream": run.stream.state_dict()}, run.config.checkpoint.keep)

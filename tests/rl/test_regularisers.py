@@ -87,7 +87,7 @@ def test_gradients_of_logprobs_and_entropy_pass_a_finite_difference_check(chunk_
         layer = nn.Linear(3, 6).double()
         del layer.weight, layer.bias
         layer.weight, layer.bias = weight, bias
-        return token_logprobs(hidden, layer, targets, temperature, chunk_rows, entropy_gradient=True)
+        return token_logprobs(hidden, layer.weight, layer.bias, targets, temperature, chunk_rows, entropy_gradient=True)
 
     weight, bias = (p.detach().clone().requires_grad_() for p in head.parameters())
     assert torch.autograd.gradcheck(both, (hidden, weight, bias))
@@ -99,7 +99,9 @@ def test_a_token_that_cannot_be_sampled_leaves_the_entropy_gradient_finite() -> 
         with torch.no_grad():
             head.bias[2] = -torch.inf
         hidden = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
-        _, entropy_T = token_logprobs(hidden, head, torch.tensor([0, 1]), 1.0, chunk_rows, entropy_gradient=True)
+        _, entropy_T = token_logprobs(
+            hidden, head.weight, head.bias, torch.tensor([0, 1]), 1.0, chunk_rows, entropy_gradient=True
+        )
         entropy_T.sum().backward()
         assert torch.isfinite(entropy_T).all()
         assert torch.isfinite(hidden.grad).all()
@@ -109,4 +111,4 @@ def test_a_token_that_cannot_be_sampled_leaves_the_entropy_gradient_finite() -> 
 def test_without_a_bonus_the_entropy_carries_no_gradient() -> None:
     hidden, head = torch.randn(4, 3, requires_grad=True), nn.Linear(3, 5)
     for chunk_rows in (1, 100):
-        assert not token_logprobs(hidden, head, torch.arange(4), 1.0, chunk_rows)[1].requires_grad
+        assert not token_logprobs(hidden, head.weight, head.bias, torch.arange(4), 1.0, chunk_rows)[1].requires_grad

@@ -3,7 +3,7 @@
 `docs/config.md` is generated from the descriptions in these files.
 """
 
-from zerolab.config.learner import CriticConfig, LearnerConfig, OptimizerConfig
+from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig, OptimizerConfig
 from zerolab.config.pretrain import ArchitectureConfig, CorpusConfig, DemoConfig, GateConfig, PretrainConfig
 from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateConfig
 from zerolab.config.reward import CosineReward, RewardConfig, RewardFunction
@@ -29,6 +29,7 @@ __all__ = [
     "EvaluationConfig",
     "GateConfig",
     "LearnerConfig",
+    "LoraConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PretrainConfig",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zerolab.config.strict import Strict
 
@@ -32,11 +32,38 @@ class LearnerConfig(OptimizerConfig):
         description="Forward the prompt of a group once for all its responses, with the same gradient. auto: on a CPU "
         "where that saves more than 35 % of the tokens.",
     )
+    checkpointing: bool = Field(
+        False,
+        description="Activation checkpointing: every layer keeps its input alone and is computed again in the backward "
+        "pass. Less memory, a third more computing, the same gradient.",
+    )
+    fp32_head: bool = Field(
+        False, description="Compute the learner's logits in fp32, whatever model.precision says for the rest."
+    )
     logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
     old_logprobs: Literal["engine", "learner", "detach"] = Field(
         "engine",
         description="log pi_old: as the engine sampled it; by a forward pass of the learner before the updates; or the "
         "detached current one (strictly on-policy, 1 update).",
+    )
+
+    @model_validator(mode="after")
+    def _prompts_or_checkpointing(self) -> "LearnerConfig":
+        if self.checkpointing and self.share_prompts == "on":
+            raise ValueError(
+                "learner.checkpointing drops the keys and values that learner.share_prompts goes on from: set one of "
+                'them to false or "off"'
+            )
+        return self
+
+
+class LoraConfig(Strict):
+    """Low-rank adapters: what is trained in the place of the model's own weights."""
+
+    rank: int = Field(32, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(64.0, gt=0, description="An adapter counts alpha / rank times.")
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="Layers that get one: all linear layers but the head, or ends of module names."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from zerolab.config.firewall import tests_among
-from zerolab.config.learner import CriticConfig, LearnerConfig
+from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
 from zerolab.config.reward import RewardConfig
 from zerolab.config.strict import Seed, Strict
@@ -20,15 +20,24 @@ class ModelConfig(Strict):
         None, description="Pretraining recipe of a laptop base model; it is trained once and then taken from the cache."
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.")
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="bf16: the learner computes under autocast over fp32 weights, the engine holds bf16 weights.",
+        description="What the learner computes in, under autocast over its weights, and what the engine holds. fp16: "
+        "closer to the engine than bf16, with a dynamic loss scale; skipped steps are counted.",
+    )
+    weights: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="What the learner holds. bf16: computed with as they are; the optimizer has fp32 master copies.",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelConfig":
         if (self.path is None) == (self.base is None):
             raise ValueError("set exactly one of model.path (folder or hub id) and model.base (pretraining recipe)")
+        if self.weights == "bf16" and self.precision != "bf16":
+            raise ValueError(
+                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"'
+            )
         return self
 
 
@@ -114,6 +123,7 @@ class RunConfig(Strict):
     reward: RewardConfig = RewardConfig()
     objective: Objective
     learner: LearnerConfig = LearnerConfig()
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters in the place of the weights themselves.")
     critic: CriticConfig | None = Field(None, description="For objectives with a critic, to change its defaults.")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -130,10 +140,10 @@ class RunConfig(Strict):
         return Objective.resolve(raw)
 
     @model_validator(mode="after")
-    def _combinations(self) -> "RunConfig":
+    def _learning_fits(self) -> "RunConfig":
         """Refuses what cannot be meant, with the key and the remedy."""
         responses = self.rollout.questions_per_step * self.rollout.samples_per_question
-        for wrong, message in (
+        return self._refuse(
             (
                 self.objective.needs_group and self.rollout.samples_per_question < 2,
                 f"objective {self.objective.name} compares responses of one question: "
@@ -160,10 +170,23 @@ class RunConfig(Strict):
                 'objective to "ppo"',
             ),
             (
+                self.lora is not None and self.objective.needs_critic,
+                'lora trains a policy without a critic: remove one of lora and objective.baseline = "critic"',
+            ),
+            (
+                self.model.weights == "bf16" and self.objective.needs_critic,
+                'model.weights = "bf16" keeps no master copies of a critic: set model.weights to "fp32"',
+            ),
+            (
                 self.learner.updates_per_rollout > responses,
                 f"learner.updates_per_rollout = {self.learner.updates_per_rollout} splits {responses} responses: "
                 "lower it or raise rollout.questions_per_step",
             ),
+        )
+
+    @model_validator(mode="after")
+    def _sampling_fits(self) -> "RunConfig":
+        return self._refuse(
             (
                 self.rollout.refill_rounds > 0 and self.rollout.samples_per_question < 2,
                 "rollout.refill_rounds waits for mixed groups: set rollout.samples_per_question to 2 or more",
@@ -189,7 +212,10 @@ class RunConfig(Strict):
                 self.evaluation.min_tokens > (self.evaluation.max_new_tokens or self.rollout.max_new_tokens),
                 "evaluation.min_tokens is larger than the budget: lower it or raise evaluation.max_new_tokens",
             ),
-        ):
+        )
+
+    def _refuse(self, *cases: tuple[bool, str]) -> "RunConfig":
+        for wrong, message in cases:
             if wrong:
                 raise ValueError(message)
         return self

@@ -12,6 +12,7 @@ from torch import nn
 
 from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
+from zerolab.learner.precision import trained_weights
 from zerolab.learner.scorer import Scorer
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
 
@@ -34,7 +35,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.config = optimizer.model_copy(update={"lr": config.lr or optimizer.lr})
-        self.optimizer = make_optimizer(self.parameters(), self.config)
+        self.optimizer = make_optimizer(trained_weights(self), self.config)
 
     def values(self, micro: MicroBatch, policy_hidden_TD: torch.Tensor) -> torch.Tensor:
         """values_T of the states before every response token; the policy's hidden states serve a shared trunk."""

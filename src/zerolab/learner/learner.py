@@ -10,6 +10,7 @@ micro-batches change memory and speed, never the gradient.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zerolab.config import CriticConfig, LearnerConfig
+from zerolab.config import CriticConfig, LearnerConfig, LoraConfig
+from zerolab.learner.activations import checkpoint_activations
+from zerolab.learner.adapters import Adapters, BaseReference
 from zerolab.learner.checkpoint import load_weights
 from zerolab.learner.critic import Critic
-from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
+from zerolab.learner.optim import (
+    clip_and_step,
+    gradients,
+    learning_rate,
+    load_optimizer,
+    make_optimizer,
+    save_optimizer,
+)
+from zerolab.learner.precision import LossScale, MasterWeights, is_half, trained_weights
 from zerolab.learner.scorer import Scorer
-from zerolab.models.hf import named_weights
+from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch
 from zerolab.rl.decomposition import clipped_sums
@@ -31,9 +42,9 @@ from zerolab.rl.loss import token_values, value_errors
 from zerolab.rl.objective import Objective
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OPTIMIZER_FILE, STATE_FILE = "optimizer.safetensors", "learner.json"
+OPTIMIZER_FILE, MASTERS_FILE, STATE_FILE = "optimizer.safetensors", "masters.safetensors", "learner.json"
 
 
 class Learner:
@@ -51,22 +62,33 @@ class Learner:
         precision: str = "fp32",
         reference: bool = False,
         critic: CriticConfig | None = None,
+        lora: LoraConfig | None = None,
     ):
+        if config.checkpointing:
+            checkpoint_activations(model)
         self.model = model
         self.config = config
         self.budget = budget
         self.total_steps = total_steps
+        self.adapters = Adapters(model, lora) if lora else None
         self.policy = Scorer(
             model,
             temperature=temperature,
             precision=precision,
             logits_mb=config.logits_mb,
-            share_prompts=config.share_prompts,
+            share_prompts="off" if config.checkpointing else config.share_prompts,  # which keeps no keys and values
+            fp32_head=config.fp32_head,
         )
-        self.reference = self.policy.frozen_copy() if reference else None
+        self.reference = self._make_reference() if reference else None
         self.critic = Critic(self.policy, critic, config) if critic else None
-        self.optimizer = make_optimizer(model.parameters(), config)
-        self.version = 0  # optimizer steps taken
+        trained = trained_weights(model)
+        self.masters = MasterWeights(trained) if any(map(is_half, trained)) else None
+        self.optimizer = make_optimizer(self.masters.copies if self.masters else trained, config)
+        self.scale = LossScale() if precision == "fp16" else None
+        self.version = 0  # optimizer steps taken; a skipped one is none
+
+    def _make_reference(self) -> Scorer | BaseReference:
+        return BaseReference(self.policy, self.adapters) if self.adapters else self.policy.frozen_copy()
 
     def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
@@ -108,7 +130,7 @@ class Learner:
                 raise ValueError("this learner has no critic: make it with critic=CriticConfig()")
             error_T = value_errors(self.critic.values(micro, hidden_TD), micro, objective)
             value_loss = objective.value * (weight_T * error_T).sum()
-        (loss + value_loss).backward()
+        ((loss + value_loss) * (self.scale.value if self.scale else 1.0)).backward()
         gap_T = (detached_T - micro.old_logprobs_T).double()
         return {
             "loss": float(loss.detach()),
@@ -145,30 +167,78 @@ class Learner:
         return self.critic.values_of(batch, self.config.micro_batch_tokens)
 
     def optim_step(self) -> dict[str, float]:
-        """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm."""
+        """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm.
+
+        Under a loss scale such a step is skipped: weights, moments, version and schedule stay where they are.
+        """
+        if self.scale and not self._unscale(self.scale):
+            return self._skipped_step(self.scale)
         done = clip_and_step(self.optimizer, self.version, self.total_steps, self.config)
+        if self.masters:
+            self.masters.publish()
         if self.critic:
             done |= self.critic.optim_step(self.version, self.total_steps)
         self.version += 1
-        return done
+        return done | self._scale_metrics(skipped=False)
+
+    def _unscale(self, scale: LossScale) -> bool:
+        found = gradients(self.optimizer) + (gradients(self.critic.optimizer) if self.critic else [])
+        finite = scale.unscale(found)
+        scale.update(finite)
+        return finite
+
+    def _skipped_step(self, scale: LossScale) -> dict[str, float]:
+        """What a step reports whose gradient overflowed in fp16."""
+        self.optimizer.zero_grad(set_to_none=False)
+        done = {"grad_norm": math.nan, "grad_clipped": 0.0}
+        done["lr"] = learning_rate(self.version, self.total_steps, self.config)
+        if self.critic:
+            self.critic.optimizer.zero_grad(set_to_none=False)
+            done |= {f"critic/{name}": value for name, value in done.items()}
+        return done | self._scale_metrics(skipped=True)
+
+    def _scale_metrics(self, skipped: bool) -> dict[str, float]:
+        return {"scale/value": self.scale.value, "scale/skipped": float(skipped)} if self.scale else {}
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return named_weights(self.model)
+        """Of the policy as a plain model: adapters are merged in."""
+        return self.adapters.merged() if self.adapters else named_weights(self.model)
+
+    def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder that knows nothing of adapters."""
+        export_model(self.model, tokenizer, folder, dict(self.weights()) if self.adapters else None)
 
     def save(self, folder: Path) -> None:
         """Optimizer moments, critic and version; the weights are the model's own folder (see `checkpoint.py`)."""
+        from safetensors.torch import save_file
+
         save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
+        if self.adapters:
+            self.adapters.save(folder)
+        if self.masters:
+            save_file(self.masters.tensors(), folder / MASTERS_FILE)
         if self.critic:
             self.critic.save(folder)
-        (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
+        scale = {"scale": self.scale.state_dict()} if self.scale else {}
+        (folder / STATE_FILE).write_text(json.dumps({"version": self.version, **scale}))
 
     def load(self, folder: Path) -> None:
         """Weights, moments, critic and version of a checkpoint written by the same recipe."""
-        load_weights(self.model, folder)
+        from safetensors.torch import load_file
+
+        if self.adapters:
+            self.adapters.load(folder)
+        else:
+            load_weights(self.model, folder)
         load_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
+        if self.masters:
+            self.masters.load(load_file(folder / MASTERS_FILE))
         if self.critic:
             self.critic.load(folder)
-        self.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        state = json.loads((folder / STATE_FILE).read_text())
+        self.version = state["version"]
+        if self.scale:
+            self.scale.load_state_dict(state["scale"])
 
 
 def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:

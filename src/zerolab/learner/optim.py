@@ -1,7 +1,7 @@
 """AdamW and the learning rate as a function of the optimizer step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +11,9 @@ from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that are trained. Their gradients begin at 0, so that a step to which nothing
-    contributes still is a step."""
-    trained = [p for p in parameters if p.requires_grad]
+def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Fused AdamW over these parameters. Their gradients begin at 0, so that a step to which nothing contributes still
+    is a step."""
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     return torch.optim.AdamW(
@@ -31,6 +30,10 @@ def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float
     progress = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
     shape = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * shape)
+
+
+def gradients(optimizer: torch.optim.AdamW) -> list[torch.Tensor]:
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def clip_and_step(

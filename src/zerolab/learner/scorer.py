@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
+from zerolab.learner.precision import COMPUTE, is_half, widened
 from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
 from zerolab.models.hf import hidden_states, lm_head
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
@@ -34,12 +35,13 @@ class Scorer:
         precision: str,
         logits_mb: int,
         share_prompts: str = "off",
+        fp32_head: bool = False,
     ):
         self.model, self.temperature, self.precision = model, temperature, precision
         self.device = next(model.parameters()).device
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
-        self.share_prompts = share_prompts
+        self.fp32_head, self.share_prompts = fp32_head, share_prompts
         if share_prompts != "off" and not can_share(model):
             if share_prompts == "on":
                 raise UserError(
@@ -98,9 +100,14 @@ class Scorer:
         self, hidden_TD: torch.Tensor, micro: MicroBatch, entropy_gradient: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The same from hidden states that are already there."""
-        with self._autocast():
+        weight_VD: torch.Tensor = self.head.weight
+        bias_V: torch.Tensor | None = self.head.bias
+        if self.fp32_head:
+            hidden_TD, weight_VD = widened(hidden_TD), widened(weight_VD)
+            bias_V = None if bias_V is None else widened(bias_V)
+        with nullcontext() if self.fp32_head else self._autocast():
             return token_logprobs(
-                hidden_TD, self.head, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
+                hidden_TD, weight_VD, bias_V, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
             )
 
     @torch.no_grad()
@@ -112,9 +119,9 @@ class Scorer:
         return found_T
 
     def _autocast(self) -> AbstractContextManager:
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        if self.precision == "fp32" or is_half(self.head.weight):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=COMPUTE[self.precision])
 
 
 def _linear_head(model: "PreTrainedModel") -> nn.Linear:

@@ -37,7 +37,8 @@ class Prompts:
     def backward(self) -> None:
         reached = [(made, leaf.grad) for made, leaf in zip(self._made, self._leaves, strict=True)]
         reached = [(made, grad) for made, grad in reached if grad is not None]
-        torch.autograd.backward([made for made, _ in reached], [grad for _, grad in reached])
+        if reached:
+            torch.autograd.backward([made for made, _ in reached], [grad for _, grad in reached])
 
 
 def continued_hidden_states(model: "PreTrainedModel", micro: MicroBatch) -> torch.Tensor:

@@ -122,8 +122,13 @@ def eos_token_ids(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Writes a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load, with these weights or its own.
 
     The generation config gets the end and padding tokens, so that `generate` stops where the engine stops.
     Raises UserError where the folder cannot be written.
@@ -137,7 +142,7 @@ def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
         generation.bos_token_id = tokenizer.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
     try:
         with _quiet():
-            model.save_pretrained(str(folder))
+            model.save_pretrained(str(folder), state_dict=weights)
             tokenizer.save_pretrained(str(folder))
     except OSError as error:
         raise UserError(f"cannot write the model to {folder}: {error}") from error

@@ -3,26 +3,26 @@
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 
 def token_logprobs(
     hidden_TD: torch.Tensor,
-    head: nn.Linear,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
     targets_T: torch.Tensor,
     temperature: float,
     chunk_rows: int,
     entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logprobs_T, entropy_T) in nats under softmax(head(hidden) / temperature).
+    """(logprobs_T, entropy_T) in nats under softmax((hidden W^T + b) / temperature).
 
     The entropy carries a gradient only where `entropy_gradient` asks for it. At most `chunk_rows` rows of logits exist
     at a time: with more than one chunk the backward pass makes them again.
     """
     if len(hidden_TD) > chunk_rows:
-        return _Chunked.apply(hidden_TD, head.weight, head.bias, targets_T, temperature, chunk_rows, entropy_gradient)
-    normalised_TV = torch.log_softmax(_wide(head(hidden_TD)) / temperature, dim=-1)
+        return _Chunked.apply(hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_rows, entropy_gradient)
+    normalised_TV = torch.log_softmax(_wide(F.linear(hidden_TD, weight_VD, bias_V)) / temperature, dim=-1)
     if entropy_gradient:
         entropy_T = _entropy(_bounded(normalised_TV))
     else:

@@ -47,7 +47,7 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     tokens = np.array([u["tokens"] for u in updates])
     row = {"updates": float(len(updates)), "learned_tokens": float(tokens.sum())}
     for name in ("loss", "coverage", "padding", "grad_norm", "grad_clipped", "lr"):
-        row[name] = _mean([u[name] for u in updates])
+        row[name] = _mean([u[name] for u in updates if not u.get("scale/skipped")])
     for name in ("nll", "entropy", "clip_fraction"):
         values = np.array([u[name] for u in updates])
         row[name] = (
@@ -55,6 +55,9 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
         )
     for name in sorted(name for name in updates[0] if name.startswith("critic/")):
         row[name] = _mean([u[name] for u in updates])
+    if "scale/value" in updates[0]:  # of fp16
+        row["scale/value"] = updates[-1]["scale/value"]
+        row["scale/skipped"] = sum(u["scale/skipped"] for u in updates)
     first = updates[0]
     return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"], **clip_metrics(updates)}
 

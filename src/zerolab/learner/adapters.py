@@ -1,0 +1,117 @@
+"""LoRA (2106.09685) through peft: small matrices beside frozen ones are all that is trained.
+
+The base never changes, so the policy with its adapters switched off is the reference of a KL, and the engine gets plain
+merged weights through the same verb as always. There is no dropout: a ratio needs the same network twice.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from zerolab.config import LoraConfig
+from zerolab.errors import UserError
+from zerolab.learner.precision import widened
+from zerolab.learner.scorer import Scorer
+from zerolab.rl.batch import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FOLDER, NAME = "adapter", "default"
+
+
+class Adapters:
+    """Adapters in the linear layers of a model, added in place; the model keeps its class and its verbs."""
+
+    def __init__(self, model: "PreTrainedModel", config: LoraConfig):
+        peft = _peft()
+        settings = peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+            target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "fan_in_fan_out")  # GPT-2 stores transposed matrices; peft sees it
+                self.wrapped: Any = peft.get_peft_model(model, settings)
+        except ValueError as error:
+            text = str(error).split("\n")[0][:200]
+            raise UserError(f"lora.targets fit no linear layer of {type(model).__name__}: {text}") from error
+        model.eval()
+        self.model = model
+        self.layers: dict[str, Any] = {
+            name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
+        }
+
+    @torch.no_grad()
+    def merged(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Hugging Face name, tensor) of every weight with its adapters added, in the dtype of the base."""
+        for name, tensor in self.model.state_dict().items():
+            layer, rest = self._split(name)
+            if layer is None:
+                yield name, tensor.detach()
+            elif rest == "base_layer.weight":
+                delta = self.layers[layer].get_delta_weight(NAME)
+                yield f"{layer}.weight", (widened(tensor) + widened(delta)).to(tensor.dtype)
+            elif rest.startswith("base_layer."):
+                yield f"{layer}.{rest.removeprefix('base_layer.')}", tensor.detach()
+
+    def _split(self, name: str) -> tuple[str | None, str]:
+        """(adapted layer that a tensor belongs to, or None; its name within that layer)."""
+        parts = name.split(".")
+        for i in range(len(parts) - 1, 0, -1):
+            if (layer := ".".join(parts[:i])) in self.layers:
+                return layer, ".".join(parts[i:])
+        return None, name
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The base alone, as it was before the first step."""
+        for layer in self.layers.values():
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.enable_adapters(True)
+
+    def save(self, folder: Path) -> None:
+        """FOLDER in a checkpoint: what peft's `PeftModel.from_pretrained` loads onto the base."""
+        self.wrapped.save_pretrained(str(folder / FOLDER), save_embedding_layers=False)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        file = folder / FOLDER / "adapter_model.safetensors"
+        if not file.is_file():
+            raise UserError(f"{folder} holds no adapter: it is a checkpoint of a run without lora")
+        found = _peft().set_peft_model_state_dict(self.wrapped, load_file(file))
+        if found.unexpected_keys:
+            raise UserError(f"{folder} holds an adapter of another model ({found.unexpected_keys[0]})")
+
+
+class BaseReference:
+    """The reference policy of a KL: the policy's own base. It takes no memory."""
+
+    def __init__(self, policy: Scorer, adapters: Adapters):
+        self.policy, self.adapters = policy, adapters
+
+    def logprobs_of(self, batch: Batch, token_budget: int) -> np.ndarray:
+        with self.adapters.off():
+            return self.policy.logprobs_of(batch, token_budget)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise UserError("lora needs peft: pip install 'zerolab[lora]'") from error
+    return peft

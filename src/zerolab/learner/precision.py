@@ -1,0 +1,104 @@
+"""What low precision needs beside the arithmetic: a loss scale for fp16, fp32 master copies of bf16 weights."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from zerolab.errors import UserError
+
+COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class LossScale:
+    """Dynamic loss scaling (1710.03740): fp16 gradients below 6e-8 would vanish, above 65504 they overflow.
+
+    The loss is multiplied by `value`, the gradient divided by it before it is clipped. A step whose gradient overflowed
+    is skipped and the scale halved; after GROWTH_STEPS good steps in a row it is doubled.
+    """
+
+    START, GROWTH_STEPS, LEAST, MOST = 2.0**16, 200, 2.0**-10, 2.0**24
+
+    def __init__(self) -> None:
+        self.value = self.START
+        self.good_steps = 0
+        self.skipped = 0  # in all
+
+    def unscale(self, gradients: Iterable[torch.Tensor]) -> bool:
+        """Divides the gradients in place; False where one is not finite, and the step has to be skipped."""
+        finite = [torch.isfinite(gradient.div_(self.value)).all() for gradient in gradients]
+        return bool(torch.stack(finite).all())
+
+    def update(self, finite: bool) -> None:
+        """Raises UserError where the scale has fallen so low that no scale can help."""
+        if finite:
+            self.good_steps += 1
+            if self.good_steps == self.GROWTH_STEPS:
+                self.value, self.good_steps = min(self.MOST, 2 * self.value), 0
+            return
+        self.value, self.good_steps, self.skipped = self.value / 2, 0, self.skipped + 1
+        if self.value < self.LEAST:
+            raise UserError(
+                "the gradient is not finite at any loss scale: the policy has diverged; lower learner.lr, or set "
+                'model.precision to "bf16" or "fp32"; the last checkpoint is untouched'
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "good_steps": self.good_steps, "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value, self.good_steps, self.skipped = state["value"], state["good_steps"], state["skipped"]
+
+
+class MasterWeights:
+    """fp32 copies of weights that are computed with in bf16: an update of 1e-6 would round to nothing there.
+
+    The gradient of every backward pass is added to the copy's at once, in fp32, and dropped; the optimizer steps the
+    copies, and `publish` rounds them back.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter]):
+        self.weights = list(weights)
+        self.copies = [nn.Parameter(weight.detach().float()) for weight in self.weights]
+        for weight, copy in zip(self.weights, self.copies, strict=True):
+            weight.register_post_accumulate_grad_hook(_Collect(copy))
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        for weight, copy in zip(self.weights, self.copies, strict=True):
+            weight.copy_(copy)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {str(number): copy.detach() for number, copy in enumerate(self.copies)}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        for number, copy in enumerate(self.copies):
+            copy.copy_(tensors[str(number)])
+        self.publish()
+
+
+class _Collect:
+    def __init__(self, copy: nn.Parameter):
+        self.copy = copy
+
+    def __call__(self, weight: torch.Tensor) -> None:
+        assert weight.grad is not None
+        if self.copy.grad is None:
+            self.copy.grad = torch.zeros_like(self.copy)
+        self.copy.grad.add_(weight.grad)
+        weight.grad = None
+
+
+def trained_weights(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """At least fp32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def is_half(parameter: torch.Tensor) -> bool:
+    return parameter.dtype in (torch.bfloat16, torch.float16)

@@ -1,0 +1,215 @@
+"""Low precision and activation checkpointing: what is lost is bounded, and nothing is lost silently."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.config import LearnerConfig
+from zerolab.errors import UserError
+from zerolab.learner.learner import Learner
+from zerolab.learner.precision import LossScale
+from zerolab.models.hf import export_model
+from zerolab.rl.batch import Batch, micro_batches, pack
+from zerolab.rl.objective import PRESETS
+
+
+def random_batch(rows: int = 12, seed: int = 0) -> Batch:
+    generator = np.random.default_rng(seed)
+    tokens, logprobs, columns = [], [], []
+    for row in range(rows):
+        prompt, response = generator.integers(2, 9), generator.integers(1, 20)
+        tokens.append(generator.integers(2, 150, prompt + response))
+        logprobs.append(np.full(response, -5.0, np.float32))
+        columns.append((prompt, response, row // 4, float(row % 2), row % 2 - 0.5, 0))
+    return pack(tokens, logprobs, columns)
+
+
+def make_learner(model: torch.nn.Module, precision: str = "fp32", **config: object) -> Learner:
+    return Learner(model, LearnerConfig(**config), budget=32, total_steps=10, precision=precision)
+
+
+def weights(learner: Learner) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in learner.model.parameters()])
+
+
+def gradient(learner: Learner) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for group in learner.optimizer.param_groups for p in group["params"]])
+
+
+def moments(learner: Learner) -> list[torch.Tensor]:
+    return [t.clone() for entry in learner.optimizer.state_dict()["state"].values() for t in entry.values()]
+
+
+def step(learner: Learner, seed: int = 0) -> dict[str, float]:
+    return learner.forward_backward(random_batch(seed=seed), PRESETS["dr_grpo"]) | learner.optim_step()
+
+
+# --- fp16 ------------------------------------------------------------------------------------------------------------
+
+
+def test_fp16_learns_what_fp32_learns_and_closer_than_bf16() -> None:
+    moved = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        learner = make_learner(tiny_model("qwen2"), precision)
+        learner.forward_backward(random_batch(), PRESETS["reinforce"])
+        moved[precision] = gradient(learner) / (learner.scale.value if learner.scale else 1.0)
+    off = {p: float((moved[p] - moved["fp32"]).norm() / moved["fp32"].norm()) for p in ("bf16", "fp16")}
+    assert off["fp16"] < off["bf16"] / 3
+    assert off["fp16"] < 0.01
+
+
+def test_without_a_scale_small_gradients_vanish_in_fp16() -> None:
+    """What the scale is there for: advantages of 1e-6 leave nothing at scale 1 and the right direction at 2^16."""
+    batch = random_batch()
+    small = Batch(**{**vars(batch), "advantage_N": batch.advantage_N * 1e-6})
+    whole = make_learner(tiny_model("qwen2"))
+    whole.forward_backward(small, PRESETS["dr_grpo"])
+    cosine = {}
+    for value in (1.0, LossScale.START):
+        learner = make_learner(tiny_model("qwen2"), "fp16")
+        learner.scale.value = value
+        learner.forward_backward(small, PRESETS["dr_grpo"])
+        cosine[value] = float(torch.cosine_similarity(gradient(learner), gradient(whole), dim=0))
+    assert cosine[LossScale.START] > 0.99 > 0.9 > cosine[1.0]
+
+
+def test_a_step_that_overflows_is_skipped_and_nothing_moves() -> None:
+    learner = make_learner(tiny_model("qwen2"), "fp16", lr=1e-2, schedule="linear")
+    step(learner)
+    learner.scale.value = 2.0**60
+    before, kept = weights(learner), moments(learner)
+    stats = step(learner, seed=1)
+    assert (stats["scale/skipped"], stats["scale/value"]) == (1.0, 2.0**59)
+    assert learner.version == 1
+    assert torch.equal(weights(learner), before)
+    assert all(torch.equal(a, b) for a, b in zip(moments(learner), kept, strict=True))
+    assert float(gradient(learner).norm()) == 0  # the next step begins from nothing
+    learner.scale.value = LossScale.START
+    stats = step(learner, seed=1)
+    assert (stats["scale/skipped"], learner.version, stats["lr"]) == (0.0, 2, pytest.approx(1e-2 * 0.9))
+    assert not torch.equal(weights(learner), before)
+
+
+def test_the_scale_grows_after_good_steps_and_gives_up_where_none_helps() -> None:
+    scale = LossScale()
+    for _ in range(LossScale.GROWTH_STEPS):
+        scale.update(True)
+    assert scale.value == 2 * LossScale.START
+    scale.update(False)
+    assert (scale.value, scale.good_steps, scale.skipped) == (LossScale.START, 0, 1)
+    scale.value = LossScale.LEAST
+    with pytest.raises(UserError, match="at any loss scale"):
+        scale.update(False)
+
+
+# --- bf16 weights ----------------------------------------------------------------------------------------------------
+
+
+def test_master_copies_keep_updates_that_bf16_would_lose() -> None:
+    """Forty steps of 1e-5 move a weight of 1 by 4e-4, a tenth of what bf16 can hold: the copies have it all."""
+    learner = make_learner(tiny_model("qwen2").to(torch.bfloat16), "bf16", lr=1e-5)
+    before = torch.cat([copy.detach().flatten() for copy in learner.masters.copies])
+    for seed in range(40):
+        step(learner, seed)
+    copies = torch.cat([copy.detach().flatten() for copy in learner.masters.copies])
+    assert ((copies - before).abs() > 1e-5).float().mean() > 0.5
+    assert torch.equal(weights(learner), copies.bfloat16())
+    assert (weights(learner) == before.bfloat16()).float().mean() > 0.8
+
+
+def test_gradients_of_many_micro_batches_add_up_in_fp32() -> None:
+    """A sum of 200 rows in bf16 would keep two digits; the copies' does not depend on how the step is cut."""
+    found = []
+    for tokens in (1, 100_000):
+        learner = make_learner(tiny_model("qwen2").to(torch.bfloat16), "bf16", micro_batch_tokens=tokens)
+        learner.forward_backward(random_batch(200), PRESETS["reinforce"])
+        found.append(gradient(learner))
+    assert all(p.grad is None for p in learner.model.parameters())
+    assert float((found[0] - found[1]).norm() / found[1].norm()) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["fp16", "bf16 weights"])
+def test_saved_and_loaded_learners_go_on_alike_to_the_bit(kind: str, tmp_path: Path) -> None:
+    def make(seed: int) -> Learner:
+        model = tiny_model("qwen2", seed=seed)
+        return make_learner(model, "fp16") if kind == "fp16" else make_learner(model.to(torch.bfloat16), "bf16")
+
+    first = make(0)
+    if first.scale:
+        first.scale.value = 2.0**60
+    for seed in range(3):
+        step(first, seed)
+    export_model(first.model, tiny_tokenizer(), tmp_path)
+    first.save(tmp_path)
+    second = make(5)
+    second.load(tmp_path)
+    if first.scale:
+        assert first.scale.skipped == 3
+        assert first.scale.state_dict() == second.scale.state_dict()
+        first.scale.value = second.scale.value = 2.0**16
+    for learner in (first, second):
+        assert np.isfinite(step(learner, 9)["grad_norm"])
+    assert first.version == second.version
+    assert torch.equal(weights(first), weights(second))
+    if first.masters:
+        assert all(torch.equal(a, b) for a, b in zip(first.masters.copies, second.masters.copies, strict=True))
+
+
+@pytest.mark.parametrize("logits_mb", [1, 256])
+@torch.no_grad()
+def test_logits_in_fp32_are_exact_for_the_hidden_states_that_bf16_gives(logits_mb: int) -> None:
+    batch = random_batch(40)
+    micro = micro_batches(batch, np.arange(len(batch)), 100_000)[0]
+    off = {}
+    for fp32_head in (False, True):
+        scorer = make_learner(tiny_model("qwen2"), "bf16", fp32_head=fp32_head, logits_mb=logits_mb).policy
+        scorer.chunk_rows = 10 if logits_mb == 1 else scorer.chunk_rows
+        hidden_TD = scorer.hidden(micro)
+        logits_TV = hidden_TD.double() @ scorer.head.weight.double().T
+        exact_T = logits_TV.log_softmax(-1).gather(-1, micro.targets_T[:, None]).squeeze(-1)
+        off[fp32_head] = float((scorer.logprobs_at(hidden_TD, micro)[0] - exact_T).abs().max())
+    assert off[True] < 1e-4 < 3e-3 < off[False]
+
+
+# --- activation checkpointing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gpt2"])
+def test_checkpointing_changes_no_gradient_and_wakes_no_dropout(family: str) -> None:
+    found = []
+    for checkpointing in (False, True):
+        learner = make_learner(tiny_model(family).double(), checkpointing=checkpointing)
+        learner.forward_backward(random_batch(), PRESETS["dr_grpo"])
+        found.append(gradient(learner))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-12
+
+
+PEAK = """
+import resource, sys, numpy as np, torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from zerolab.config import LearnerConfig
+from zerolab.learner.learner import Learner
+from zerolab.rl.batch import pack
+from zerolab.rl.objective import PRESETS
+torch.set_num_threads(1)
+config = Qwen2Config(vocab_size=100, hidden_size=64, intermediate_size=256, num_hidden_layers=8,
+                     num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True)
+learner = Learner(Qwen2ForCausalLM(config), LearnerConfig(checkpointing=sys.argv[1] == "on"), budget=256, total_steps=1)
+rows = [(2, 254, 0, 0.0, i - 3.5, 0) for i in range(8)]
+step = pack([np.arange(256) % 100] * 8, [np.full(254, -4.0, np.float32)] * 8, rows)
+learner.forward_backward(step.select(np.arange(1)), PRESETS["dr_grpo"])  # what is imported and allocated once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+learner.forward_backward(step, PRESETS["dr_grpo"])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_checkpointing_needs_far_less_memory() -> None:
+    """Eight layers whose activations take some 90 MB; with checkpointing one layer's, and every layer's input."""
+    peak = {word: float(subprocess.check_output([sys.executable, "-c", PEAK, word])) for word in ("on", "off")}
+    assert peak["on"] < 0.6 * peak["off"], peak
