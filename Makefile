@@ -54,13 +54,14 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(AUDIT_STAMP) ## ratios in one run, each printed with what it was measured against
+bench: $(AUDIT_STAMP) ## ratios in one run, written to benchmarks/results; then `make docs` for docs/performance.md
 	$(BIN)/python benchmarks/rl_step.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
 
-docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md, the outputs of docs/walkthrough.md
+docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md, docs/performance.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m zerolab.reference docs
+	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python docs/walkthrough.py
 
 clean:

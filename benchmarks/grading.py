@@ -2,10 +2,10 @@
 
     python benchmarks/grading.py [--data ../shared/data/eval] [--rows 400]
 
-Prints answers per second on numeric and on text answers, the latency of the five benchmarks' golds against perturbed
-copies, and both graders' throughput (by the wall) on one sample. The first two count processor time, all of it in this
-process: such answers need no worker. Start-up (the worker, sympy) is excluded by a warm-up; nothing is
-cached between the timed parts.
+Prints, and writes as JSON, answers per second on numeric and on text answers, the latency of the five benchmarks'
+golds against perturbed copies, and both graders' throughput (by the wall) on one sample. The first two count processor
+time, all of it in this process: such answers need no worker. Start-up (the worker, sympy) is excluded by a warm-up;
+nothing is cached between the timed parts.
 """
 
 import argparse
@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import record
 from zerolab.grading import grade
 from zerolab.grading.equal import _known, verdict
 from zerolab.grading.normalize import normalize, split_unit
 from zerolab.grading.number import exact
 
+Figures = dict[str, float]
 BENCHMARKS = ("aime24", "amc", "math500", "minerva", "olympiadbench")
 
 
@@ -112,22 +114,42 @@ def golden_rows() -> list[tuple[str, str, bool]]:
     return [(*line[2:].split(" :: "), line[0] == "+") for line in lines]  # type: ignore[misc]
 
 
-def score(name: str, verdicts: list[bool], expected: list[bool]) -> None:
-    right = sum(v == e for v, e in zip(verdicts, expected, strict=True))
-    false_positives = sum(v and not e for v, e in zip(verdicts, expected, strict=True))
-    print(f"golden cases, {name:<12} {right} of {len(expected)} right, {false_positives} false positives")
-
-
-def golden() -> None:
+def golden() -> Figures:
     """Both graders on the project's own cases, whose conventions Math-Verify does not claim to share."""
     rows = golden_rows()
-    expected = [e for *_, e in rows]
-    score("zerolab", [grade(rf"\boxed{{{a}}}", g).correct for a, g, _ in rows], expected)
+    graders = {"zerolab": lambda a, g: grade(rf"\boxed{{{a}}}", g).correct}
     try:
         from math_verify import parse, verify
     except ImportError:
-        return
-    score("math-verify", [verify(parse(rf"\boxed{{{g}}}"), parse(rf"\boxed{{{a}}}")) for a, g, _ in rows], expected)
+        pass
+    else:
+        graders["math-verify"] = lambda a, g: verify(parse(rf"\boxed{{{g}}}"), parse(rf"\boxed{{{a}}}"))
+    found: Figures = {"golden cases": len(rows)}
+    for name, correct in graders.items():
+        verdicts = [(correct(a, g), e) for a, g, e in rows]
+        found[f"golden cases right, {name}"] = sum(v == e for v, e in verdicts)
+        found[f"golden cases with a false positive, {name}"] = sum(v and not e for v, e in verdicts)
+    return found
+
+
+def on_benchmarks(folder: Path, count: int, rng: random.Random) -> Figures:
+    """Latency of the five benchmarks' golds against perturbed copies, and both graders on one sample of them."""
+    rows = [(perturbed(g, rng), g) for g in golds(folder)]
+    times = latencies(rows)
+    found: Figures = {
+        "golds against copies, rows": len(rows),
+        "golds against copies, p50 ms": times[len(times) // 2],
+        "golds against copies, p99 ms": times[int(len(times) * 0.99)],
+        "golds against copies, max ms": times[-1],
+    }
+    sample = rng.sample(rows, min(count, len(rows)))
+    found["same sample, answers/s, zerolab"] = rate(sample)
+    try:
+        found["same sample, answers/s, math-verify"] = math_verify_rate(sample)
+    except ImportError:
+        return found
+    found["ratio"] = found["same sample, answers/s, zerolab"] / found["same sample, answers/s, math-verify"]
+    return found
 
 
 def main() -> None:
@@ -135,27 +157,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=default, help="folder with the five benchmarks")
     parser.add_argument("--rows", type=int, default=400, help="rows of the comparison with Math-Verify")
+    parser.add_argument("--json", type=Path, help="write the figures here, not into benchmarks/results")
     options = parser.parse_args()
     rng = random.Random(0)
     verdict(r"\arctan(2)", r"\frac{\pi}{2}-\arctan\frac12")  # starts the worker and loads sympy
-    print(f"numeric answers      {rate(numeric_rows(40_000, rng), time.process_time):>9,.0f} /s and core")
-    print(f"text answers         {rate(text_rows(40_000, rng), time.process_time):>9,.0f} /s and core")
-    golden()
-    if not options.data.is_dir():
+    found: Figures = {
+        "numeric answers/s and core": rate(numeric_rows(40_000, rng), time.process_time),
+        "text answers/s and core": rate(text_rows(40_000, rng), time.process_time),
+        **golden(),
+    }
+    if options.data.is_dir():
+        found |= on_benchmarks(options.data, options.rows, rng)
+    else:
         print(f"no benchmarks at {options.data}: latency and comparison left out")
-        return
-    rows = [(perturbed(g, rng), g) for g in golds(options.data)]
-    times = latencies(rows)
-    p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
-    print(f"golds against copies p50 {p50:.3f} ms   p99 {p99:.3f} ms   max {times[-1]:.1f} ms   ({len(times)} rows)")
-    sample = rng.sample(rows, min(options.rows, len(rows)))
-    ours = rate(sample)
-    try:
-        theirs = math_verify_rate(sample)
-    except ImportError:
-        print("math-verify is not installed: comparison left out")
-        return
-    print(f"same {len(sample)} rows        {ours:>9,.0f} /s here   {theirs:,.0f} /s math-verify   {ours / theirs:.1f}x")
+    for name, value in found.items():
+        print(f"{name:<50} {value:>12,.3f}" if value < 100 else f"{name:<50} {value:>12,.0f}")
+    record.write("grading", found, options.json)
 
 
 if __name__ == "__main__":

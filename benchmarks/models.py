@@ -17,6 +17,15 @@ WIDTHS = {"1M": (512, 1024), "15M": (1536, 4096), "100M": (2304, 16384)}  # feed
 QUESTIONS, SAMPLES, NEW_TOKENS, EOS_SHARE = 32, 8, 128, 64
 
 
+class PlainTokenizer:
+    """Enough of a tokenizer for an engine: texts do not matter here."""
+
+    eos_token_id = 0
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
 def make_model(size: str) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

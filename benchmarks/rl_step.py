@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,6 +42,8 @@ from zerolab.learner.learner import Learner
 from zerolab.learner.prepare import prepare
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS
+from zerolab.rl.reward import make_group
+from zerolab.rollout.sampling import SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.types import Grade, Question
@@ -93,8 +96,8 @@ class Zerolab:
             Template("plain", "{question}"),
             self.grade,
             rollout,
-            RewardConfig(truncation="keep"),
-            seed=0,
+            partial(make_group, config=RewardConfig(truncation="keep"), budget=models.NEW_TOKENS),
+            SamplingParameters(models.SAMPLES, models.NEW_TOKENS, 1.0, (), seed=0),
         )
         config = LearnerConfig(lr=LEARNING_RATE, updates_per_rollout=case.updates, **settings)
         self.learner = Learner(self.model, config, budget=models.NEW_TOKENS, total_steps=10**6)
@@ -314,7 +317,7 @@ def in_process(case: Case, threads: int, what: str) -> dict[str, Any]:
     words = [case.size, case.rewards, str(case.updates), str(case.repeats), str(threads), what]
     environment = {**os.environ, **record.environment(threads)}
     command = [sys.executable, __file__, "--child", *words]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 

@@ -22,22 +22,13 @@ import numpy as np
 import torch
 
 import record
-from models import NEW_TOKENS, QUESTIONS, SAMPLES, SIZES, make_model, make_prompts
+from models import NEW_TOKENS, QUESTIONS, SAMPLES, SIZES, PlainTokenizer, make_model, make_prompts
 from zerolab.rollout.engine import Request, generate_all
 from zerolab.rollout.torch_engine import TorchEngine
 
 AIMS = {"1M": 2.2, "15M": 2.2, "100M": 1.7}  # times transformers
 AIM_OF_BOUND = {"15M": 0.6}
 REPEATS = {"1M": 3, "15M": 3, "100M": 1}
-
-
-class PlainTokenizer:
-    """Enough of a tokenizer for an engine: texts do not matter here."""
-
-    eos_token_id = 0
-
-    def decode(self, ids: list[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
 
 
 def run_engine(engine: TorchEngine, prompts: list[tuple[int, ...]], seed: int) -> tuple[list[int], float]:

@@ -1,0 +1,149 @@
+"""docs/performance.md from the JSON files in benchmarks/results.
+
+python benchmarks/performance.py        (a part of `make docs`)
+"""
+
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+
+HEAD = """# Speed
+
+Written by `make docs` from `benchmarks/results/`; do not edit. `make bench` measures again. Every comparison is made in
+one run, both sides in turn, and is a ratio: absolute numbers are those of the machine named beside them.
+"""
+
+
+def rl_step(found: dict[str, Any]) -> str:
+    rows = []
+    for r in found["steps"]:
+        ours, theirs = r["zerolab"], r["trl"]
+        clock = "CPU-seconds, 1 thread" if r["threads"] == 1 else f"seconds, {r['threads']} threads"
+        rows.append(
+            (
+                r["size"],
+                r["rewards"],
+                r["updates"],
+                clock,
+                f"{ours['step']:.2f}",
+                f"{theirs['step']:.2f}",
+                f"**{r['ratio']:.2f}**",
+                f"{ours['sample']:.2f} / {theirs['sample']:.2f}",
+                f"{ours['learn']:.2f} / {theirs['learn']:.2f}",
+                f"{ours['coverage']:.0%}",
+            )
+        )
+    heads = ("size", "rewards", "updates", "clock", "zerolab", "TRL", "ratio", "sample", "learn", "forwarded")
+    brought = [
+        (r["size"], name, f"{r['learn_factor'][name]:.2f}", f"{factor:.2f}")
+        for r in found["shares"]
+        for name, factor in r["step_factor"].items()
+        if name != "as shipped"
+    ]
+    return (
+        prose(
+            "One whole RL step, 32 questions x 8 responses of up to 128 tokens (mean about 54), Dr. GRPO, fp32, random "
+            "Qwen2-shaped models, against TRL's GRPOTrainer with the micro-batch that is fastest for it, without bf16 "
+            "and gradient checkpointing. Rewards `usual`: half of the questions are always right or always wrong; "
+            "`mixed`: none, so nothing can be skipped. With 1 update per rollout TRL has no second forward pass "
+            "either, with 2 it has."
+        )
+        + table(heads, rows)
+        + "\n"
+        + prose(
+            "What each choice brings: time of learning and of the whole step without it, relative to the step as "
+            "shipped (rewards `usual`, 1 update). `no padding`: rows sorted by length and cut where that costs least, "
+            "against rows as they come; `shared prompts`: the prompt of a group forwarded once; `skipping`: no forward "
+            "pass for responses of advantage 0; `no second forward`: log pi_old as the engine recorded it."
+        )
+        + table(("size", "step", "learning x", "whole step x"), brought)
+    )
+
+
+def sampling(found: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            r["size"],
+            f"{r['parameters']:,}",
+            f"{r['engine_tokens_per_cpu_s']:,.0f}",
+            f"{r['transformers_tokens_per_cpu_s']:,.0f}",
+            f"**{r['ratio']:.2f}**",
+            f"{r['share_of_bound']:.0%}",
+        )
+        for r in found
+    ]
+    return prose(
+        "Tokens per CPU-second of one thread, 32 questions x 8 responses of up to 128 tokens in fp32, against the "
+        "batched `generate` of transformers; the share is of a computed bound by matrix products and memory bandwidth."
+    ) + table(("size", "parameters", "zerolab", "transformers", "ratio", "of the bound"), rows)
+
+
+def grading(found: dict[str, Any]) -> str:
+    rows = [(name, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}") for name, value in found.items()]
+    return prose("Answers per second and core of the grader, its latency, and Math-Verify beside it.") + table(
+        ("figure", "value"), rows
+    )
+
+
+def gpu(found: list[dict[str, Any]]) -> str:
+    rows = []
+    for r in found:
+        for name, row in [*(("zerolab", row) for row in r["learning"]), ("TRL", r["trl"])]:
+            if row:
+                what = name + ", checkpointing" * row["checkpointing"]
+                peak = f"{row['peak_gib']:.1f}" if row["peak_gib"] else ""
+                share = f"{row['share_of_matrix_peak']:.1%}"
+                rows.append((r["shape"], f"learning, {what}", f"{row['tokens_per_s']:,.0f}", share, peak))
+        s = r["sampling"]
+        share = f"{s['times_the_bound']:.2f} x the bound's time"
+        rows.append((r["shape"], "sampling", f"{s['tokens_per_s']:,.0f}", share, f"{s['peak_gib'] or 0:.1f}"))
+    return prose("Random weights in bf16, sequences of 3,000 tokens; shares are of the measured matrix peak.") + table(
+        ("shape", "what", "tokens/s", "share", "peak GiB"), rows
+    )
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "rl_step": ("A whole RL step", rl_step),
+    "sampling": ("Sampling", sampling),
+    "grading": ("Grading", grading),
+    "gpu": ("On a GPU", gpu),
+}
+
+
+def prose(text: str) -> str:
+    return textwrap.fill(text, 118) + "\n\n"
+
+
+def table(heads: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def origin(record: dict[str, Any]) -> str:
+    """Where and when, in one line."""
+    hardware = record["hardware"]
+    machine = ", ".join([*hardware["gpus"], f"{hardware['cores']} cores of {hardware['processor']}"])
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return prose(f"`{record['command']}`, {record['date']}, {machine}; {versions}.")
+
+
+def page(folder: Path = RESULTS) -> str:
+    parts = [HEAD]
+    for name, (title, render) in SECTIONS.items():
+        file = folder / f"{name}.json"
+        parts.append(f"## {title}\n")
+        if file.is_file():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            parts += [render(record["results"]), origin(record)]
+        else:
+            parts.append(f"`python benchmarks/{name}.py`: never run.\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
