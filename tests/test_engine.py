@@ -2,6 +2,7 @@
 
 import itertools
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tape import Tape, tape_recorder
 from tiny_models import EOS, VOCABULARY, tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.models.hf import named_weights
+from zerolab.rollout import shortage
 from zerolab.rollout.categorical import sample
 from zerolab.rollout.decoder import CachedDecoder
 from zerolab.rollout.engine import Request, generate_all
@@ -264,6 +266,34 @@ def test_memory_too_small_for_one_row_is_one_clear_line() -> None:
     ):
         list(engine.generate([Request(i, (5, 6, 7), i, 9) for i in range(4)]))
     assert engine._max_rows == 1
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out with [24]")
+def test_memory_that_the_kernel_would_grant_but_does_not_have_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = make_subject("qwen2").make()
+    row = 96 * engine._decoder._memory.bytes_per_token
+    monkeypatch.setattr(shortage, "free_bytes", lambda: 3 * row)
+    requests = [Request(i, (5, 6, 7), i, 90) for i in range(8)]
+    with pytest.warns(UserWarning, match="memory ran out with 8 responses"):
+        assert len(generate_all(engine, requests)) == 8
+    assert engine._max_rows == 2
+    monkeypatch.setattr(shortage, "free_bytes", lambda: row // 2)
+    engine.sleep()
+    engine.wake()
+    with pytest.raises(UserError, match="one response at a time"), pytest.warns(UserWarning, match="goes on with 1"):
+        generate_all(engine, requests)
+
+
+def test_free_memory_is_the_least_of_machine_and_container(tmp_path: Path) -> None:
+    proc = tmp_path / "meminfo"
+    proc.write_text("MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
+    assert shortage.free_bytes(proc, tmp_path) == 4000 * 1024
+    for name, text in {"memory.max": "2000000", "memory.current": "1500000", "memory.stat": "inactive_file 7"}.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert shortage.free_bytes(proc, tmp_path) == 500_007
+    (tmp_path / "memory.max").write_text("max\n")
+    assert shortage.free_bytes(proc, tmp_path) == 4000 * 1024
+    assert shortage.free_bytes(tmp_path / "nothing", tmp_path) is None
 
 
 def test_other_errors_pass() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from zerolab.errors import UserError
+from zerolab.rollout import shortage
 from zerolab.rollout.engine import Request
 
 
@@ -92,6 +93,10 @@ class Memory:
         per_token = 2 * self._layers * self._heads * self._dim
         if self._flat.numel() < plan.tokens * per_token:
             self._flat = self._flat.new_empty(0)  # given back before the larger one is asked for
+            size = plan.tokens * self.bytes_per_token
+            free = shortage.free_bytes() if self._flat.device.type == "cpu" else None
+            if free is not None and size > free:
+                raise MemoryError(f"{size / 2**20:.0f} MiB for keys and values, {free / 2**20:.0f} MiB are free")
             # Zeros: what was never written is masked, but 0 x NaN would still be NaN.
             self._flat = self._flat.new_zeros(plan.tokens * per_token)
         split = plan.prompts * plan.prompt_len * per_token

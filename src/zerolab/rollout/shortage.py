@@ -3,6 +3,7 @@
 import gc
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,24 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def free_bytes(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Main memory that can still be had, by the kernel and by the limit of a container. None where nobody says.
+
+    Asked before a large allocation: the kernel grants more than there is, and kills the process when it is touched.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in proc.read_text(encoding="utf-8").splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+    try:
+        limit, used = (int((group / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
+        return min(free, limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):  # no such limit ("max"), or another kind of system
+        return free
 
 
 def fewer_rows(rows: int, requests: Sequence[Request]) -> int:
