@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from zerolab.evaluation.responses import Response
-from zerolab.grading import grade_batch
+from zerolab.grading import extract, grade_batch
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.types import Grade
 
@@ -27,11 +27,19 @@ def grade_responses(
     graded: list[Response] = []
     for (strict, verifier), batch in _batches(responses, mode):
         texts, golds = [r.response for r in batch], [r.answers for r in batch]
-        exact = grade_batch(texts, golds, strict, verifier=verifier, rules=rules)
-        loose = grade_batch(texts, golds, LENIENT, verifier=verifier, rules=rules)
-        for response, grade, lenient in zip(batch, exact, loose, strict=True):
-            lenient = grade if grade.correct else lenient
-            graded.append(replace(response, grade=_untimed(grade), lenient=_untimed(lenient)))
+        exact = [_untimed(g) for g in grade_batch(texts, golds, strict, verifier=verifier, rules=rules)]
+        # Only another answer than the strict one can have another verdict.
+        other = [
+            i for i, g in enumerate(exact) if not g.correct and extract(texts[i], LENIENT) not in (g.extracted, None)
+        ]
+        loose = grade_batch(
+            [texts[i] for i in other], [golds[i] for i in other], LENIENT, verifier=verifier, rules=rules
+        )
+        found = dict(zip(other, map(_untimed, loose), strict=True))
+        graded += [
+            replace(response, grade=grade, lenient=found.get(i, grade))
+            for i, (response, grade) in enumerate(zip(batch, exact, strict=True))
+        ]
         progress(len(graded))
     return graded
 

@@ -21,6 +21,8 @@ from zerolab.evaluation.responses import Response
 from zerolab.evaluation.voting import vote_classes
 from zerolab.types import Grade
 
+REPLICATES = 2_000
+
 
 @dataclass(frozen=True)
 class Table:
@@ -158,8 +160,8 @@ def score(table: Table, missing: int = 0, fixed_level: float = 0.95) -> Score:
         tokens_per_correct=float(np.nansum(tokens_QS)) / right if counted and right else None,
         pass_at={k: float(v.mean()) for k, v in passes.items()},
         maj_at={k: float(v.mean()) for k, v in majorities.items()},
-        pass_interval={k: bootstrap(v) for k, v in passes.items()},
-        maj_interval={k: bootstrap(v) for k, v in majorities.items()},
+        pass_interval={k: bootstrap(v, replicates=REPLICATES) for k, v in passes.items()},
+        maj_interval={k: bootstrap(v, replicates=REPLICATES) for k, v in majorities.items()},
     )
 
 
