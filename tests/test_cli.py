@@ -30,8 +30,9 @@ VERBS = {
     "grade": ["file", "--mode", "--rules", "--verifier", "--out", "--compare"],
     "evaluate": [
         *("target", "--benchmarks", "--data-dir", "--limit", "--template", "--extractor", "--samples", "--temperature"),
-        *("--top-p", "--budget", "--seed", "--until-width", "--max-samples", "--endpoint", "--api", "--key-env"),
-        *("--concurrency", "--timeout", "--device", "--precision", "--kv-gb", "--out", "--several-checkpoints"),
+        *("--top-p", "--top-k", "--min-tokens", "--budget", "--seed", "--until-width", "--max-samples", "--endpoint"),
+        *("--api", "--key-env", "--concurrency", "--timeout", "--device", "--precision", "--kv-gb", "--engine"),
+        *("--out", "--several-checkpoints"),
     ],
     "compare": ["targets", "--margin", "--extractor", "--published", "--out", "--png"],
     "analyze": [

@@ -45,7 +45,7 @@ NEIGHBOURS = {
 # Packages that only these rooms may import.
 ROOMS = {
     "ray": {"cluster"},
-    "vllm": {"rollout"},
+    "vllm": {"rollout", "evaluation"},
     "trl": {"audit", "claims"},
     "matplotlib": {"report", "audit", "analysis", "evaluation", "claims"},
     "wandb": {"track"},

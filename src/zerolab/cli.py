@@ -151,6 +151,8 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="k responses a question.")] = 1,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; by default 1 for k > 1.")] = None,
     top_p: Annotated[float, typer.Option(help="Nucleus, 1: all.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Of the most likely tokens, 0: all.")] = 0,
+    min_tokens: Annotated[int, typer.Option(help="No end before so many tokens.")] = 0,
     budget: Annotated[int, typer.Option(help="Tokens of a response.")] = 3000,
     seed: Annotated[int, typer.Option(help="Decides every sample.")] = 0,
     until_width: Annotated[float | None, typer.Option(help="Sample until intervals are so many points wide.")] = None,
@@ -163,6 +165,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     kv_gb: Annotated[float, typer.Option(help="GiB for keys and values.")] = 2.0,
+    engine: Annotated[str, typer.Option(help="torch, or vllm where it is installed.")] = "torch",
     out: Annotated[Path | None, typer.Option(help="Folder; the same command goes on in it.")] = None,
     several: Annotated[
         bool, typer.Option("--several-checkpoints", help="Show a test benchmark to another checkpoint of a run.")
@@ -179,10 +182,10 @@ def evaluate(
 
     options = Options(
         target, benchmarks, data_dir, limit, template, extractor, samples, temperature, top_p, budget, seed,
-        until_width, max_samples, out, several,
+        until_width, max_samples, out, several, top_k, min_tokens,
     )  # fmt: skip
     served = Served(endpoint, api, key_env, concurrency, timeout)
-    if not run(options, served, Machine(device, precision, kv_gb), parts):
+    if not run(options, served, Machine(device, precision, kv_gb, engine), parts):
         raise typer.Exit(1)
 
 

@@ -45,6 +45,17 @@ def evaluate(target: Any, data: Path, *more: Any, names: str = "aime24,amc") -> 
     return run("evaluate", target, "--data-dir", data, "--benchmarks", names, *more)
 
 
+def test_restrictions_reach_the_sampler(model: Path, data: Path, tmp_path: Path) -> None:
+    """The most likely token alone is greedy whatever the temperature; a least length is kept."""
+    greedy, narrow, long = (tmp_path / name for name in ("greedy", "narrow", "long"))
+    assert evaluate(model, data, "--budget", 20, "--out", greedy) == 0
+    assert evaluate(model, data, "--budget", 20, "--temperature", 5, "--top-k", 1, "--out", narrow) == 0
+    assert evaluate(model, data, "--budget", 20, "--temperature", 5, "--min-tokens", 15, "--out", long) == 0
+    texts = [[r.response for r in read_responses(folder)] for folder in (greedy, narrow)]
+    assert texts[0] == texts[1]
+    assert all(r.tokens and r.tokens >= 15 for r in read_responses(long))
+
+
 def results(folder: Path) -> dict[str, Any]:
     return {row["name"]: row for row in json.loads((folder / "results.json").read_text())["scores"]}
 
@@ -285,6 +296,9 @@ BAD = {
     "no such file": (["--benchmarks", "none.jsonl"], ["none.jsonl", "no such file"]),
     "greedy samples": (["--samples", "4", "--temperature", "0"], ["set --temperature above 0"]),
     "no budget": (["--budget", "0"], ["--budget must be at least 1 token"]),
+    "negative top-k": (["--top-k", "-1"], ["--top-k must be at least 0"]),
+    "longer than the budget": (["--min-tokens", "4000"], ["--min-tokens must be between 0 and the budget"]),
+    "unknown engine": (["--engine", "steam"], ["--engine 'steam'", "torch or vllm"]),
     "unknown template": (["--template", "qwen"], ["'qwen'", "choose one of r1, qwen-math"]),
     "unknown api": (["--api", "telnet"], ["--api 'telnet'", "completions or chat"]),
     "width of nothing": (["--until-width", "0"], ["--until-width", "between 0 and 100"]),

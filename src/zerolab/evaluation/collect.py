@@ -95,6 +95,8 @@ def _asks(
                     temperature=settings.temperature,
                     stop=settings.stop,
                     top_p=settings.top_p,
+                    top_k=settings.top_k,
+                    min_tokens=settings.min_tokens,
                 )
                 asks.append((ask, name, question, sample))
     return asks

@@ -43,6 +43,8 @@ class Options:
     max_samples: int = 64
     out: Path | None = None
     several_checkpoints: bool = False
+    top_k: int = 0
+    min_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def check(options: Options, served: Served) -> None:
         (options.limit is not None and options.limit < 1, "--limit must be at least 1 question"),
         (not 0 < options.top_p <= 1, "--top-p must be above 0 and at most 1"),
         (options.temperature is not None and not 0 <= options.temperature <= 100, "--temperature must be 0 to 100"),
+        (options.top_k < 0, "--top-k must be at least 0 (all)"),
+        (not 0 <= options.min_tokens <= options.budget, "--min-tokens must be between 0 and the budget"),
         (served.api not in ("completions", "chat"), f"--api {served.api!r} is unknown: choose completions or chat"),
         (served.concurrency < 1, "--concurrency must be at least 1"),
         (not served.timeout > 0, "--timeout must be above 0 seconds"),
@@ -206,6 +210,8 @@ def make_settings(
         samples=first_look(options),
         temperature=temperature(options),
         top_p=options.top_p,
+        top_k=options.top_k,
+        min_tokens=options.min_tokens,
         budget=options.budget,
         seed=options.seed,
         limit=options.limit,

@@ -11,7 +11,7 @@ from zerolab.errors import UserError
 from zerolab.evaluation.looks import look, note_of
 
 if TYPE_CHECKING:
-    from zerolab.evaluation.sampler import EngineSampler
+    from zerolab.evaluation.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Machine:
     device: str = "auto"
     precision: str = "fp32"
     kv_gb: float = 2.0
+    engine: str = "torch"
 
 
 def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False) -> tuple[str, str | None]:
@@ -40,7 +41,7 @@ def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False
     return str(folder), "; ".join(notes) or None
 
 
-def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[EngineSampler, Any]:
+def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sampler, Any]:
     """(sampler, tokenizer). Raises UserError for a model that cannot be loaded."""
     import torch
 
@@ -48,8 +49,18 @@ def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Engine
     from zerolab.models.hf import load_model, load_tokenizer
     from zerolab.rollout.torch_engine import TorchEngine
 
-    device = parts.pick_device(machine.device)
+    if machine.engine not in ("torch", "vllm"):
+        raise UserError(f"--engine {machine.engine!r} is unknown: choose torch or vllm")
     tokenizer = load_tokenizer(path)
+    if machine.engine == "vllm":
+        from transformers import AutoConfig
+
+        from zerolab.evaluation.vllm_sampler import VllmSampler, load_vllm
+
+        llm = load_vllm(path, machine.precision)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+        return VllmSampler(llm, tokenizer, parts.make_encode(tokenizer), int(config.max_position_embeddings)), tokenizer
+    device = parts.pick_device(machine.device)
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
     engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(machine.kv_gb * 2**30))

@@ -77,6 +77,8 @@ def legend(scores: Sequence[Score], settings: Settings | None) -> list[str]:
     lines = []
     if settings is not None:
         how = f"temperature {settings.temperature:g}, top-p {settings.top_p:g}" if settings.temperature else "greedy"
+        how += f", top-k {settings.top_k}" if settings.top_k and settings.temperature else ""
+        how += f", at least {settings.min_tokens} tokens" if settings.min_tokens else ""
         where = f" at {settings.endpoint}" if settings.endpoint else ""
         lines.append(f"{settings.model}{where}, template {settings.template}, {how}, budget {settings.budget} tokens")
         if settings.note:

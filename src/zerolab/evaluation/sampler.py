@@ -90,7 +90,7 @@ class EngineSampler:
                 len(completion),
                 completion.finish_reason,
                 room[completion.request_id],
-                self._cuts(completion.token_ids_L.tolist()),
+                token_cuts(self.tokenizer, completion.token_ids_L.tolist()),
             )
 
     @staticmethod
@@ -98,16 +98,17 @@ class EngineSampler:
         restrictions = (ask.top_p, ask.top_k, min(ask.min_tokens, room))
         return Request(ask.id, prompt_ids, ask.seed, room, ask.temperature, ask.stop, *restrictions)
 
-    def _cuts(self, token_ids: list[int]) -> tuple[int, ...]:
-        """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""
-        prefixes = [token_ids[:end] for end in range(CUT_TOKENS, len(token_ids) + 1, CUT_TOKENS)]
-        if not prefixes:
-            return ()
-        texts = self.tokenizer.batch_decode(prefixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return tuple(len(text) for text in texts)
-
     def stop(self) -> None:
         self.engine.abort()
 
     def close(self) -> None:
         self.engine.close()
+
+
+def token_cuts(tokenizer: Any, token_ids: list[int]) -> tuple[int, ...]:
+    """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""
+    prefixes = [token_ids[:end] for end in range(CUT_TOKENS, len(token_ids) + 1, CUT_TOKENS)]
+    if not prefixes:
+        return ()
+    texts = tokenizer.batch_decode(prefixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return tuple(len(text) for text in texts)

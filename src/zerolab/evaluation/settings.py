@@ -24,6 +24,8 @@ class Settings:
     samples: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_tokens: int = 0
     budget: int = 3000  # tokens
     seed: int = 0
     limit: int | None = None
