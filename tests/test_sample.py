@@ -94,6 +94,17 @@ def test_answers_are_judged_where_one_is_known() -> None:
         assert all(response in text for response in texts)
 
 
+def test_the_answer_of_a_reasoning_gym_question_is_shown_without_what_its_scorer_needs() -> None:
+    asked = Model(tiny_tokenizer(), TEMPLATES["none"], KnownEngine("x"), 256)  # type: ignore[arg-type]
+    gold = '{"index": 0, "level": null, "options": {}, "task": "ab"}'
+    for answer, shown in (("A# #B", "answer A# #B"), ("", "answer not unique")):
+        screen, out = on_terminal()
+        question = Question("ab:0", "?", (gold,), "reasoning_gym", columns={"answer": answer})
+        show(asked, question, 0, SampleConfig(model={"path": "x"}), screen)
+        assert shown in out.getvalue()
+        assert "options" not in out.getvalue()
+
+
 def test_a_question_a_set_and_standard_input(
     model: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

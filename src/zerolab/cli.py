@@ -130,7 +130,7 @@ def grade(
     file: Annotated[Path, typer.Argument(help="JSON Lines with problem, answer and response or responses.")],
     mode: Annotated[str, typer.Option(help="boxed, answer-tag, answer-tag-lenient, last-number or any.")] = "boxed",
     rules: Annotated[str, typer.Option(help="standard, or reference for the paper's grader.")] = "standard",
-    verifier: Annotated[str, typer.Option(help="math or countdown.")] = "math",
+    verifier: Annotated[str, typer.Option(help="math, countdown or reasoning_gym.")] = "math",
     out: Annotated[Path | None, typer.Option(help="Verdicts; FILE.graded.jsonl by default.")] = None,
     compare: Annotated[str | None, typer.Option(help="math-verify: list the disagreements with it.")] = None,
 ) -> None:

@@ -109,11 +109,18 @@ def typed(prompt: bool) -> Iterator[Question]:
             number += 1
 
 
+def _gold(question: Question) -> str:
+    """The answer as a reader wants it: a task of reasoning-gym is judged by more than that."""
+    if question.verifier == "reasoning_gym":
+        return str(question.columns.get("answer")) or "not unique"
+    return ", ".join(question.answers)
+
+
 def show(model: Model, question: Question, number: int, config: SampleConfig, screen: Screen) -> None:
     """The prompt, the responses, and how many of them are right where that is known."""
     text = model.template.render(question.text)
     known = bool(question.answers)
-    gold = f", answer {', '.join(question.answers)}" if known else ""
+    gold = f", answer {_gold(question)}" if known else ""
     screen.prompt(text, f"{question.id} under {model.template.name}{gold}")
     with screen.waiting():
         completions = model.ask(text, number, config)
