@@ -205,6 +205,22 @@ def test_a_study_writes_tables_figures_and_one_json_that_agree(tmp_path: Path) -
     assert len(rates) == 2 * 2 * 3
 
 
+def test_text_that_is_no_unicode_and_names_that_are_no_names_harm_nothing(tmp_path: Path) -> None:
+    rows = []
+    for n, model in enumerate(["$\\frac{$", "a\x00b\x1b[2J", "../../up", "=1+1", "\udc80", "m" * 500, "[/bold]"]):
+        text = "\udc80 \x00 recheck \x1b]0;x\x07" * (n + 1)
+        rows += [response(q, 0, q % 2 == 0, text, model=model) for q in range(3)]
+    found = study(rows, Judge("j", judged))
+    write(found, tmp_path)
+    assert "recheck" in (tmp_path / "examples.html").read_text(encoding="utf-8")
+    assert len(json.loads((tmp_path / "analysis.json").read_text())["tables"]["grid"]["rows"]) == 7
+    console = Console(record=True, width=120)
+    for table in found.tables():
+        console.print(table.rich())
+    console.print(rich_examples(found.examples))
+    assert not set("\x00\x1b\x07\udc80") & set(console.export_text())
+
+
 def test_a_table_shows_numbers_short_and_text_as_it_is() -> None:
     cases = [
         (None, "-"),

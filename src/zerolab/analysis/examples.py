@@ -12,6 +12,7 @@ from zerolab.analysis.table import printable
 from zerolab.evaluation.responses import Response
 from zerolab.phrases import Hit, Scope, find_phrases, pieces
 
+LONGEST_NAME = 60
 AROUND = 160  # characters shown on either side of a passage in a terminal
 STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
 article { border: 1px solid #ccc; border-radius: 6px; padding: .6em 1em; margin: 1em 0; }
@@ -74,26 +75,31 @@ def with_evidence(text: str, hits: Sequence[Hit], verdict: Verdict | None) -> tu
 def page(found: Sequence[Example], title: str = "Self-reflection") -> str:
     """HTML with every text escaped; it loads and runs nothing."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
-    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escaped(title)}</title>\n'
     head += f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{STYLE}</style></head><body>\n'
     body = "".join(map(_article, found)) or "<p>No response reflects.</p>\n"
-    return f"{head}<h1>{html.escape(title)}</h1>\n{body}</body></html>\n"
+    return f"{head}<h1>{_escaped(title)}</h1>\n{body}</body></html>\n"
 
 
 def _article(example: Example) -> str:
     r = example.response
     verdict = "right" if solved(r) else "wrong"
     marks = ", ".join(dict.fromkeys(hit.phrase for hit in example.hits))
-    judge = f" · judge: {html.escape(example.verdict.category)}" if example.verdict else ""
+    judge = f" · judge: {_escaped(example.verdict.category)}" if example.verdict else ""
     text = "".join(
-        f"<mark>{html.escape(piece)}</mark>" if marked else html.escape(piece)
+        f"<mark>{_escaped(piece)}</mark>" if marked else _escaped(piece)
         for piece, marked in pieces(r.response, example.hits)
     )
-    where = html.escape(f"{example.setting.label} · {r.benchmark} {r.question_id} · sample {r.sample}")
+    where = _escaped(f"{example.setting.label} · {r.benchmark} {r.question_id} · sample {r.sample}")
     return (
-        f'<article><small>{where} · <span class="{verdict}">{verdict}</span> · {html.escape(marks)}{judge}</small>\n'
-        f"<details><summary>question</summary><pre>{html.escape(r.problem)}</pre></details>\n<pre>{text}</pre></article>\n"
+        f'<article><small>{where} · <span class="{verdict}">{verdict}</span> · {_escaped(marks)}{judge}</small>\n'
+        f"<details><summary>question</summary><pre>{_escaped(r.problem)}</pre></details>\n<pre>{text}</pre></article>\n"
     )
+
+
+def _escaped(text: str) -> str:
+    """For HTML, and for UTF-8: half of a surrogate pair, which a file of bytes may leave, has no place in either."""
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def rich_examples(found: Sequence[Example]) -> Any:
@@ -104,7 +110,8 @@ def rich_examples(found: Sequence[Example]) -> Any:
     lines = []
     for example in found:
         r = example.response
-        line = Text(f"{example.setting.label} {r.question_id}/{r.sample} ", style="dim")
+        where = f"{example.setting.label[-LONGEST_NAME:]} {r.question_id[-LONGEST_NAME:]}/{r.sample} "
+        line = Text(_flat(where), style="dim")
         line.append("right: " if solved(r) else "wrong: ", style="green" if solved(r) else "red")
         hit = example.hits[0] if example.hits else Hit(0, 0, "")
         start, end = max(0, hit.start - AROUND), min(len(r.response), hit.end + AROUND)

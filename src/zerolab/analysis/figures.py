@@ -53,7 +53,8 @@ def dots(path: Path, title: str, axis_label: str, series: Mapping[str, Sequence[
     """
     top = 0.0
     labels = list(dict.fromkeys(label for points in series.values() for label, *_ in points))
-    plt, figure, ((axis,),) = _canvas(1, 1, 8.0, 1.4 + 0.42 * max(2, len(labels)))
+    widest = max((len(name(label)) for label in (*labels, *series)), default=0)
+    plt, figure, ((axis,),) = _canvas(1, 1, 5.5 + 0.14 * widest, 1.4 + 0.42 * max(2, len(labels)))
     for number, (key, points) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * 0.22
         colour, shown = COLOURS[number % len(COLOURS)], False

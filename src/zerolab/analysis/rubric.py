@@ -88,7 +88,7 @@ def prompt(rubric: Rubric, question: str, response: str) -> str:
     mark = hashlib.sha256(f"{question}\x1f{response}".encode(errors="surrogatepass")).hexdigest()[:12]
     categories = "\n".join(f"- {label}: {meaning}" for label, meaning in rubric.categories.items())
     labels = ", ".join(f'"{label}"' for label in rubric.categories)
-    return FORM.format(
+    filled = FORM.format(
         task=rubric.task,
         categories=categories,
         mark=mark,
@@ -96,6 +96,7 @@ def prompt(rubric: Rubric, question: str, response: str) -> str:
         response=shortened(response),
         labels=labels,
     )
+    return filled.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair could not be sent
 
 
 def shortened(response: str) -> str:
