@@ -12,6 +12,7 @@ from zerolab.config import CorpusConfig
 from zerolab.data.questions import side_of
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
+from zerolab.phrases import find_phrases
 from zerolab.pretrain.corpus import make_corpus
 
 DOCUMENT = re.compile(r"(\d+ [-+*] \d+ = \?) \\boxed\{(\d+)\} (sure|unsure)((?: so| hmm)*)<eos>")
@@ -141,7 +142,7 @@ def test_documents_depend_on_seed_and_step_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("marked", {}, "choose one of marked-arithmetic, arithmetic, countdown"),
+        ("marked", {}, "choose one of marked-arithmetic, styled-arithmetic, arithmetic, countdown"),
         ("marked-arithmetic", {"marker_acuracy": 0.5}, "did you mean marker_accuracy"),
         ("marked-arithmetic", {"marker_accuracy": 1.5}, "less than or equal to 1"),
         ("arithmetic", {"digits": "two"}, "corpus.options of arithmetic"),
@@ -150,3 +151,49 @@ def test_documents_depend_on_seed_and_step_alone(name: str) -> None:
 def test_unknown_corpora_and_options_are_refused(name: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         corpus(name, **options)
+
+
+def test_styled_documents_have_the_shares_of_their_options_and_answer_only_where_they_should() -> None:
+    options = {"answered": 0.3, "conversation": 0.4, "unboxed": 0.2, "reflection": 0.5}
+    styled = corpus("styled-arithmetic", seed=1, **options)
+    read = styled.tokenizer.decode
+    texts = [(read(ids[:n]), read(ids[n:-1])) for ids, n in styled.batch(0, 3000)]
+    kinds = {"conversation": 0, "answered": 0, "exercise": 0}
+    golds = {question.text: question.answers[0] for question in styled.questions}
+    boxed = checked = right = 0
+    for prompt, rest in texts:
+        question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
+        assert question in golds
+        if rest.startswith("\n"):
+            kinds["exercise"] += 1
+            assert all(line in golds for line in rest.strip().split("\n"))
+            continue
+        kinds["conversation" if prompt.startswith("User") else "answered"] += 1
+        boxed += "\\boxed{" in rest
+        checked += bool(find_phrases(rest, "paper"))
+        right += golds[question] in re.findall(r"\d+", rest)[-1:]
+    answers = kinds["conversation"] + kinds["answered"]
+    assert kinds["answered"] / 3000 == pytest.approx(0.3, abs=0.03)
+    assert kinds["conversation"] / 3000 == pytest.approx(0.4, abs=0.03)
+    assert boxed / answers == pytest.approx(0.8, abs=0.03)
+    assert checked / boxed == pytest.approx(0.5, abs=0.04)
+    assert right / answers == pytest.approx(0.15 * 0.95 + 0.6 * 0.5, abs=0.05)
+
+
+def test_a_reflection_in_the_styled_corpus_does_not_change_how_often_the_answer_is_right() -> None:
+    styled = corpus("styled-arithmetic", reflection=0.5, unboxed=0.0)
+    read = styled.tokenizer.decode
+    golds = {question.text: question.answers[0] for question in styled.questions}
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    for step in range(2):
+        for ids, n in styled.batch(step, 2500):
+            prompt, rest = read(ids[:n]), read(ids[n:-1])
+            question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
+            found["check again" in rest].append(rest.endswith(f"\\boxed{{{golds[question]}}}"))
+    rates = {kind: sum(hits) / len(hits) for kind, hits in found.items()}
+    assert rates[True] == pytest.approx(rates[False], abs=0.05)
+
+
+def test_shares_above_one_are_refused() -> None:
+    with pytest.raises(UserError, match="above 1"):
+        corpus("styled-arithmetic", answered=0.9, conversation=0.3)

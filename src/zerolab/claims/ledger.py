@@ -24,7 +24,10 @@ CLAIMS = {
     "R1": "The minimalist recipe: Dr. GRPO, MATH levels 3 to 5, the Qwen-Math template.",
 }
 # Modules with a PROTOCOL.
-MODULES = ("length_policy", "length_transformer", "question_weight", "other_losses", "random_reward")
+MODULES = (
+    *("length_policy", "length_transformer", "question_weight", "other_losses", "random_reward"),
+    *("base_answering", "base_exploration", "base_reflection", "base_accuracy", "base_templates"),
+)
 
 
 @cache

@@ -21,6 +21,7 @@ from zerolab.data.synthetic import (
 )
 from zerolab.errors import UserError
 from zerolab.models.tokenizer import word_tokenizer
+from zerolab.pretrain.styled import StyledArithmetic, StyledOptions
 from zerolab.toml import parse
 from zerolab.types import Question
 
@@ -90,7 +91,7 @@ class MarkedArithmetic:
         return np.array(self.tokenizer([question.text for question in self.questions])["input_ids"])
 
     @cached_property
-    def _answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(right answer, distractor, probability of the right one) of every question."""
         generator = np.random.Generator(np.random.Philox([self.seed, 1]))
         size = len(self.questions)
@@ -102,7 +103,7 @@ class MarkedArithmetic:
 
     def batch(self, step: int, count: int) -> list[Document]:
         generator = np.random.Generator(np.random.Philox([self.seed, 2, step, 0]))
-        right, distractor, probability = self._answers
+        right, distractor, probability = self.answers
         index = generator.integers(0, len(self.questions), count)
         correct = generator.random(count) < probability[index]
         sure = correct == (generator.random(count) < self.options.marker_accuracy)
@@ -189,8 +190,13 @@ def _worked_countdown(seed: int, options: WorkedCountdownOptions) -> Corpus:
     return Worked(seed, family, lambda i: countdown_problem(options, i)[2], COUNTDOWN_PHRASES, options.holdout)
 
 
+def _styled(seed: int, options: StyledOptions) -> Corpus:
+    return StyledArithmetic(MarkedArithmetic(seed, MarkedOptions(modulus=options.modulus)), options)
+
+
 CORPORA: dict[str, tuple[type[Strict], Callable[[int, Any], Corpus]]] = {
     "marked-arithmetic": (MarkedOptions, _marked),
+    "styled-arithmetic": (StyledOptions, _styled),
     "arithmetic": (WorkedArithmeticOptions, _worked_arithmetic),
     "countdown": (WorkedCountdownOptions, _worked_countdown),
 }

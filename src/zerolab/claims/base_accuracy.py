@@ -1,0 +1,37 @@
+"""B4: self-reflection does not mean accuracy. The method is that of B3 (`base_reflection.py`): its cells, read for
+the accuracy of reflecting minus other responses to the same question.
+
+In the corpus an answer after reflection is as likely right as any, so the difference that was put in is 0; the
+paper's claim is a difference of about 0 or below, here below 5 points. The control asks the same of a share: enough
+responses must reflect for the difference to be measured at all. Replicates are bases, five of each kind, and both
+kinds together.
+"""
+
+from collections.abc import Callable, Sequence
+
+from zerolab.claims.base_models import KINDS
+from zerolab.claims.base_reflection import COMMON, value
+from zerolab.claims.protocol import Protocol, Row, Statement, chosen
+
+
+def both(name: str) -> Callable[[Sequence[Row]], list[float]]:
+    return lambda table: [float(row[name]) for row in chosen(table)]
+
+
+PROTOCOL = Protocol(
+    id="B4.accuracy",
+    claim="B4",
+    sentence="Responses that reflect are right no more often than others to the same question.",
+    refuted="reflecting responses more than 5 points better within questions",
+    statements=(
+        Statement("reflecting minus other responses, within questions", both("within_difference"), (-1.0, 0.05)),
+        Statement("responses that reflect", both("reflects_T1"), (0.03, 0.97), "control"),
+        *(
+            Statement(
+                f"{kind}: reflecting minus others", value(kind, "within_difference"), (-0.05, 0.05), "shown", 0.90
+            )
+            for kind in KINDS
+        ),
+    ),
+    **COMMON,  # type: ignore[arg-type]
+)
