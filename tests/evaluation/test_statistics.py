@@ -114,6 +114,13 @@ def test_both_intervals_cover_what_they_name(skew: float) -> None:
     assert widths["fixed"] < 0.85 * widths["population"]
 
 
+def test_a_few_right_responses_are_not_known_better_than_none() -> None:
+    four = np.full(500, 4)
+    few = np.zeros(500, int)
+    few[:2] = 1
+    assert population_interval(few, four).high > population_interval(np.zeros(500, int), four).high
+
+
 def test_agreement_by_luck_gives_no_width_of_zero() -> None:
     two = np.full(30, 2)
     sure = fixed_set_interval(np.where(np.arange(30) < 10, 2, 0), two)

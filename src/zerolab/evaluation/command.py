@@ -266,6 +266,9 @@ def score_all(responses: Sequence[Response], settings: Settings | None) -> list[
     from zerolab.evaluation.score import average, score, tables
 
     found = tables(responses)
+    if settings and settings.benchmarks:  # responses stand in the file as they finished
+        order = list(settings.benchmarks)
+        found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
     level = 0.95 if settings is None else settings.fixed_level
     scores = []
     for name, table in found.items():

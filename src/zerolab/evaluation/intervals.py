@@ -58,12 +58,17 @@ def population_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: flo
 
 
 def effective_responses(correct_Q: np.ndarray, samples_Q: np.ndarray) -> float:
-    """How many independent responses, each to a question of its own, would tell as much about the population."""
+    """How many independent responses, each to a question of its own, would tell as much about the population.
+
+    Half a disagreement is added to the spread between questions, so that a few right responses among thousands do not
+    pass for thousands of questions.
+    """
     rate_Q = correct_Q / samples_Q
     questions, mean = len(rate_Q), float(rate_Q.mean())
-    variance = float(rate_Q.var(ddof=1)) / questions if questions > 1 else 0.0
-    effective = mean * (1 - mean) / variance if variance > 0 else questions
-    return float(min(max(effective, questions), samples_Q.sum()))
+    if questions < 2:
+        return 1.0
+    variance = (float(((rate_Q - mean) ** 2).sum()) + 0.25) / (questions - 1) / questions
+    return float(min(max(mean * (1 - mean) / variance, questions), samples_Q.sum()))
 
 
 def fixed_set_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: float = 0.95) -> Interval:
