@@ -143,13 +143,12 @@ def on_benchmarks(folder: Path, count: int, rng: random.Random) -> Figures:
         "golds against copies, max ms": times[-1],
     }
     sample = rng.sample(rows, min(count, len(rows)))
-    found["same sample, answers/s, zerolab"] = rate(sample)
+    ours = found["same sample, answers/s, zerolab"] = rate(sample)
     try:
         found["same sample, answers/s, math-verify"] = math_verify_rate(sample)
     except ImportError:
         return found
-    found["ratio"] = found["same sample, answers/s, zerolab"] / found["same sample, answers/s, math-verify"]
-    return found
+    return found | {"times as fast as math-verify": ours / found["same sample, answers/s, math-verify"]}
 
 
 def main() -> None:

@@ -129,7 +129,8 @@ def origin(record: dict[str, Any]) -> str:
     hardware = record["hardware"]
     machine = ", ".join([*hardware["gpus"], f"{hardware['cores']} cores of {hardware['processor']}"])
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return prose(f"`{record['command']}`, {record['date']}, {machine}; {versions}.")
+    note = f" {record['note']}" if "note" in record else ""
+    return prose(f"`{record['command']}`, {record['date']}, {machine}; {versions}.{note}")
 
 
 def page(folder: Path = RESULTS) -> str:
@@ -139,7 +140,7 @@ def page(folder: Path = RESULTS) -> str:
         parts.append(f"## {title}\n")
         if file.is_file():
             record = json.loads(file.read_text(encoding="utf-8"))
-            parts += [render(record["results"]), origin(record)]
+            parts += [render(record["results"]), origin(record).removesuffix("\n")]
         else:
             parts.append(f"`python benchmarks/{name}.py`: never run.\n")
     return "\n".join(parts)
