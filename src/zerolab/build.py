@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.evaluation.local import LocalParts
 from zerolab.grading.grader import grade
+from zerolab.learner.adapters import Adapters
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.models.hf import load_model, load_tokenizer
@@ -39,6 +41,17 @@ class Run:
     learner: Learner
     objective: Objective
     evaluator: Evaluator | None
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Under lora.offload the engine's weights make room for the learner's; `publish` brings them back."""
+        offload = self.config.lora is not None and self.config.lora.offload
+        if offload:
+            self.stream.engine.sleep(weights=True)
+        with self.learner.loaded():
+            yield
+        if offload:
+            self.stream.engine.wake()
 
     @cached_property
     def rollouts(self) -> Iterator[Rollout]:
@@ -64,7 +77,8 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     path, device = model_path(config.model), pick_device(config.model.device)
     tokenizer = load_tokenizer(path)
     template = make_template(config.template).bound(tokenizer)
-    model = load_model(path, dtype=COMPUTE[config.model.weights], device=device)
+    lies = "cpu" if config.lora and config.lora.offload else device
+    model = load_model(path, dtype=COMPUTE[config.model.weights], device=lies)
     rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, model.config)})
     engine = new_engine(config, model, tokenizer, device)  # from the model as it came
     learner = Learner(
@@ -76,7 +90,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         precision=config.model.precision,
         reference=config.objective.kl > 0,
         critic=(config.critic or CriticConfig()) if config.objective.needs_critic else None,
-        lora=config.lora,
+        adapters=Adapters(model, config.lora, device) if config.lora else None,
     )
     encode, grader = make_encode(tokenizer), make_grader(template)
     source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)

@@ -78,17 +78,28 @@ def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
 
 
 def memory_estimates(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:
-    """GiB of what is held for the whole run, and of one chunk of logits; activations are not counted."""
+    """GiB on the device of what is held for the whole run, and of one chunk of logits; activations are not counted.
+
+    Under lora.offload the engine's share and the learner's are there in turn, and each has its sum.
+    """
     engine_bytes = 4 if config.model.precision == "fp32" else 2
     held = 2.0 if config.model.weights == "bf16" else 4.0
-    rows = [
-        (f"learner weights, {config.model.weights}", held * shape.parameters),
-        *_trained(config, shape),
-        ("engine weights", engine_bytes * shape.parameters),
+    logits = ("logits of one chunk, three copies", 3.0 * config.learner.logits_mb * 2**20)
+    learner = [(f"learner weights, {config.model.weights}", held * shape.parameters), *_trained(config, shape)]
+    engine = [
+        ("engine weights", float(engine_bytes * shape.parameters)),
         ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
-        ("logits of one chunk, three copies", 3 * config.learner.logits_mb * 2**20),
     ]
-    return [(name, size / GIB) for name, size in [*rows, ("sum, without activations", sum(s for _, s in rows))]]
+    rows = [*learner, *engine, logits]
+    if config.lora and config.lora.offload:
+        rows += [
+            ("sum while sampling", sum(size for _, size in [*engine, learner[1]])),
+            ("sum while learning, no activations", sum(size for _, size in [*learner, logits])),
+            ("host memory of the base", learner[0][1]),
+        ]
+    else:
+        rows.append(("sum, without activations", sum(size for _, size in rows)))
+    return [(name, size / GIB) for name, size in rows]
 
 
 def _trained(config: RunConfig, shape: ModelShape) -> list[tuple[str, float]]:

@@ -72,8 +72,9 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
     started = time.perf_counter()
     rollout = next(run.rollouts)
     sampled = time.perf_counter()
-    groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
-    updates = update(run, batch, step)
+    with run.learning():
+        groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
+        updates = update(run, batch, step)
     run.stream.publish(run.learner.version, run.learner.weights())  # pi_old <- pi
     learned = time.perf_counter()
     directory.log_transcripts(step, groups[: run.config.transcripts_per_step])

@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 
 from command import refusal, run, settings, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab import train as training
 from zerolab.audit.enumerate import tiny_qwen2
+from zerolab.build import Run
 from zerolab.config import LearnerConfig, LoraConfig
 from zerolab.errors import UserError
+from zerolab.learner.adapters import Adapters
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model, named_weights
@@ -40,7 +43,8 @@ def groups(seed: int = 0) -> Batch:
 
 def make_learner(model: torch.nn.Module, lora: LoraConfig | None = LORA, **config: object) -> Learner:
     torch.manual_seed(0)
-    return Learner(model, LearnerConfig(**config), budget=32, total_steps=10, reference=True, lora=lora)
+    adapters = Adapters(model, lora, torch.device("cpu")) if lora else None
+    return Learner(model, LearnerConfig(**config), budget=32, total_steps=10, reference=True, adapters=adapters)
 
 
 def train(learner: Learner, steps: int = 3) -> None:
@@ -138,6 +142,52 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_leaves_plain_weights(tmp_
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     adapted = PeftModel.from_pretrained(base, left / "adapter")(ids).logits
     assert torch.allclose(merged, adapted, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt2"])
+def test_with_offload_the_engine_has_no_weights_while_the_learner_learns(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One copy on the device at a time, and the run is the same to the bit."""
+    export_model(tiny_model(family), tiny_tokenizer(), tmp_path / "model")
+    recipe = write_recipe(tmp_path / "recipe.toml", tmp_path / "model")
+    held: list[int] = []
+
+    def engine_bytes(run: Run) -> int:
+        decoder = run.stream.engine._decoder
+        tensors = decoder._weights._whole() if family == "qwen2" else list(decoder._model.parameters())
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    update = training.update
+
+    def watched(run: Run, batch: Batch, step: int) -> list[dict[str, float]]:
+        held.append(engine_bytes(run))
+        return update(run, batch, step)
+
+    monkeypatch.setattr(training, "update", watched)
+    common = settings("evaluation.every=0", "steps=3", "lora.rank=4")
+    for name in ("false", "true"):
+        offload = settings(f"lora.offload={name}", f"out={tmp_path / name}")
+        assert run("train", recipe, *common, *offload) == 0
+    assert all(held[:3])
+    assert held[3:] == [0, 0, 0]
+    left, right = (latest_checkpoint(tmp_path / name / "checkpoints") for name in ("false", "true"))
+    a, b = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_settings_of_the_24_gb_recipe_train_a_small_model(tmp_path: Path) -> None:
+    export_model(tiny_model("qwen2"), tiny_tokenizer(), tmp_path / "model")
+    recipe = write_recipe(tmp_path / "recipe.toml", tmp_path / "model")
+    like = ("model.precision=bf16", "model.weights=bf16", "lora={rank=4, offload=true}", "learner.checkpointing=true")
+    words = settings("reward.truncation=keep", "checkpoint.every=2", "steps=2", f"out={tmp_path / 'run'}", *like)
+    assert run("train", recipe, *words) == 0
+    assert run("train", recipe, *words, *settings("steps=3"), "--resume") == 0
+    rows = [row for row in read_metrics(tmp_path / "run") if row["step"]]
+    assert any(row["grad_norm"] > 0 for row in rows)
+    assert all(0 < row["mismatch/abs"] < 0.1 for row in rows)
+    trained = load_file(latest_checkpoint(tmp_path / "run" / "checkpoints") / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in trained.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ class LoraConfig(Strict):
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
         "all-linear", description="Layers that get one: all linear layers but the head, or ends of module names."
     )
+    offload: bool = Field(
+        False,
+        description="One copy of the weights on the device at a time: the learner's base lies in host memory while the "
+        "engine samples, and the engine gives its weights back while the learner learns.",
+    )
 
 
 class CriticConfig(Strict):

@@ -15,7 +15,7 @@ import torch
 
 from zerolab.config import LoraConfig
 from zerolab.errors import UserError
-from zerolab.learner.precision import widened
+from zerolab.learner.precision import trained_weights, widened
 from zerolab.learner.scorer import Scorer
 from zerolab.rl.batch import Batch
 
@@ -28,7 +28,7 @@ FOLDER, NAME = "adapter", "default"
 class Adapters:
     """Adapters in the linear layers of a model, added in place; the model keeps its class and its verbs."""
 
-    def __init__(self, model: "PreTrainedModel", config: LoraConfig):
+    def __init__(self, model: "PreTrainedModel", config: LoraConfig, device: torch.device):
         peft = _peft()
         settings = peft.LoraConfig(
             r=config.rank,
@@ -46,7 +46,12 @@ class Adapters:
             text = str(error).split("\n")[0][:200]
             raise UserError(f"lora.targets fit no linear layer of {type(model).__name__}: {text}") from error
         model.eval()
-        self.model = model
+        for tensor in [*trained_weights(model), *model.buffers()]:
+            tensor.data = tensor.data.to(device)
+        self.model, self.device = model, device
+        # The base never changes, so what lies in host memory stays right while a copy is on the device.
+        self.base = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        self.host = [_pinned(parameter.data) for parameter in self.base] if config.offload else None
         self.layers: dict[str, Any] = {
             name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
         }
@@ -60,7 +65,7 @@ class Adapters:
                 yield name, tensor.detach()
             elif rest == "base_layer.weight":
                 delta = self.layers[layer].get_delta_weight(NAME)
-                yield f"{layer}.weight", (widened(tensor) + widened(delta)).to(tensor.dtype)
+                yield f"{layer}.weight", (widened(tensor.to(delta.device)) + widened(delta)).to(tensor.dtype)
             elif rest.startswith("base_layer."):
                 yield f"{layer}.{rest.removeprefix('base_layer.')}", tensor.detach()
 
@@ -71,6 +76,20 @@ class Adapters:
             if (layer := ".".join(parts[:i])) in self.layers:
                 return layer, ".".join(parts[i:])
         return None, name
+
+    @contextmanager
+    def loaded(self) -> Iterator[None]:
+        """The base on the device; outside it is in host memory, where it is offloaded at all."""
+        if self.host is None:
+            yield
+            return
+        for parameter, tensor in zip(self.base, self.host, strict=True):
+            parameter.data = tensor.to(self.device, non_blocking=True)
+        try:
+            yield
+        finally:
+            for parameter, tensor in zip(self.base, self.host, strict=True):
+                parameter.data = tensor
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -107,6 +126,11 @@ class BaseReference:
     def logprobs_of(self, batch: Batch, token_budget: int) -> np.ndarray:
         with self.adapters.off():
             return self.policy.logprobs_of(batch, token_budget)
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """In host memory that a GPU copies from at full speed."""
+    return tensor.cpu().pin_memory() if torch.cuda.is_available() else tensor.cpu()
 
 
 def _peft() -> Any:

@@ -13,13 +13,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from zerolab.config import CriticConfig, LearnerConfig, LoraConfig
+from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.activations import checkpoint_activations
 from zerolab.learner.adapters import Adapters, BaseReference
 from zerolab.learner.checkpoint import load_weights
@@ -62,7 +63,7 @@ class Learner:
         precision: str = "fp32",
         reference: bool = False,
         critic: CriticConfig | None = None,
-        lora: LoraConfig | None = None,
+        adapters: Adapters | None = None,
     ):
         if config.checkpointing:
             checkpoint_activations(model)
@@ -70,7 +71,7 @@ class Learner:
         self.config = config
         self.budget = budget
         self.total_steps = total_steps
-        self.adapters = Adapters(model, lora) if lora else None
+        self.adapters = adapters
         self.policy = Scorer(
             model,
             temperature=temperature,
@@ -206,7 +207,12 @@ class Learner:
 
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
         """Writes the policy as a Hugging Face folder that knows nothing of adapters."""
-        export_model(self.model, tokenizer, folder, dict(self.weights()) if self.adapters else None)
+        merged = {name: tensor.cpu() for name, tensor in self.weights()} if self.adapters else None
+        export_model(self.model, tokenizer, folder, merged)
+
+    def loaded(self) -> AbstractContextManager[None]:
+        """Where to learn: what is offloaded (see LoraConfig) is on the device."""
+        return self.adapters.loaded() if self.adapters else nullcontext()
 
     def save(self, folder: Path) -> None:
         """Optimizer moments, critic and version; the weights are the model's own folder (see `checkpoint.py`)."""

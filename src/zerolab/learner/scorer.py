@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
-from zerolab.learner.precision import COMPUTE, is_half, widened
+from zerolab.learner.precision import COMPUTE, is_half, trained_weights, widened
 from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
 from zerolab.models.hf import hidden_states, lm_head
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
@@ -38,11 +38,14 @@ class Scorer:
         fp32_head: bool = False,
     ):
         self.model, self.temperature, self.precision = model, temperature, precision
-        self.device = next(model.parameters()).device
+        # What is not trained may lie in host memory meanwhile (LoraConfig.offload).
+        self.device = (trained_weights(model) or list(model.parameters()))[0].device
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
         self.fp32_head, self.share_prompts = fp32_head, share_prompts
-        if share_prompts != "off" and not can_share(model):
+        if share_prompts == "auto" and self.device.type != "cpu":
+            self.share_prompts = "off"
+        elif share_prompts != "off" and not can_share(model):
             if share_prompts == "on":
                 raise UserError(
                     f"{type(model).__name__} cannot continue a prompt from its keys and values: set "
@@ -83,7 +86,7 @@ class Scorer:
     def _shares(self, step: Batch, rows: np.ndarray) -> bool:
         if self.share_prompts != "auto":
             return self.share_prompts == "on" and len(rows) > 0
-        return self.device.type == "cpu" and saved_share(step, rows) > WORTH_SHARING
+        return saved_share(step, rows) > WORTH_SHARING
 
     def hidden(self, micro: MicroBatch) -> torch.Tensor:
         """hidden_TD, the last hidden state at which every response token is predicted."""

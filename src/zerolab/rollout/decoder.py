@@ -60,6 +60,24 @@ class Decoder(Protocol):
         """Gives the memory of keys and values back; `reserve` takes it again."""
         ...
 
+    def drop_weights(self) -> None:
+        """Gives the memory of the weights back; `load` takes it again."""
+        ...
+
+
+def drop(tensors: Iterable[torch.Tensor]) -> None:
+    """Gives the memory of tensors back, which stay what and where views of them expect."""
+    for tensor in tensors:
+        tensor.untyped_storage().resize_(0)
+
+
+def take_back(tensors: Iterable[torch.Tensor]) -> None:
+    """Memory for tensors that were dropped; what it holds has to be written anew."""
+    for tensor in tensors:
+        storage, wanted = tensor.untyped_storage(), tensor.numel() * tensor.element_size()
+        if not storage.nbytes():
+            storage.resize_(wanted)
+
 
 def make_decoder(
     model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
@@ -157,6 +175,7 @@ class CachedDecoder:
         self._forward_all([p + tuple(r[:-1].tolist()) for p, r in zip(self._prompts, responses, strict=True)])
 
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        take_back(self._model.parameters())
         own = self._model.state_dict()
         given: set[str] = set()
         for name, tensor in tensors:
@@ -172,6 +191,9 @@ class CachedDecoder:
 
     def release(self) -> None:
         self._forget()
+
+    def drop_weights(self) -> None:
+        drop(self._model.parameters())
 
     def _forward_all(self, sequences: Sequence[Prompt]) -> torch.Tensor:
         """Starts a cache with these sequences and returns the logits after the last token of each."""

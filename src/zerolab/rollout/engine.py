@@ -63,8 +63,8 @@ class Engine(Protocol):
         """
         ...
 
-    def sleep(self) -> None:
-        """Gives KV memory back until `wake`."""
+    def sleep(self, weights: bool = False) -> None:
+        """Gives KV memory back until `wake`; with `weights` theirs too, until the next update brings them."""
         ...
 
     def wake(self) -> None: ...

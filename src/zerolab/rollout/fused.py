@@ -91,6 +91,9 @@ class FusedDecoder:
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         self._weights.load(tensors)
 
+    def drop_weights(self) -> None:
+        self._weights.drop()
+
     def release(self) -> None:
         self._plan = None
         self._prompt_kv = self._own_kv = torch.empty(0)

@@ -111,12 +111,15 @@ class TorchEngine:
                     self._marks.setdefault(int(self._rows.request[row]), []).append(mark)
             self.version = version
 
-    def sleep(self) -> None:
+    def sleep(self, weights: bool = False) -> None:
         if self._busy:
             raise RuntimeError("the engine is generating; abort or finish first")
         with self._between_steps:
             self._asleep = True
             self._decoder.release()
+            if weights:
+                self._complete = False
+                self._decoder.drop_weights()
 
     def wake(self) -> None:
         self._asleep = False

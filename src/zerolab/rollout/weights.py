@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zerolab.rollout.decoder import check_names
+from zerolab.rollout.decoder import check_names, drop, take_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,9 +112,19 @@ class Weights:
                 self._places[prefix + f"self_attn.k_proj.{kind}"] = (k, kv_heads)
                 self._places[prefix + f"self_attn.v_proj.{kind}"] = (v, 0)
 
+    def _whole(self) -> list[torch.Tensor]:
+        """Every tensor that owns its memory."""
+        layers = [getattr(layer, field.name) for layer in self.layers for field in fields(layer)]
+        return [self.embed, *([] if self.tied else [self.head]), self.norm, *(t for t in layers if t is not None)]
+
+    def drop(self) -> None:
+        """Gives the memory back until the next `load`."""
+        drop(self._whole())
+
     @torch.no_grad()
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Copies in place. ValueError for a missing, unknown or misshapen tensor."""
+        take_back(self._whole())
         given: set[str] = set()
         for name, tensor in tensors:
             if name not in self._places:
