@@ -27,6 +27,8 @@ OBJECTIVES = {
         ],
         "mismatch/removed/75-100",
     ),
+    "fp16": (["objective=dr_grpo", "model.precision=fp16", "learner.fp32_head=true"], "scale/value"),
+    "bf16 weights": (["objective=grpo_kl", "model.precision=bf16", "model.weights=bf16"], "kl/response"),
     "entropy": (["objective={preset='dr_grpo', entropy=0.01}"], "entropy"),
     "greedy baseline": (["objective=remax"], "reward/greedy"),
     "critic": (["objective=ppo", "critic.lr=3e-3", "learner.updates_per_rollout=2"], "critic/explained_variance"),
