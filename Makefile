@@ -58,6 +58,7 @@ bench: $(AUDIT_STAMP) ## ratios in one run, written to benchmarks/results; then 
 	$(BIN)/python benchmarks/rl_step.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
+	$(BIN)/python benchmarks/evaluation.py
 
 docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md, docs/performance.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m zerolab.reference docs

@@ -90,6 +90,14 @@ def grading(found: dict[str, Any]) -> str:
     )
 
 
+def evaluation(found: dict[str, Any]) -> str:
+    rows = [(name, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}") for name, value in found.items()]
+    return prose(
+        "Evaluation without a model: made-up responses through `zerolab evaluate FILE` on all cores, and bootstraps of "
+        "1,560 questions x 8 samples with 10,000 replicates."
+    ) + table(("figure", "value"), rows)
+
+
 def gpu(found: list[dict[str, Any]]) -> str:
     rows = []
     for r in found:
@@ -111,6 +119,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rl_step": ("A whole RL step", rl_step),
     "sampling": ("Sampling", sampling),
     "grading": ("Grading", grading),
+    "evaluation": ("Evaluation", evaluation),
     "gpu": ("On a GPU", gpu),
 }
 
