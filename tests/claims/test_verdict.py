@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zerolab.claims.lengths import GROWS, INFINITY, STAYS
-from zerolab.claims.protocol import Statement, chosen, paired, window
+from zerolab.claims.lengths import GROWS, STAYS
+from zerolab.claims.protocol import INFINITY, Statement, chosen, paired, window
 from zerolab.claims.verdict import Finding, judge, overall, together
 
 

@@ -7,16 +7,9 @@ responses must reflect for the difference to be measured at all. Replicates are 
 kinds together.
 """
 
-from collections.abc import Callable, Sequence
-
 from zerolab.claims.base_models import KINDS
-from zerolab.claims.base_reflection import COMMON, value
-from zerolab.claims.protocol import Protocol, Row, Statement, chosen
-
-
-def both(name: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[name]) for row in chosen(table)]
-
+from zerolab.claims.base_reflection import COMMON
+from zerolab.claims.protocol import Protocol, Statement, number
 
 PROTOCOL = Protocol(
     id="B4.accuracy",
@@ -24,11 +17,11 @@ PROTOCOL = Protocol(
     sentence="Responses that reflect are right no more often than others to the same question.",
     refuted="reflecting responses more than 5 points better within questions",
     statements=(
-        Statement("reflecting minus other responses, within questions", both("within_difference"), (-1.0, 0.05)),
-        Statement("responses that reflect", both("reflects_T1"), (0.03, 0.97), "control"),
+        Statement("reflecting minus other responses, within questions", number("within_difference"), (-1.0, 0.05)),
+        Statement("responses that reflect", number("reflects_T1"), (0.03, 0.97), "control"),
         *(
             Statement(
-                f"{kind}: reflecting minus others", value(kind, "within_difference"), (-0.05, 0.05), "shown", 0.90
+                f"{kind}: reflecting minus others", number("within_difference", kind=kind), (-0.05, 0.05), "shown", 0.90
             )
             for kind in KINDS
         ),

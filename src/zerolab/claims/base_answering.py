@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.base_models import KINDS, TEMPLATES, bars, bases, responses
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Row, Statement, chosen
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Row, Statement, chosen, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -29,7 +29,7 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
 
 def share(kind: str, template: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[f"answers_{template}"]) for row in chosen(table, kind=kind)]
+    return number(f"answers_{template}", kind=kind)
 
 
 def gain(kind: str, template: str, over: str) -> Callable[[Sequence[Row]], list[float]]:

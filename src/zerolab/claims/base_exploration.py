@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.base_models import HOME, KINDS, TEMPERATURES, bars, bases, responses
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -24,16 +24,12 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     return {f"pass{row.k}_T{row.setting.temperature:g}": row.value for row in found}
 
 
-def value(kind: str, name: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[name]) for row in chosen(table, kind=kind)]
-
-
 def over_one_try(kind: str) -> Callable[[Sequence[Row]], list[float]]:
     return lambda table: [float(row["pass8_T1"]) - float(row["pass1_T1"]) for row in chosen(table, kind=kind)]
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
-    groups = {f"{kind}, T = {t:g}": {f"pass@{k}": value(kind, f"pass{k}_T{t:g}")(table) for k in (1, 8)}
+    groups = {f"{kind}, T = {t:g}": {f"pass@{k}": number(f"pass{k}_T{t:g}", kind=kind)(table) for k in (1, 8)}
               for kind in KINDS for t in TEMPERATURES}  # fmt: skip
     bars(path, groups, "strict accuracy")
 
@@ -49,10 +45,10 @@ PROTOCOL = Protocol(
     run=run,
     bases=bases,
     statements=(
-        *(Statement(f"{kind}: pass@8 at temperature 1", value(kind, "pass8_T1"), (0.05, 1.0)) for kind in KINDS),
+        *(Statement(f"{kind}: pass@8 at temperature 1", number("pass8_T1", kind=kind), (0.05, 1.0)) for kind in KINDS),
         *(Statement(f"{kind}: pass@8 minus pass@1", over_one_try(kind), (0.05, 1.0), "control") for kind in KINDS),
         *(
-            Statement(f"{kind}: pass@8 at temperature {t:g}", value(kind, f"pass8_T{t:g}"), (0.05, 1.0), "shown")
+            Statement(f"{kind}: pass@8 at temperature {t:g}", number(f"pass8_T{t:g}", kind=kind), (0.05, 1.0), "shown")
             for kind in KINDS
             for t in TEMPERATURES
             if t != 1.0

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from zerolab.claims.base_models import HOME, KINDS, TEMPERATURES, bars, bases, responses
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -33,10 +33,6 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     return {**numbers, "within_difference": float("nan") if at_one is None else at_one}
 
 
-def value(kind: str, name: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[name]) for row in chosen(table, kind=kind)]
-
-
 def slope(kind: str) -> Callable[[Sequence[Row]], list[float]]:
     """Of the share against temperature, base by base."""
 
@@ -48,7 +44,9 @@ def slope(kind: str) -> Callable[[Sequence[Row]], list[float]]:
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
-    groups = {kind: {f"T = {t:g}": value(kind, f"reflects_T{t:g}")(table) for t in TEMPERATURES} for kind in KINDS}
+    groups = {
+        kind: {f"T = {t:g}": number(f"reflects_T{t:g}", kind=kind)(table) for t in TEMPERATURES} for kind in KINDS
+    }
     bars(path, groups, "share of responses that reflect")
 
 
@@ -66,10 +64,15 @@ PROTOCOL = Protocol(
     sentence="Responses of bases reflect on themselves before any RL, more so at higher temperature.",
     refuted="fewer than 1 % of responses at temperature 1, or a share that falls with temperature",
     statements=(
-        *(Statement(f"{kind}: reflects at temperature 1", value(kind, "reflects_T1"), (0.01, 1.0)) for kind in KINDS),
+        *(
+            Statement(f"{kind}: reflects at temperature 1", number("reflects_T1", kind=kind), (0.01, 1.0))
+            for kind in KINDS
+        ),
         *(Statement(f"{kind}: growth of the share with temperature", slope(kind), (0.0, 1.0)) for kind in KINDS),
         *(
-            Statement(f"{kind}: no more than half of the responses", value(kind, "reflects_T1"), (0.0, 0.5), "control")
+            Statement(
+                f"{kind}: no more than half of the responses", number("reflects_T1", kind=kind), (0.0, 0.5), "control"
+            )
             for kind in KINDS
         ),
     ),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.base_models import HOME, KINDS, TEMPLATES, bars, bases, responses
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -36,10 +36,6 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     return numbers
 
 
-def value(kind: str, name: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[name]) for row in chosen(table, kind=kind)]
-
-
 def lead(kind: str, measure: str) -> Callable[[Sequence[Row]], list[float]]:
     """Accuracy under the home form minus that under the better of the other templates."""
     home = HOME[kind]
@@ -54,7 +50,7 @@ def lead(kind: str, measure: str) -> Callable[[Sequence[Row]], list[float]]:
 
 def draw(table: Sequence[Row], path: Path) -> None:
     groups = {
-        f"{kind}, {measure}": {t: value(kind, f"{measure}_{t}")(table) for t in TEMPLATES}
+        f"{kind}, {measure}": {t: number(f"{measure}_{t}", kind=kind)(table) for t in TEMPLATES}
         for kind in KINDS
         for measure in ("strict", "lenient")
     }
@@ -75,8 +71,10 @@ PROTOCOL = Protocol(
         Statement("textbook: lead of no template, strict", lead("textbook", "strict"), (0.05, 1.0)),
         Statement("web: lead of the conversation, strict", lead("web", "strict"), (0.05, 1.0), "control"),
         Statement("textbook: lead of no template, lenient", lead("textbook", "lenient"), (0.0, 1.0), "shown"),
-        Statement("textbook: strict accuracy with no template", value("textbook", "strict_none"), (0.0, 1.0), "shown"),
-        Statement("web: strict accuracy with no template", value("web", "strict_none"), (0.0, 1.0), "shown"),
+        Statement(
+            "textbook: strict accuracy with no template", number("strict_none", kind="textbook"), (0.0, 1.0), "shown"
+        ),
+        Statement("web: strict accuracy with no template", number("strict_none", kind="web"), (0.0, 1.0), "shown"),
     ),
     draw=draw,
 )

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from zerolab.claims.confidence_policy import Setting, simulate
-from zerolab.claims.lengths import ARMS, INFINITY, draw, holds_at, length_numbers, main_statements, vanishes_at
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.lengths import ARMS, draw, holds_at, length_numbers, main_statements, vanishes_at
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen
 
 STEPS, STEPS_OF_8_UPDATES = 1500, 400
 CONDITIONS: dict[str, Setting] = {

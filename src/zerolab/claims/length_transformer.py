@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerolab.claims.lengths import ARMS, draw, holds_at, length_numbers, main_statements, number, vanishes_at
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Statement
+from zerolab.claims.lengths import ARMS, draw, holds_at, length_numbers, main_statements, vanishes_at
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Statement, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig

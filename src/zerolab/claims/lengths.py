@@ -1,17 +1,16 @@
 """What the experiments on length have in common: numbers of a run, statements about them, and their figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from zerolab.claims.protocol import Factors, Row, Statement, chosen, paired, window
+from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, number, window
 
 ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
 FIRST_STEPS, LAST_SHARE = 10, 1 / 3
 GROWS, STAYS = 5.0, 2.0  # tokens: the smallest growth that counts as one, the largest that counts as none
 ALIKE = 0.02  # accuracies that differ by less count as alike
-INFINITY = float("inf")
 
 SERIES = {  # number of a cell -> what it is a window of
     "correct": "length/correct",
@@ -36,14 +35,6 @@ def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
     accuracy = numbers["accuracy_end"]
     numbers["tokens_per_correct_end"] = numbers["tokens_end"] / accuracy if accuracy else float("nan")
     return numbers
-
-
-def number(name: str, **factors: str | int | float) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row[name]) for row in chosen(table, **factors)]
-
-
-def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: paired(table, name, first, second)
 
 
 def main_statements(condition: str) -> list[Statement]:

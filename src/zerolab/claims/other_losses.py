@@ -12,7 +12,7 @@ measured where it still is a setting, and on zerolab's own `ppo_response_mean` b
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, number
 from zerolab.errors import UserError
 
 VARIANTS = ("grpo", "gspo", "sapo", "bnpo", "dr_grpo", "dr_grpo_unscaled")
@@ -36,7 +36,7 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
 
 def measured(loss: str, row: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(r[row]) for r in chosen(table, loss=loss)]
+    return number(row, loss=loss)
 
 
 def draw(table: Sequence[Row], path: Path) -> None:

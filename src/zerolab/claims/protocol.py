@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 Scale = Literal["laptop", "gpu", "paper"]
+INFINITY = float("inf")
 SCALES: tuple[Scale, ...] = ("laptop", "gpu", "paper")
 Factors = Mapping[str, str | int | float]
 Row = Mapping[str, Any]  # the factors of a cell and the numbers that it measured
@@ -109,6 +110,15 @@ def paired(table: Sequence[Row], number: str, first: Factors, second: Factors) -
 
 def _replicate(row: Row) -> tuple[Any, ...]:
     return row.get("base"), row.get("seed")
+
+
+def number(name: str, **factors: str | int | float) -> Callable[[Sequence[Row]], list[float]]:
+    """What a statement takes from a table: a number of the cells with these factors, replicate by replicate."""
+    return lambda table: [float(row[name]) for row in chosen(table, **factors)]
+
+
+def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence[Row]], list[float]]:
+    return lambda table: paired(table, name, first, second)
 
 
 def window(values: Sequence[float], first: int, last_share: float) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zerolab.claims.lengths import INFINITY, length_numbers, number
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen
+from zerolab.claims.lengths import length_numbers
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
