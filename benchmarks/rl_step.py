@@ -340,34 +340,50 @@ def shares_text(found: dict[str, Any]) -> str:
     return f"{found['size']:>4} whole step {', '.join(factors)}"
 
 
+CASES = (("usual", 1, 1), ("mixed", 1, 1), ("usual", 2, 1), ("usual", 1, 2))  # rewards, updates, threads
+QUICK = CASES[:2]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, help="one size only")
+    parser.add_argument("--size", choices=SIZES, help="one size only; the record keeps what it has of others")
     parser.add_argument("--repeats", type=int, help=f"timed steps of each side (default: {REPEATS})")
     parser.add_argument("--json", type=Path, help="write the figures here, not into benchmarks/results")
+    parser.add_argument("--micro-batch", type=int, help="of TRL (default: the fastest for it, which is tried out)")
+    parser.add_argument("--quick", action="store_true", help="1 update, 1 thread, and not what each choice brings")
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         size, rewards, updates, repeats, threads, what = args.child
         print(json.dumps(child(Case(size, rewards, int(updates), int(repeats)), int(threads), what)))
         return
-    results = []
+    results, brought = others(args.size)
     print(f"{'size':>4} {'reward':>6} {'updates':>7} {'clock':>16} {'zerolab':>8} {'TRL':>8} {'ratio':>6}")
     sizes = [args.size] if args.size else list(SIZES)
     for size in sizes:
         repeats = args.repeats or REPEATS[size]
-        micro_batch = str(in_process(Case(size, "mixed", 1, 1), 1, "micro-batch")["trl_micro_batch"])
-        for rewards, updates, threads in (("usual", 1, 1), ("mixed", 1, 1), ("usual", 2, 1), ("usual", 1, 2)):
+        micro_batch = str(
+            args.micro_batch or in_process(Case(size, "mixed", 1, 1), 1, "micro-batch")["trl_micro_batch"]
+        )
+        for rewards, updates, threads in QUICK if args.quick else CASES:
             case = Case(size, rewards, updates, repeats)
             found = in_process(case, threads, micro_batch)
             results.append({"size": size, "rewards": rewards, "updates": updates, "aim": AIMS[size], **found})
             print(row(results[-1]), flush=True)
-    brought = []
-    for size in sizes:
+    for size in [] if args.quick else sizes:
         case = Case(size, "usual", 1, args.repeats or REPEATS[size])
         brought.append({"size": size, **in_process(case, 1, "shares")})
         print(shares_text(brought[-1]), flush=True)
     record.write("rl_step", {"steps": results, "shares": brought}, args.json)
+
+
+def others(size: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the record holds of other sizes, which a run of one size leaves as it is."""
+    file = record.RESULTS / "rl_step.json"
+    if size is None or not file.is_file():
+        return [], []
+    found = json.loads(file.read_text(encoding="utf-8"))["results"]
+    return tuple([r for r in found[name] if r["size"] != size] for name in ("steps", "shares"))  # type: ignore[return-value]
 
 
 if __name__ == "__main__":

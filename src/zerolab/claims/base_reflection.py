@@ -6,9 +6,8 @@ questions at temperatures .4, .7, 1.0 and 1.3. Measured are the share of respons
 list, its slope against temperature, and, at temperature 1, the accuracy of reflecting minus other responses to the
 same question (Mantel-Haenszel within questions, so that difficulty cannot confound it). Replicates are bases.
 
-That some documents reflect, and that it does not help, is built into the corpus. What is tested is that pretraining
-alone brings it out, that it grows with temperature, and that the within-question estimate finds the difference that
-was put in, which is none. At laptop scale there is no judge: the keyword detector alone decides.
+That some documents reflect is built into the corpus. What is tested is that pretraining alone brings it out in
+responses, and that it grows with temperature. At laptop scale there is no judge: the keyword detector alone decides.
 """
 
 from collections.abc import Callable, Mapping, Sequence
