@@ -48,10 +48,10 @@ def rl_step(found: dict[str, Any]) -> str:
     return (
         prose(
             "One whole RL step, 32 questions x 8 responses of up to 128 tokens (mean about 54), Dr. GRPO, fp32, random "
-            "Qwen2-shaped models, against TRL's GRPOTrainer without bf16 and gradient checkpointing, with the micro-batch "
-            "that is fastest for it, or the one that the command below names. Rewards `usual`: half of the questions are always right or always wrong; "
-            "`mixed`: none, so nothing can be skipped. With 1 update per rollout TRL has no second forward pass "
-            "either, with 2 it has."
+            "Qwen2-shaped models, against TRL's GRPOTrainer without bf16 and gradient checkpointing, with the "
+            "micro-batch that is fastest for it, or the one that the command below names. Rewards `usual`: half of the "
+            "questions are always right or always wrong; `mixed`: none, so nothing can be skipped. With 1 update per "
+            "rollout TRL has no second forward pass either, with 2 it has."
         )
         + table(heads, rows)
         + "\n"
