@@ -22,6 +22,9 @@ from zerolab.models.hf import export_model
 # Every verb with its arguments and options. A change here is a change of the interface: say so in CHANGELOG.md.
 VERBS = {
     "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--control"],
+    "plan": [
+        *("recipe", "--gpus", "--engines", "--learner-ranks", "--staleness", "--assume", "--set", "--json"),
+    ],
     "pretrain": ["recipe", "--set", "--dry-run", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
     "report": ["runs", "--out", "--responses", "--figures"],

@@ -9,7 +9,9 @@ import pytest
 from command import run
 from zerolab import recipes
 from zerolab.config import DemoConfig
-from zerolab.plan import ModelShape, memory_estimates
+from zerolab.plan.command import make_plan
+from zerolab.plan.memory import memory_estimates
+from zerolab.plan.shapes import published
 from zerolab.recipes import difference, find_recipe, header, kind, load, shipped
 
 RECIPES = shipped()
@@ -48,7 +50,7 @@ def test_a_recipe_is_complete_and_says_what_it_is_for(name: str) -> None:
 def test_a_recipe_is_dry_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Offline, and nothing is written or trained. Paper recipes get their size from the model's name."""
+    """Offline, and nothing is written or trained. Paper recipes get their shape from their model's family."""
     monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     verb = kind(RECIPES[name])
@@ -71,14 +73,25 @@ def test_a_paper_recipe_says_claim_cost_that_it_never_ran_and_what_is_unknown(na
         assert part in text
 
 
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_recipe_fits_its_gpus_and_says_the_hours_that_the_plan_computes(name: str) -> None:
+    plan = make_plan(load(RECIPES[name]), "8xA100-80")
+    assert plan.problems == []
+    assert f"`zerolab plan {name} --gpus 8xA100-80` says {plan.estimate.gpu_hours:.0f} A100 hours" in " ".join(
+        header(RECIPES[name])
+    )
+
+
 def test_the_recipe_for_24_gb_keeps_room_for_activations_in_both_phases() -> None:
     config = load(RECIPES["gpu1/qwen2.5-math-7b-lora"])
-    shape = ModelShape(7_615_616_512, 28, 1024, "its config.json", 28 * 90_112)  # Qwen2.5-7B
+    shape = published("Qwen/Qwen2.5-7B")
+    assert shape is not None
     plan = dict(memory_estimates(config, shape))
     assert plan["learner weights, bf16"] == pytest.approx(14.19, abs=0.01)
     assert plan["adapters, gradients and moments, fp32"] == pytest.approx(1.2, abs=0.01)
     assert 14 < plan["sum while sampling"] < 21.5
     assert 14 < plan["sum while learning, no activations"] < 18
+    assert make_plan(config, "1xRTX4090").problems == []
 
 
 def test_the_arms_differ_in_the_objective_alone() -> None:

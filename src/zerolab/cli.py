@@ -48,13 +48,35 @@ def train(
 
         config = controlled(config, control)
     if dry_run:
-        from zerolab.plan import describe
+        from zerolab.plan.dry_run import describe
 
         print(describe(config))
         return
     from zerolab.train import train as run
 
     print(run(config, resume=resume, overwrite=overwrite))
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
+    gpus: Annotated[str, typer.Option(help="GPUS x NAME or NODES x GPUS x NAME: 1xH100, 8xA100-80, 2x8xH100.")],
+    engines: Annotated[int | None, typer.Option(help="GPUs that sample, apart from those that learn.")] = None,
+    learner_ranks: Annotated[int | None, typer.Option(help="GPUs that learn; the others sample.")] = None,
+    staleness: Annotated[int | None, typer.Option(help="Updates that samples may be behind.", min=0)] = None,
+    assume: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="Change an assumption of the cost model.")
+    ] = NO_OVERRIDES,
+    overrides: Overrides = NO_OVERRIDES,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+) -> None:
+    """What a recipe takes on GPUs: memory, tokens per second, hours, and what to change where it does not fit."""
+    from zerolab.plan.command import run
+    from zerolab.recipes import find_recipe, load
+
+    config = load(find_recipe(recipe), overrides, verb="train")
+    if not run(config, gpus, assume, (engines, learner_ranks, staleness), json):
+        raise typer.Exit(1)
 
 
 @app.command()

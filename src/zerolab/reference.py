@@ -1,5 +1,5 @@
-"""Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md, the words of
-self-reflection in docs/analysis.md.
+"""Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md and
+docs/scaling.md, the words of self-reflection in docs/analysis.md.
 
 python -m zerolab.reference docs        (make docs)
 """
@@ -22,6 +22,7 @@ from zerolab.data.synthetic import FAMILIES
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.phrases import PHRASES
+from zerolab.plan.scaling import tables
 from zerolab.rl.objective import PRESETS, Objective
 
 HEAD = """# Config reference
@@ -193,13 +194,19 @@ def between(text: str, name: str, content: str) -> str:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Path and text of every page that this module writes, from what lies in the folder of documents."""
-    algorithms, analysis, results = (folder / f"{name}.md" for name in ("algorithms", "analysis", "results"))
+    algorithms, analysis, results, scaling = (
+        folder / f"{name}.md" for name in ("algorithms", "analysis", "results", "scaling")
+    )
+    planned = scaling.read_text(encoding="utf-8")
+    for name, content in tables().items():
+        planned = between(planned, name, content)
     ledger = markdown(folder.parent / "results")
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
     return {
         folder / "config.md": config_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
+        scaling: planned,
         results: between(results.read_text(encoding="utf-8"), "ledger", ledger),
     }
 

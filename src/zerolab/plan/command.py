@@ -1,0 +1,152 @@
+"""`zerolab plan`: what a recipe takes on GPUs that are not here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zerolab.config import RunConfig
+from zerolab.plan.assumptions import assumptions, listing
+from zerolab.plan.cost import Estimate, estimate
+from zerolab.plan.fits import fits, proposals, rows_that_fit, too_large
+from zerolab.plan.gpus import parse_cluster
+from zerolab.plan.job import Job, make_job
+from zerolab.plan.layout import Layout, candidates, choose
+from zerolab.plan.memory import GIB, GpuMemory, gpu_memory
+
+Split = tuple[int | None, int | None, int | None]  # engines, learner ranks, staleness; None: not named
+
+
+@dataclass(frozen=True)
+class Plan:
+    job: Job
+    layout: Layout
+    estimate: Estimate
+    memory: list[GpuMemory]
+    problems: list[str]
+    proposals: list[str]
+
+
+def make_plan(config: RunConfig, gpus: str, assume: Sequence[str] = (), split: Split = (None, None, None)) -> Plan:
+    """The plan of a run on these GPUs.
+
+    Raises UserError for a model of unknown shape and for what the options cannot mean.
+    """
+    job = make_job(config, parse_cluster(gpus), assumptions(assume))
+    layout = choose(config, job.cluster, *split)
+    problems = too_large(job, layout)
+    changes = proposals(job, layout) if problems else []
+    return Plan(job, layout, estimate(job, layout), gpu_memory(job, layout), problems, changes)
+
+
+def run(config: RunConfig, gpus: str, assume: Sequence[str], split: Split, out: Path | None) -> bool:
+    """Prints the plan; True where it fits. `out`: also as JSON."""
+    plan = make_plan(config, gpus, assume, split)
+    print("\n".join(text(plan)))
+    if out:
+        from zerolab.rundir import clear_errors, write_atomically
+
+        with clear_errors(out):
+            write_atomically(out, json.dumps(record(plan), indent=2) + "\n")
+    return not plan.problems
+
+
+def text(plan: Plan) -> list[str]:
+    job = plan.job
+    return [
+        f"{job.config.name} on {job.cluster.name}: {plan.layout.name}",
+        f"model        {job.shape.parameters:,} parameters, by {job.shape.source}",
+        f"GPU          {job.cluster.gpu.source}",
+        "",
+        *memory_lines(plan),
+        "",
+        *time_lines(plan.estimate),
+        "",
+        *alternatives(job),
+        "assumed (--assume NAME=VALUE):",
+        *(f"  {name:22} {value:>7g}  {why}" for name, value, why in listing(job.assumed)),
+        "",
+        "A model of the hardware, not a measurement; docs/scaling.md: how far off it was where it could be checked.",
+    ]
+
+
+def memory_lines(plan: Plan) -> list[str]:
+    lines, room = [], plan.job.cluster.gpu.memory
+    for memory in plan.memory:
+        lines.append(f"memory of one {memory.role}, GiB")
+        lines += [f"  {name:38} {size / GIB:>8.2f}" for name, size in memory.held]
+        for phase, parts in memory.phases.items():
+            lines += [f"  {name + ', ' + phase:38} {size / GIB:>8.2f}" for name, size in parts]
+        verdict = "fits" if memory.peak <= room else "DOES NOT FIT"
+        lines.append(f"  {'at most':38} {memory.peak / GIB:>8.2f} of {room / GIB:.2f}: {verdict}")
+    rows = rows_that_fit(plan.job.config, plan.job.shape)
+    lines.append(f"  {'full-length responses in the cache':38} {rows:>8,.0f}" + "  NOT ONE" * (rows < 1))
+    if plan.problems:
+        lines += ["", "would not fit: " + "; ".join(plan.problems), *(f"  change {words}" for words in plan.proposals)]
+    return lines
+
+
+def time_lines(found: Estimate) -> list[str]:
+    work = found.work
+    lengths = work.rollout.lengths
+    learning = "gathers and scatters" if found.gathers > found.products else "products"
+    return [
+        f"a step: {work.rollout.responses:,} responses of {lengths.mean:,.0f} tokens on average (budget "
+        f"{lengths.budget:,}, {lengths.truncated:.1%} cut), {work.updates} optimizer steps",
+        f"  sampling             {found.sample:>9.1f} s  {work.rollout.tokens / found.sample:>10,.0f} tokens/s",
+        f"  learning             {found.learn:>9.1f} s  {work.rollout.tokens / found.learn:>10,.0f} tokens/s, "
+        f"bound by {learning} ({found.products:.1f} s of products, {found.gathers:.1f} s of gathers, "
+        f"{found.optimizer:.1f} s of the optimizer)",
+        f"  new weights          {found.push:>9.1f} s",
+        f"  a step               {found.step:>9.1f} s  {work.rollout.tokens / found.step:>10,.0f} tokens/s"
+        + ", sampling and learning at once" * bool(found.layout.staleness),
+        f"  an evaluation        {found.evaluation:>9.1f} s, {work.evaluations} of them",
+        f"{work.steps} steps: {found.hours:,.1f} hours, {found.gpu_hours:,.0f} GPU hours; checkpoints, grading and "
+        "start-up are not in it",
+    ]
+
+
+def alternatives(job: Job) -> list[str]:
+    """The best splits of the same GPUs that fit, one of each kind."""
+    best = best_layouts(job)
+    if job.cluster.count == 1 or not best:
+        return []
+    return [
+        "the same GPUs otherwise, the best of each kind that fits:",
+        *(
+            f"  {row.layout.name:38} step {row.step:>8.1f} s (sampling {row.sample:.1f}, learning {row.learn:.1f}), "
+            f"{row.hours:,.1f} hours"
+            for row in best
+        ),
+        "",
+    ]
+
+
+def best_layouts(job: Job) -> list[Estimate]:
+    """Of layouts that fit the fastest in turn, apart and waiting, and apart with staleness 1; fastest first."""
+    rows = [estimate(job, layout) for layout in candidates(job.cluster) if fits(job, layout)]
+    best: dict[tuple[bool, int], Estimate] = {}
+    for row in sorted(rows, key=lambda row: row.step):
+        best.setdefault((row.layout.colocated, row.layout.staleness), row)
+    return list(best.values())
+
+
+def record(plan: Plan) -> Mapping[str, Any]:
+    """The numbers, for a program."""
+    found = plan.estimate
+    return {
+        "recipe": plan.job.config.name,
+        "gpus": plan.job.cluster.name,
+        "layout": plan.layout.name,
+        "fits": not plan.problems,
+        "change": plan.proposals,
+        "memory_gib": {m.role: round(m.peak / GIB, 2) for m in plan.memory},
+        "seconds": {
+            name: round(getattr(found, name), 3)
+            for name in ("sample", "products", "gathers", "optimizer", "learn", "push", "step", "evaluation")
+        },
+        "hours": round(found.hours, 2),
+        "gpu_hours": round(found.gpu_hours, 1),
+        "assumed": {name: value for name, value, _ in listing(plan.job.assumed)},
+    }

@@ -1,0 +1,142 @@
+"""Bytes on a GPU: what is held for the whole run, and what a micro-batch takes on top."""
+
+from dataclasses import dataclass
+
+from zerolab.config import RunConfig
+from zerolab.plan.job import Job
+from zerolab.plan.layout import Layout
+from zerolab.plan.shapes import Layers, ModelShape
+
+GIB = 2**30
+Rows = list[tuple[str, float]]
+
+
+def memory_estimates(config: RunConfig, shape: ModelShape) -> Rows:
+    """GiB of one process on one device, without activations.
+
+    Under lora.offload the engine's share and the learner's are there in turn, and each has its sum.
+    """
+    logits = ("logits of one chunk, three copies", logits_bytes(config))
+    learner = [weights_row(config, shape), *trained_rows(config, shape)]
+    engine = engine_rows(config, shape)
+    rows = [*learner, *engine, logits]
+    if config.lora and config.lora.offload:
+        rows += [
+            ("sum while sampling", sum(size for _, size in [*engine, learner[1]])),
+            ("sum while learning, no activations", sum(size for _, size in [*learner, logits])),
+            ("host memory of the base", learner[0][1]),
+        ]
+    else:
+        rows.append(("sum, without activations", sum(size for _, size in rows)))
+    return [(name, size / GIB) for name, size in rows]
+
+
+def weights_row(config: RunConfig, shape: ModelShape) -> tuple[str, float]:
+    held = 2.0 if config.model.weights == "bf16" else 4.0
+    return f"learner weights, {config.model.weights}", held * shape.parameters
+
+
+def trained_rows(config: RunConfig, shape: ModelShape) -> Rows:
+    """What training needs beside the weights of the policy."""
+    if config.lora:  # the base is the reference too
+        return [("adapters, gradients and moments, fp32", 16.0 * config.lora.rank * shape.linear_width)]
+    half = config.model.weights == "bf16"
+    rows = [("master copies, fp32", 4.0 * shape.parameters)] if half else []
+    rows += [("gradients, fp32", 4.0 * shape.parameters), ("AdamW moments, fp32", 8.0 * shape.parameters)]
+    if config.objective.kl:
+        rows.append((f"reference weights, {config.model.weights}", (2.0 if half else 4.0) * shape.parameters))
+    if config.objective.needs_critic and not (config.critic and config.critic.kind == "head"):
+        rows.append(("critic weights, gradients and moments", 16.0 * shape.parameters))
+    return rows
+
+
+def engine_rows(config: RunConfig, shape: ModelShape) -> Rows:
+    width = 4.0 if config.model.precision == "fp32" else 2.0
+    return [
+        ("engine weights", width * shape.parameters),
+        ("engine keys and values (budget)", config.rollout.kv_gb * GIB),
+    ]
+
+
+def logits_bytes(config: RunConfig) -> float:
+    return 3.0 * config.learner.logits_mb * 2**20
+
+
+def activation_bytes(config: RunConfig, layers: Layers) -> float:
+    """Of one micro-batch, kept for the backward pass.
+
+    Per token and layer: queries, keys and values of every head and the output of attention, four copies of the MLP's
+    inner width, and of the stream what two norms and their products keep, 24 bytes a channel in fp32, 16 in bf16, 26
+    under autocast, which casts the input of every product anew. Counted on transformers' Qwen2 (tests/plan). With
+    checkpointing a layer keeps its input, and one layer at a time has the rest.
+    """
+    tokens = min(config.learner.micro_batch_tokens, longest_step(config))
+    computed = 4.0 if config.model.precision == "fp32" else 2.0
+    half = config.model.weights == "bf16"
+    stream = 16.0 if half else 24.0 if computed == 4.0 else 26.0
+    inside = stream * layers.hidden + 4 * computed * (layers.attention + layers.inner)
+    if config.learner.checkpointing:
+        return tokens * (layers.count * (2.0 if half else 4.0) * layers.hidden + inside)
+    return tokens * layers.count * inside
+
+
+def longest_step(config: RunConfig) -> int:
+    """Tokens of an optimizer step whose responses all fill the budget: no micro-batch has more."""
+    rollout = config.rollout
+    responses = rollout.questions_per_step * rollout.samples_per_question
+    return -(-responses // config.learner.updates_per_rollout) * longest_row(config)
+
+
+def longest_row(config: RunConfig) -> int:
+    """Tokens of a response that fills the budget, with the longest prompt: it is never divided."""
+    return config.rollout.max_prompt_tokens + config.rollout.max_new_tokens
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """What one GPU of a kind holds: names and bytes, in phases that follow one another on it."""
+
+    role: str
+    held: Rows  # all the time
+    phases: dict[str, Rows]  # while sampling, while learning
+
+    @property
+    def peak(self) -> float:
+        return sum(size for _, size in self.held) + max(
+            (sum(size for _, size in rows) for rows in self.phases.values()), default=0.0
+        )
+
+
+def gpu_memory(job: Job, layout: Layout) -> list[GpuMemory]:
+    """Per kind of GPU: learner rank, engine, or both on one."""
+    config, shape = job.config, job.shape
+    other = ("CUDA and buffers", job.assumed.other_gb * 1e9)
+    sharded = [(name, size / layout.ranks) for name, size in [weights_row(config, shape), *trained_rows(config, shape)]]
+    learning = [
+        ("logits of one chunk", logits_bytes(config)),
+        *_working(job, layout),
+        ("activations of a micro-batch", activation_bytes(config, job.layers)),
+    ]
+    engine = engine_rows(config, shape)
+    if config.lora and config.lora.offload:
+        held = [*sharded[1:], other]
+        return [GpuMemory("GPU", held, {"sampling": engine, "learning": [sharded[0], *learning]})]
+    if layout.colocated:
+        role = "GPU" if layout.ranks == 1 else "GPU, rank and engine"
+        return [GpuMemory(role, [*sharded, *engine, other], {"learning": learning})]
+    return [
+        GpuMemory("learner rank", [*sharded, other], {"learning": learning}),
+        GpuMemory("engine", [*engine, other], {}),
+    ]
+
+
+def _working(job: Job, layout: Layout) -> Rows:
+    """Weights in the precision that is computed in: all of them under autocast; under FSDP two layers gathered at once
+    with the gradients of one, and embedding and head."""
+    if layout.ranks > 1:
+        layer = job.layers.body / job.layers.count
+        return [("gathered layers", job.computed * (3 * layer + 2 * job.layers.head))]
+    model = job.config.model
+    if model.weights == "fp32" and job.computed == 2.0:
+        return [(f"weights cast to {model.precision}", 2.0 * job.shape.parameters)]
+    return []

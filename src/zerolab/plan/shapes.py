@@ -1,0 +1,134 @@
+"""The shape of a model: from its config where that is at hand, from a table of published ones, or from its name."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from zerolab.config import ModelConfig, PretrainConfig
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a forward pass costs. Counts of weights are those that stand in matrix products."""
+
+    count: int
+    hidden: int
+    attention: int  # width of all queries of a token
+    kv: int  # key and value elements per token and layer
+    inner: int  # width of the MLP
+    body: int  # weights of all layers' matrices
+    head: int  # weights of the product with the vocabulary
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    parameters: int
+    linear_width: int  # inputs + outputs of every linear layer but the head, summed: what adapters of rank 1 take
+    source: str
+    layers: Layers | None = None  # None where only the size is known
+
+
+# Name: layers, hidden, heads, key and value heads, width of a head, MLP, vocabulary, head tied to the embedding, biases
+# of q, k and v. From config.json of the base models on the hub (Qwen/Qwen2.5-0.5B ..., meta-llama/Llama-3.2-1B ...).
+PUBLISHED = {
+    "qwen2.5-0.5b": (24, 896, 14, 2, 64, 4864, 151_936, True, True),
+    "qwen2.5-1.5b": (28, 1536, 12, 2, 128, 8960, 151_936, True, True),
+    "qwen2.5-3b": (36, 2048, 16, 2, 128, 11_008, 151_936, True, True),
+    "qwen2.5-7b": (28, 3584, 28, 4, 128, 18_944, 152_064, False, True),
+    "qwen2.5-14b": (48, 5120, 40, 8, 128, 13_824, 152_064, False, True),
+    "qwen2.5-32b": (64, 5120, 40, 8, 128, 27_648, 152_064, False, True),
+    "llama-3.2-1b": (16, 2048, 32, 8, 64, 8192, 128_256, True, False),
+    "llama-3.2-3b": (28, 3072, 24, 8, 128, 8192, 128_256, True, False),
+    "llama-3.1-8b": (32, 4096, 32, 8, 128, 14_336, 128_256, False, False),
+}
+# The same shapes under other names: Qwen2.5-Math-7B, Llama-3.2-3B-NuminaQA, FineMath-Llama-3B.
+FAMILIES = (
+    (r"qwen2\.5-(?:math-|coder-)?(\d+(?:\.\d+)?b)\b", "qwen2.5-{}"),
+    (r"llama-3\.([12])-(\d+b)\b", "llama-3.{}-{}"),
+    (r"finemath-llama-(3b)\b", "llama-3.2-{}"),
+)
+
+
+def model_shape(model: ModelConfig) -> ModelShape | None:
+    """Shape by the model's config where it is on this machine, else that of its family, else the size in its name, else
+    None.
+
+    Raises UserError for a folder that holds no model and for a base that is no pretraining recipe.
+    """
+    if model.path is not None:
+        return _at_hand(model.path) or published(model.path) or _by_name(model.path)
+    from zerolab.recipes import find_recipe, load
+
+    return recipe_shape(load(find_recipe(str(model.base)), verb="pretrain"))
+
+
+def recipe_shape(recipe: PretrainConfig) -> ModelShape:
+    """Of a model that a pretraining recipe makes."""
+    from zerolab.pretrain.corpus import make_corpus
+    from zerolab.pretrain.pretrain import make_learner
+
+    return measure(make_learner(recipe, make_corpus(recipe.corpus, recipe.seed)).model, "its recipe")
+
+
+def published(path: str) -> ModelShape | None:
+    """The shape of a known family that this hub id or folder names."""
+    name = path.rstrip("/").rsplit("/", 1)[-1].lower()
+    for pattern, form in FAMILIES:
+        match = re.search(pattern, name)
+        if match and (key := form.format(*match.groups())) in PUBLISHED:
+            return _from_table(key)
+    return None
+
+
+def _from_table(key: str) -> ModelShape:
+    count, hidden, heads, kv_heads, width, inner, vocabulary, tied, biases = PUBLISHED[key]
+    attention, kv = heads * width, 2 * kv_heads * width
+    body = count * hidden * (2 * attention + kv + 3 * inner)
+    head = vocabulary * hidden
+    small = count * (2 * hidden + (attention + kv) * biases) + hidden  # norms and biases
+    linear = count * (2 * (hidden + attention) + (2 * hidden + kv) + 3 * (hidden + inner))
+    layers = Layers(count, hidden, attention, kv, inner, body, head)
+    return ModelShape(body + head * (1 if tied else 2) + small, linear, f"the published shape of {key}", layers)
+
+
+def _at_hand(path: str) -> ModelShape | None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from zerolab.models.hf import check_folder
+
+    check_folder(path)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+    return measure(model, "its config.json")
+
+
+def _by_name(path: str) -> ModelShape | None:
+    """Linear widths grow with parameters^(2/3), as depth grows with width: 2.5 million at 7.6 billion (Qwen2.5)."""
+    match = re.search(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", path)
+    if match is None:
+        return None
+    parameters = int(float(match[1]) * 1e9)
+    return ModelShape(parameters, int(0.65 * parameters ** (2 / 3)), "size in its name")
+
+
+def measure(model: Any, source: str) -> ModelShape:
+    """Of a model of transformers, which may lie on the meta device."""
+    text = model.config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    matrices = [p for name, p in model.get_decoder().named_parameters() if p.dim() == 2 and "embed" not in name]
+    layers = Layers(
+        count=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        attention=text.num_attention_heads * width,
+        kv=2 * kv_heads * width,
+        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        body=sum(m.numel() for m in matrices),
+        head=text.vocab_size * text.hidden_size,
+    )
+    return ModelShape(sum(p.numel() for p in model.parameters()), sum(sum(m.shape) for m in matrices), source, layers)
