@@ -94,8 +94,9 @@ class Learner:
     def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
 
-        `rows`: the responses that this process works on (default: all). The denominators are always those of the whole
-        step, so gradients of processes that share a step are to be summed.
+        `rows`: the responses that this process works on (default: all, or its share where several ranks work on a
+        step). The denominators are always those of the whole step, so gradients of processes that share a step are to
+        be summed.
         Without a bonus, responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward
         pass. Metrics of the policy are means over the responses that were forwarded; `coverage` says which share of
         tokens.
@@ -104,12 +105,14 @@ class Learner:
         contributes = np.arange(len(step)) if rows is None else rows
         if not objective.every_response_learns:
             contributes = contributes[step.advantage_N[contributes] != 0]
+        if rows is None:
+            contributes = self.policy.ranks.share(step.total_len_N, contributes)
         sums: Counter[str] = Counter()
         # A critic with a model of its own reads whole rows.
         whole_rows = self.critic is not None and not self.critic.shares_trunk
         for micro in self.policy.micro_batches(step, contributes, self.config.micro_batch_tokens, whole_rows):
             sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
-        return _means(sums, int(step.response_len_N.sum()))
+        return _means(self.policy.ranks.total(sums), int(step.response_len_N.sum()))
 
     def _backward(
         self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective

@@ -9,6 +9,7 @@ from torch import nn
 
 from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
+from zerolab.learner.shards import open_shards, own_rows
 
 
 def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
@@ -41,7 +42,7 @@ def clip_and_step(
 ) -> dict[str, float]:
     """Clips the gradient norm and takes optimizer step `step`. Raises UserError on a non-finite norm."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+    norm = float(_whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
     if not math.isfinite(norm):
         raise UserError(
             f"the gradient of optimizer step {step} is not finite: lower learner.lr or use model.precision "
@@ -55,21 +56,29 @@ def clip_and_step(
     return {"grad_norm": norm, "grad_clipped": float(norm > config.max_grad_norm), "lr": rate}
 
 
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Over all ranks, where parameters are sharded."""
+    full_tensor = getattr(tensor, "full_tensor", None)  # of a DTensor, whose class takes half a second to import
+    return full_tensor() if full_tensor else tensor
+
+
 def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
-    """The moments of every parameter, by its number."""
+    """The moments of every parameter, by its number; of sharded parameters this rank's rows."""
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()["state"]
-    save_file({f"{i}.{name}": t.contiguous() for i, entry in state.items() for name, t in entry.items()}, file)
+    save_file({f"{i}.{name}": own_rows(t) for i, entry in state.items() for name, t in entry.items()}, file)
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
-    """The moments that `save_optimizer` wrote for the same parameters."""
-    from safetensors.torch import load_file
-
+    """The moments that `save_optimizer` wrote for the same parameters, by one rank or by several."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    stored = open_shards(file)
     state = optimizer.state_dict()
     state["state"] = {}
-    for key, tensor in load_file(file).items():
+    for key in stored.names():
         index, name = key.split(".", 1)
-        state["state"].setdefault(int(index), {})[name] = tensor
+        if int(index) >= len(parameters):
+            raise UserError(f"{file.parent} is a checkpoint of another model, with more than {index} tensors to train")
+        state["state"].setdefault(int(index), {})[name] = stored.like(key, parameters[int(index)])
     optimizer.load_state_dict(state)

@@ -5,11 +5,11 @@ Done once per rollout, before its first optimizer step; an objective that asks f
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from zerolab.learner.learner import Learner
+from zerolab.config import LearnerConfig
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.gae import critic_metrics, with_values
 from zerolab.rl.kl import penalised
@@ -18,13 +18,29 @@ from zerolab.rl.objective import Objective
 from zerolab.types import Group
 
 
+class Scoring(Protocol):
+    """What is asked of a learner here."""
+
+    @property
+    def config(self) -> LearnerConfig: ...
+
+    @property
+    def budget(self) -> int: ...
+
+    def logprobs_of(self, batch: Batch) -> np.ndarray: ...
+
+    def reference_logprobs_of(self, batch: Batch) -> np.ndarray: ...
+
+    def values_of(self, batch: Batch) -> np.ndarray: ...
+
+
 class Prepared(NamedTuple):
     groups: list[Group]  # with the rewards that the objective saw
     batch: Batch
     metrics: dict[str, float]
 
 
-def prepare(groups: Sequence[Group], learner: Learner, objective: Objective) -> Prepared:
+def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> Prepared:
     """The batch with A_i (statistics of the rollout) and every column that the objective needs.
 
     A penalty in the reward is taken off before the advantages.
@@ -53,7 +69,7 @@ def prepare(groups: Sequence[Group], learner: Learner, objective: Objective) -> 
     return Prepared(rollout, batch, metrics)
 
 
-def _with_own_old_logprobs(batch: Batch, learner: Learner, objective: Objective) -> tuple[Batch, dict[str, float]]:
+def _with_own_old_logprobs(batch: Batch, learner: Scoring, objective: Objective) -> tuple[Batch, dict[str, float]]:
     """log pi_old by the learner in the place of the engine's, and the weights that correct for the difference."""
     sampled_T, old_T = batch.old_logprobs_T, learner.logprobs_of(batch)
     metrics = mismatch_metrics(old_T, sampled_T)

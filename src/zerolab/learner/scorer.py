@@ -1,7 +1,7 @@
 """Log-probabilities of given tokens under a causal LM, at the sampling temperature."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from zerolab.errors import UserError
 from zerolab.learner.precision import COMPUTE, is_half, trained_weights, widened
+from zerolab.learner.ranks import OneRank, Ranks
 from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
 from zerolab.models.hf import hidden_states, lm_head
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
@@ -52,6 +53,16 @@ class Scorer:
                     'learner.share_prompts to "off"'
                 )
             self.share_prompts = "off"
+        self.ranks: Ranks = OneRank()
+        self._trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def spread(self, trunk: Callable[[torch.Tensor], torch.Tensor], ranks: Ranks) -> "Scorer":
+        """Makes this the scorer of one of several ranks, and returns it.
+
+        `trunk` maps token ids [B, S] to hidden states where weights are sharded, and leaves the head's weight whole.
+        """
+        self._trunk, self.ranks = trunk, ranks
+        return self
 
     def copy(self) -> "Scorer":
         """The same with weights of its own."""
@@ -75,7 +86,7 @@ class Scorer:
         backward passes left there goes back through the prompts after the last.
         """
         if whole_rows or not self._shares(step, rows):
-            yield from micro_batches(step, rows, token_budget, self.device)
+            yield from self.ranks.in_step(micro_batches(step, rows, token_budget, self.device), step)
             return
         for part in prompt_parts(step, rows, token_budget, self.device):
             with self._autocast():
@@ -91,6 +102,8 @@ class Scorer:
     def hidden(self, micro: MicroBatch) -> torch.Tensor:
         """hidden_TD, the last hidden state at which every response token is predicted."""
         with self._autocast():
+            if self._trunk is not None:
+                return self._trunk(micro.ids_BL)[micro.predicts_BL]
             if micro.states is None:
                 return hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
             return continued_hidden_states(self.model, micro)[micro.predicts_BL]
@@ -116,10 +129,11 @@ class Scorer:
     @torch.no_grad()
     def logprobs_of(self, batch: Batch, token_budget: int) -> np.ndarray:
         """logprobs_T of every response token of a batch; a forward pass over all of it."""
-        found_T = np.empty_like(batch.old_logprobs_T)
-        for micro in self.micro_batches(batch, np.arange(len(batch)), token_budget):
+        found_T = np.zeros_like(batch.old_logprobs_T)
+        rows = self.ranks.share(batch.total_len_N, np.arange(len(batch)))
+        for micro in self.micro_batches(batch, rows, token_budget):
             found_T[spans(batch.response_len_N, micro.rows_B)] = self.logprobs(micro)[0].cpu().numpy()
-        return found_T
+        return self.ranks.joined(found_T)
 
     def _autocast(self) -> AbstractContextManager:
         if self.precision == "fp32" or is_half(self.head.weight):

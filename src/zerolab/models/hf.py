@@ -133,19 +133,40 @@ def export_model(
     The generation config gets the end and padding tokens, so that `generate` stops where the engine stops.
     Raises UserError where the folder cannot be written.
     """
-    generation = model.generation_config
-    if generation is not None:
-        ids = eos_token_ids(model, tokenizer)
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids) or None
-        generation.pad_token_id = pad if generation.pad_token_id is None else generation.pad_token_id
-        generation.bos_token_id = tokenizer.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
+    _name_end_tokens(model, tokenizer)
     try:
         with _quiet():
             model.save_pretrained(str(folder), state_dict=weights)
             tokenizer.save_pretrained(str(folder))
     except OSError as error:
         raise UserError(f"cannot write the model to {folder}: {error}") from error
+
+
+def describe_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype
+) -> None:
+    """What `export_model` writes beside the weights, which are there already, in this dtype."""
+    _name_end_tokens(model, tokenizer)
+    model.config.architectures, model.config.dtype = [type(model).__name__], dtype
+    try:
+        with _quiet():
+            model.config.save_pretrained(str(folder))
+            if model.generation_config is not None:
+                model.generation_config.save_pretrained(str(folder))
+            tokenizer.save_pretrained(str(folder))
+    except OSError as error:
+        raise UserError(f"cannot write the model to {folder}: {error}") from error
+
+
+def _name_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    generation = model.generation_config
+    if generation is None:
+        return
+    ids = eos_token_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids) or None
+    generation.pad_token_id = pad if generation.pad_token_id is None else generation.pad_token_id
+    generation.bos_token_id = tokenizer.bos_token_id if generation.bos_token_id is None else generation.bos_token_id
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,5 +1,6 @@
 """A rollout, or one optimizer step of it, as packed columns. Responses are the rows; they are never split."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,6 +172,13 @@ def _cheapest_cuts(lengths: np.ndarray, token_budget: int) -> list[int]:
     while cuts[-1] < size:
         cuts.append(int(end[cuts[-1]]))
     return cuts
+
+
+def no_work(step: Batch, device: torch.device | str = "cpu") -> MicroBatch:
+    """A forward pass over one token that no response of `step` owns: its gradient is 0 everywhere."""
+    none, one = np.empty(0, np.int64), np.zeros((1, 1), np.int64)
+    micro = micro_batch(step.select(none), none, one, one.astype(bool), none, device, 0)
+    return dataclasses.replace(micro, padded_tokens=0)
 
 
 def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatch:

@@ -1,0 +1,204 @@
+"""The learner of one rank of several: the same verbs, over weights, gradients and moments in parts on all ranks.
+
+Every rank calls every verb, in the same order and with the same arguments; each gets the same answer. It is the learner
+of `learner.py` on a model whose parameters FSDP2 has cut, so nothing of a step is written twice.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from zerolab.config import LearnerConfig, RunConfig
+from zerolab.errors import UserError
+from zerolab.learner.learner import MASTERS_FILE, OPTIMIZER_FILE, STATE_FILE, Learner
+from zerolab.learner.optim import load_optimizer, save_optimizer
+from zerolab.learner.precision import COMPUTE
+from zerolab.learner.ranks import GroupRanks
+from zerolab.learner.scorer import Scorer
+from zerolab.learner.sharding import Whole, reshard, sharded
+from zerolab.learner.shards import Shards, is_sharded, open_shards, own_rows, part_of, read_into
+from zerolab.models.hf import describe_model, hidden_states
+from zerolab.models.writer import write_weights
+from zerolab.rl.batch import Batch
+from zerolab.rl.objective import Objective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class ShardedLearner:
+    """Needs torch.distributed initialised, with gloo on CPUs and NCCL on GPUs, and the rank's GPU as current device.
+
+    `model`: a folder, a hub id, or a model at hand, of which every rank has an equal one. The parts and their moments
+    are fp32 (float64 of a float64 model); `precision` is what the layers compute in, `weights` the dtype in which
+    `weights()` and `export` give them. Everything else as in `Learner`.
+    """
+
+    def __init__(
+        self,
+        model: "str | Path | PreTrainedModel",
+        config: LearnerConfig,
+        *,
+        budget: int,
+        total_steps: int,
+        temperature: float = 1.0,
+        precision: str = "fp32",
+        weights: str = "fp32",
+        reference: bool = False,
+        device: torch.device | str = "cpu",
+    ):
+        if precision == "fp16":
+            raise UserError('several learner ranks compute in bf16 or fp32: set model.precision to "bf16"')
+        device = torch.device(device)
+        self.config = config.model_copy(update={"share_prompts": "off"})  # whose two graphs FSDP's hooks do not follow
+        self.budget, self.total_steps = budget, total_steps
+        self.dtype, self.rounds = COMPUTE[weights], weights == "bf16"
+        self.ranks = GroupRanks(device)
+        self.whole = sharded(model, device, COMPUTE[precision])
+        self.learner = Learner(
+            self.whole.model, self.config, budget=budget, total_steps=total_steps, temperature=temperature
+        )
+        self.learner.policy.spread(_trunk(self.whole), self.ranks)
+        self.frozen: Whole | None = None
+        if reference:
+            self.frozen = sharded(model, device, COMPUTE[precision])
+            self.frozen.requires_grad_(False)
+            frozen = Scorer(
+                self.frozen.model,
+                temperature=temperature,
+                precision="fp32",
+                logits_mb=config.logits_mb,
+                fp32_head=config.fp32_head,
+            )
+            self.learner.reference = frozen.spread(_trunk(self.frozen), self.ranks)
+
+    @property
+    def version(self) -> int:
+        return self.learner.version
+
+    def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Adds the gradient of the objective over a whole optimizer step; returns the metrics of the whole step.
+
+        The responses that contribute are dealt to the ranks by tokens, unless `rows` says which are this rank's. A rank
+        with fewer micro-batches than another makes up for it with empty ones.
+        """
+        return self.learner.forward_backward(step, objective, rows)
+
+    def optim_step(self) -> dict[str, float]:
+        """Clips the norm of the whole gradient and takes one AdamW step on every part; see `Learner.optim_step`."""
+        return self.learner.optim_step()
+
+    def logprobs_of(self, batch: Batch) -> np.ndarray:
+        """logprobs_T of a whole batch under the current weights, on every rank."""
+        found_T = self.learner.logprobs_of(batch)
+        reshard(self.whole)
+        return found_T
+
+    def reference_logprobs_of(self, batch: Batch) -> np.ndarray:
+        """logprobs_T of a whole batch under the weights that the learner began with, on every rank."""
+        found_T = self.learner.reference_logprobs_of(batch)
+        if self.frozen:
+            reshard(self.frozen)
+        return found_T
+
+    def values_of(self, batch: Batch) -> np.ndarray:
+        """There is no critic here: raises ValueError, as a learner without one does."""
+        return self.learner.values_of(batch)
+
+    @torch.no_grad()
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Hugging Face name, full tensor) of the policy, one tensor gathered at a time.
+
+        All ranks have to go through all of it together. A tied weight comes under both its names, one after the other.
+        """
+        reshard(self.whole)
+        held = self.whole.model.state_dict(keep_vars=True)
+        names: dict[int, list[str]] = {}
+        for name, tensor in held.items():
+            names.setdefault(id(tensor), []).append(name)
+        for of_one in names.values():
+            tensor = held[of_one[0]].detach()
+            if is_sharded(tensor):
+                tensor = (tensor.bfloat16() if self.rounds else tensor).full_tensor()
+            yield from ((name, tensor) for name in of_one)
+
+    def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+        """Writes the policy as a plain Hugging Face folder: rank 0 does, in files of a few GiB, and all take part."""
+        write_weights(self._distinct_weights(), folder if self.ranks.rank == 0 else None)
+        if self.ranks.rank == 0:
+            describe_model(self.whole.model, tokenizer, folder, self.dtype)
+        self._meet()
+
+    def _distinct_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Without the second names of tied weights."""
+        distinct = {name for name, _ in self.whole.model.named_parameters()}
+        distinct |= {name for name, _ in self.whole.model.named_buffers()}
+        yield from ((name, tensor) for name, tensor in self.weights() if name in distinct)
+
+    def loaded(self) -> AbstractContextManager[None]:
+        """Where to learn; nothing is offloaded here."""
+        return nullcontext()
+
+    def save(self, folder: Path) -> None:
+        """What `Learner.save` writes beside an exported model, a part per rank; all ranks see the same folder.
+
+        Any number of ranks can load it, and so can a plain `Learner`.
+        """
+        from safetensors.torch import save_file
+
+        rank, count = self.ranks.rank, self.ranks.count
+        save_optimizer(self.learner.optimizer, part_of(folder / OPTIMIZER_FILE, rank, count))
+        if self.rounds:
+            masters = {str(number): own_rows(p) for number, p in enumerate(self.whole.model.parameters())}
+            save_file(masters, part_of(folder / MASTERS_FILE, rank, count))
+        if rank == 0:
+            (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
+        self._meet()
+
+    def load(self, folder: Path) -> None:
+        """Weights, moments and version of a checkpoint that any number of ranks, or a plain `Learner`, has written."""
+        reshard(self.whole)
+        if self.rounds:
+            numbered = ((str(number), p) for number, p in enumerate(self.whole.model.parameters()))
+            read_into(numbered, open_shards(folder / MASTERS_FILE))
+        else:
+            files = sorted(folder.glob("model*.safetensors"))
+            if not files:
+                raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
+            read_into(self.whole.model.named_parameters(), Shards(files))
+        load_optimizer(self.learner.optimizer, folder / OPTIMIZER_FILE)
+        self.learner.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        self._meet()
+
+    def _meet(self) -> None:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig, device: torch.device) -> ShardedLearner:
+    """The learner of a run on this rank. Raises UserError for what several ranks cannot do."""
+    if run.lora:
+        raise UserError("lora trains on one learner rank: remove it, or set cluster.learner_ranks to 1")
+    if run.objective.needs_critic:
+        raise UserError("an objective with a critic trains on one learner rank: set cluster.learner_ranks to 1")
+    return ShardedLearner(
+        model,
+        run.learner,
+        budget=run.rollout.max_new_tokens,
+        total_steps=run.steps * run.learner.updates_per_rollout,
+        temperature=run.rollout.temperature,
+        precision=run.model.precision,
+        weights=run.model.weights,
+        reference=run.objective.kl > 0,
+        device=device,
+    )
+
+
+def _trunk(whole: Whole) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda ids_BS: whole(hidden_states, ids_BS)

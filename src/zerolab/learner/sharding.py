@@ -1,0 +1,144 @@
+"""A causal LM whose weights lie in parts on all ranks (FSDP2, torch.distributed.fsdp.fully_shard).
+
+Every decoder layer is gathered when it is reached and dropped after use; embedding, last norm and head stay whole from
+the forward to the backward pass. Gradients are summed over the ranks into the parts.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from zerolab.errors import UserError
+from zerolab.learner.activations import decoder_layers
+from zerolab.learner.shards import Shards, read_into
+from zerolab.models.hf import check_folder, load_model, probe
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from transformers import PreTrainedModel
+
+Source = "str | Path | PreTrainedModel"
+
+
+class Whole(nn.Module):
+    """Runs a function of the model where the weights outside its layers are gathered.
+
+    They stay so until the backward pass, so that the head serves outside; after a forward pass without one, `reshard`.
+    """
+
+    def __init__(self, model: "PreTrainedModel"):
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(self.model, *arguments)
+
+
+def sharded(source: "str | Path | PreTrainedModel", device: torch.device, compute: torch.dtype | None) -> Whole:
+    """The model of a folder or hub id, in fp32, or a copy of a model that is at hand, cut over torch.distributed's
+    default group; layers compute in `compute` where it is given.
+
+    From a folder every rank reads its own rows alone, unless tensors are stored under other names than the model's:
+    then every rank reads the whole into host memory first. Raises UserError as `load_model` does.
+    """
+    if not isinstance(source, str | Path):
+        whole = _shard(copy.deepcopy(source), device, compute)
+    elif (stored := _stored(source)) and set(_needed(skeleton := _skeleton(source))) <= set(stored.names()):
+        whole = _shard(skeleton, device, compute)
+        _materialise(whole.model, device)
+        read_into(whole.model.named_parameters(), stored)
+    else:
+        whole = _shard(load_model(source), device, compute)
+    whole.model.eval()
+    with torch.no_grad():
+        whole(probe, str(source) if isinstance(source, str | Path) else type(source).__name__)
+    reshard(whole)
+    return whole
+
+
+def reshard(whole: Whole) -> None:
+    """Drops what a forward pass without a backward pass has left gathered."""
+    whole.reshard()  # type: ignore[operator]
+
+
+def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype | None) -> Whole:
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    layers = decoder_layers(model)
+    if not layers:
+        raise UserError(f"{type(model).__name__} does not say which modules are its layers: it cannot be sharded")
+    half = compute if compute in (torch.bfloat16, torch.float16) else None
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+    mesh, whole = _mesh(device), Whole(model)
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(whole, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    for module in whole.modules():
+        if isinstance(module, FSDPModule):
+            # Token weights have the denominators of the whole step; FSDP would average over the ranks.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    return whole
+
+
+def _mesh(device: torch.device) -> "DeviceMesh":
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device.type, (dist.get_world_size(),))
+
+
+def _stored(source: str | Path) -> Shards | None:
+    """The tensors of a model folder, none of which is read yet; None of a hub id."""
+    folder = check_folder(source)
+    files = sorted(folder.glob("model*.safetensors")) if folder else []
+    return Shards(files) if files else None
+
+
+def _needed(model: "PreTrainedModel") -> Iterator[str]:
+    """Names of the tensors that a model's folder has to hold."""
+    yield from (name for name, _ in model.named_parameters())
+    yield from set(model.state_dict()) - {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+
+def _skeleton(folder: str | Path) -> "PreTrainedModel":
+    """The model of a folder without its weights: parameters take no memory, buffers are as they are computed."""
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    with _parameters_on_meta():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    if (Path(folder) / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+    return model
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Parameters are made on the meta device, whatever module makes them."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:  # a tied one is there already, and has to stay the same
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _materialise(model: "PreTrainedModel", device: torch.device) -> None:
+    """Memory for this rank's rows. Buffers keep their values; weights that were tied are tied again."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.to_empty(device=device)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    model.tie_weights()

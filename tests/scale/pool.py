@@ -1,0 +1,82 @@
+"""Real processes that are torch.distributed ranks of each job in turn. They start once; no wait is without an end."""
+
+import multiprocessing
+import os
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120  # seconds for one job
+
+
+class Pool:
+    """`size` processes; a job takes the first so many of them."""
+
+    def __init__(self, size: int):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["zerolab.learner.fsdp", "transformers", "torch.distributed.fsdp"])
+        self.folder = tempfile.TemporaryDirectory()
+        self.jobs = 0
+        self.pipes: list[Connection] = []
+        self.processes = []
+        for _ in range(size):
+            mine, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            self.pipes.append(mine)
+            self.processes.append(process)
+
+    def run(self, ranks: int, job: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What `job(*arguments)` returned on every rank. Raises what a rank raised first, as text."""
+        self.jobs += 1
+        meeting = f"file://{Path(self.folder.name) / str(self.jobs)}"
+        for rank, pipe in enumerate(self.pipes[:ranks]):
+            pipe.send((meeting, rank, ranks, job, arguments))
+        found = []
+        for rank, pipe in enumerate(self.pipes[:ranks]):
+            if not pipe.poll(PATIENCE):
+                self.close()
+                raise TimeoutError(f"rank {rank} of {ranks} does not answer to {job.__name__}")
+            fine, result = pipe.recv()
+            if not fine:
+                self.close()  # the others may wait for it
+                raise AssertionError(f"rank {rank} of {ranks}:\n{result}")
+            found.append(result)
+        return found
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        self.folder.cleanup()
+
+
+def _serve(pipe: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    if any(name == "lo" for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    while True:
+        try:
+            order = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_answer(*order))
+
+
+def _answer(meeting: str, rank: int, ranks: int, job: Callable[..., Any], arguments: tuple) -> tuple[bool, Any]:
+    import torch.distributed as dist
+
+    try:
+        dist.init_process_group("gloo", meeting, timedelta(seconds=PATIENCE), world_size=ranks, rank=rank)
+        return True, job(*arguments)
+    except BaseException:
+        return False, traceback.format_exc()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
