@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 120  # seconds for one job
+# Imported once for all ranks.
+PRELOADED = (
+    "zerolab.learner.fsdp",
+    "torch.distributed.fsdp",
+    *(f"transformers.models.{name}.modeling_{name}" for name in ("auto", "qwen2", "llama", "gemma3")),
+)
 
 
 class Pool:
@@ -19,7 +25,7 @@ class Pool:
 
     def __init__(self, size: int):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["zerolab.learner.fsdp", "transformers", "torch.distributed.fsdp"])
+        context.set_forkserver_preload([*PRELOADED])
         self.folder = tempfile.TemporaryDirectory()
         self.jobs = 0
         self.pipes: list[Connection] = []
@@ -31,12 +37,12 @@ class Pool:
             self.pipes.append(mine)
             self.processes.append(process)
 
-    def run(self, ranks: int, job: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What `job(*arguments)` returned on every rank. Raises what a rank raised first, as text."""
+    def run(self, ranks: int, job: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+        """What the job returned on every rank. Raises what a rank raised first, as text."""
         self.jobs += 1
         meeting = f"file://{Path(self.folder.name) / str(self.jobs)}"
         for rank, pipe in enumerate(self.pipes[:ranks]):
-            pipe.send((meeting, rank, ranks, job, arguments))
+            pipe.send((meeting, rank, ranks, job, arguments, options))
         found = []
         for rank, pipe in enumerate(self.pipes[:ranks]):
             if not pipe.poll(PATIENCE):
@@ -69,12 +75,14 @@ def _serve(pipe: Connection) -> None:
         pipe.send(_answer(*order))
 
 
-def _answer(meeting: str, rank: int, ranks: int, job: Callable[..., Any], arguments: tuple) -> tuple[bool, Any]:
+def _answer(
+    meeting: str, rank: int, ranks: int, job: Callable[..., Any], arguments: tuple, options: dict[str, Any]
+) -> tuple[bool, Any]:
     import torch.distributed as dist
 
     try:
         dist.init_process_group("gloo", meeting, timedelta(seconds=PATIENCE), world_size=ranks, rank=rank)
-        return True, job(*arguments)
+        return True, job(*arguments, **options)
     except BaseException:
         return False, traceback.format_exc()
     finally:
