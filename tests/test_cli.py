@@ -25,7 +25,7 @@ VERBS = {
     "plan": [
         *("recipe", "--gpus", "--engines", "--learner-ranks", "--staleness", "--assume", "--set", "--json"),
     ],
-    "pretrain": ["recipe", "--set", "--dry-run", "--force"],
+    "pretrain": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
     "report": ["runs", "--out", "--responses", "--figures"],
     "watch": ["run", "--once"],

@@ -206,7 +206,7 @@ def test_an_impossible_combination_names_the_key_and_the_remedy(case: str) -> No
         ("steps=0", ["steps", "greater than or equal to 1", "got 0"]),
         ("steps=two", ["steps", "valid integer", "got 'two'"]),
         ("learner.lr=nan", ["learner.lr", "finite"]),
-        ("learner.schedule=cosin", ["learner.schedule", "'constant', 'cosine' or 'linear'", "got 'cosin'"]),
+        ("learner.schedule=cosin", ["learner.schedule", "'constant', 'cosine', 'linear' or 'wsd'", "got 'cosin'"]),
         ("model=5", ["model", "got 5"]),
         ("seed=99999999999999999999", ["seed", "less than"]),
         ("threads=1000000", ["threads", "less than"]),

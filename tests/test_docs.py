@@ -13,14 +13,14 @@ import typer
 
 from zerolab import reference
 from zerolab.cli import app
-from zerolab.config import DemoConfig, PretrainConfig, QuestionSource, RunConfig
+from zerolab.config import CorpusSource, DemoConfig, PretrainConfig, QuestionSource, RunConfig, TextRunConfig
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
 from zerolab.rl.objective import PRESETS
 from zerolab.toml import known_keys, parse
 
 ROOT = Path(__file__).parent.parent
-KEYS = {key for model in (RunConfig, PretrainConfig, DemoConfig) for key in known_keys(model)}
+KEYS = {key for model in (RunConfig, PretrainConfig, TextRunConfig, DemoConfig) for key in known_keys(model)}
 VALUES = {key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)}  # tables left out
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -43,10 +43,13 @@ def test_the_reference_gives_every_key_a_meaning() -> None:
     page = reference.config_page()
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     assert all(line.split("|")[-2].strip() for line in rows.values())
-    for key in VALUES - {"questions.sources", "evaluation.questions.sources"}:
+    for key in VALUES:
         shown = key.removeprefix("evaluation.") if key.startswith("evaluation.questions.") else key
-        source = shown.removeprefix("questions.")
-        assert f"questions.sources.{source}" in rows if source in QuestionSource.model_fields else shown in rows, key
+        table, _, name = shown.partition(".")
+        source = {"questions": QuestionSource, "corpora": CorpusSource}.get(table)
+        if source and name in source.model_fields:  # its shorthand
+            shown = f"{table}.sources.{name}"
+        assert shown in rows or name == "sources", key
 
 
 def test_every_preset_has_its_verdict() -> None:

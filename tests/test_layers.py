@@ -24,7 +24,7 @@ FLOORS = (
     ("recipes", "controls", "importing"),
     ("pretrain", "audit"),
     ("build", "analysis", "plan"),
-    ("train",),
+    ("train", "continual"),
     ("claims", "reference", "sample"),
     ("demo",),
     ("doctor", "listings"),

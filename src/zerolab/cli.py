@@ -84,18 +84,26 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
     overrides: Overrides = NO_OVERRIDES,
     dry_run: DryRun = False,
-    force: Annotated[bool, typer.Option("--force", help="Train again even if the cache has it.")] = False,
+    resume: Resume = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make a laptop base again though it is cached.")] = False,
 ) -> None:
-    """Pretrain a laptop base model from scratch (cached by the content of its recipe)."""
-    from zerolab.recipes import find_recipe, load
+    """Pretrain on texts, from a model or from scratch; or make a laptop base model, kept in a cache."""
+    from zerolab.recipes import load_pretraining
 
-    config = load(find_recipe(recipe), overrides, verb="pretrain")
+    config, on_texts = load_pretraining(recipe, overrides, resume or overwrite, force)
     if dry_run:
-        print(config.model_dump_json(indent=2))
-        return
-    from zerolab.pretrain.pretrain import pretrain as run
+        from zerolab.plan.pretraining import describe_pretraining
 
-    print(run(config, force=force))
+        print(describe_pretraining(config))
+    elif on_texts:
+        from zerolab.continual import pretrain as run
+
+        print(run(config, resume=resume, overwrite=overwrite))
+    else:
+        from zerolab.pretrain.pretrain import pretrain as make_base
+
+        print(make_base(config, force=force))
 
 
 @app.command()

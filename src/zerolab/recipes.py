@@ -48,15 +48,15 @@ def kind(path: Path) -> str:
     from zerolab.toml import read_toml
 
     raw = read_toml(path)
-    return "pretrain" if "corpus" in raw else "demo" if "arms" in raw else "train"
+    return "pretrain" if "corpus" in raw or "corpora" in raw else "demo" if "arms" in raw else "train"
 
 
-DECLARES = {"train": "a [model]", "pretrain": "a [corpus]", "demo": "arms"}
+DECLARES = {"train": "a [model]", "pretrain": "a [corpus] or [corpora]", "demo": "arms"}
 
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
     """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
-    from zerolab.config import DemoConfig, PretrainConfig, RunConfig
+    from zerolab.config import DemoConfig, PretrainConfig, RunConfig, TextRunConfig
     from zerolab.toml import apply_overrides, parse, read_toml
 
     found = kind(path)
@@ -64,8 +64,24 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str |
         raise UserError(
             f"{path} is a recipe of `zerolab {found}`: give one of `zerolab {verb}`, which has {DECLARES[str(verb)]}"
         )
-    model: Any = {"train": RunConfig, "pretrain": PretrainConfig, "demo": DemoConfig}[found]
-    return parse(model, apply_overrides(read_toml(path), overrides), str(path))
+    raw = apply_overrides(read_toml(path), overrides)
+    pretrain = TextRunConfig if "corpora" in raw else PretrainConfig
+    model: Any = {"train": RunConfig, "pretrain": pretrain, "demo": DemoConfig}[found]
+    return parse(model, raw, str(path))
+
+
+def base_recipe(name: str | Path) -> Any:
+    """The recipe of a laptop base model. Raises UserError for one of a run on texts, whose model is a folder."""
+    from zerolab.config import PretrainConfig
+
+    path = find_recipe(name)
+    config = load(path, verb="pretrain")
+    if not isinstance(config, PretrainConfig):
+        raise UserError(
+            f"{path} is a pretraining run, no laptop base: run `zerolab pretrain` and set model.path to the folder "
+            "that it prints"
+        )
+    return config
 
 
 def run_config(source: Any) -> Any:
@@ -78,6 +94,36 @@ def run_config(source: Any) -> Any:
     if isinstance(source, Mapping):
         return parse(RunConfig, dict(source), "config")
     return load(find_recipe(source), verb="train")
+
+
+def text_config(source: Any) -> Any:
+    """The TextRunConfig of what a caller gives, as `run_config`. Raises UserError for the recipe of a laptop base."""
+    from zerolab.config import TextRunConfig
+    from zerolab.toml import parse
+
+    if isinstance(source, TextRunConfig):
+        return source
+    if isinstance(source, Mapping):
+        return parse(TextRunConfig, dict(source), "config")
+    config = load(find_recipe(source), verb="pretrain")
+    if not isinstance(config, TextRunConfig):
+        raise UserError(f"{source} is a laptop base, no run on texts: it has a [corpus], and no [corpora]")
+    return config
+
+
+def load_pretraining(recipe: str, overrides: list[str], of_runs: bool, of_bases: bool) -> tuple[Any, bool]:
+    """(config, whether it is a run on texts). `of_runs` and `of_bases`: options were given that only those know."""
+    from zerolab.config import TextRunConfig
+
+    config = load(find_recipe(recipe), overrides, verb="pretrain")
+    on_texts = isinstance(config, TextRunConfig)
+    if on_texts and of_bases:
+        raise UserError("--force is for laptop bases, which a cache keeps; a run on texts has --overwrite")
+    if of_runs and not on_texts:
+        raise UserError(
+            "--resume and --overwrite are for runs on texts; a laptop base goes on by itself, and --force makes it anew"
+        )
+    return config, on_texts
 
 
 def difference(a: Path, b: Path) -> list[tuple[str, Any, Any]]:

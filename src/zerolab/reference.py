@@ -15,7 +15,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from zerolab.claims.report import markdown
-from zerolab.config import CosineReward, DemoConfig, PretrainConfig, QuestionSource, RewardFunction, RunConfig
+from zerolab.config import (
+    CosineReward,
+    DemoConfig,
+    PretrainConfig,
+    QuestionsConfig,
+    RewardFunction,
+    RunConfig,
+    TextRunConfig,
+)
 from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
 from zerolab.data.gym_process import REFUSED
 from zerolab.data.synthetic import FAMILIES
@@ -37,10 +45,15 @@ def config_page() -> str:
     """docs/config.md."""
     from zerolab.pretrain.corpus import CORPORA
 
-    verbs = ((RunConfig, "train"), (PretrainConfig, "pretrain"), (DemoConfig, "demo"))
+    recipes = (
+        (RunConfig, "zerolab train", ""),
+        (TextRunConfig, "zerolab pretrain", ", on texts"),
+        (PretrainConfig, "zerolab pretrain", ", laptop bases"),
+        (DemoConfig, "zerolab demo", ""),
+    )
     parts = [HEAD]
-    for model, verb in verbs:
-        parts += [f"## Recipes of `zerolab {verb}`\n", *_tables(model, "")]
+    for model, verb, note in recipes:
+        parts += [f"## Recipes of `{verb}`{note}\n", *_tables(model, "")]
     parts += [
         "## Values\n",
         "### Templates\n",
@@ -53,8 +66,8 @@ def config_page() -> str:
         ),
         "### Built-in question sets\n",
         "Looked for in `questions.data_dir` first, then on the hub. *Checked against* files: rows and columns agree "
-        "with copies of the files; hub page: seen there; unverified: a single source. Texts are listed for "
-        "orientation: no verb reads them yet. `zerolab questions list` prints this.\n",
+        "with copies of the files; hub page: seen there; unverified: a single source. Texts are for `corpora.path` "
+        "of `zerolab pretrain`, looked for in `corpora.data_dir`. `zerolab questions list` prints this.\n",
         _table(HEADS, listing()),
         "\n".join(f"* `{name}`: {b.about}" for name, b in {**BUILT_IN, **TEXTS}.items()) + "\n",
         "### reasoning-gym\n",
@@ -68,7 +81,8 @@ def config_page() -> str:
         parts += [f'`questions.path = "synthetic:{name}"`, with `questions.options`:\n', _fields(options, "")]
     parts.append("### Corpora of `zerolab pretrain`\n")
     for name, (options, _) in CORPORA.items():
-        parts += [f'`corpus.name = "{name}"`, with `corpus.options`:\n', _fields(options, "")]
+        how = f'`corpus.name = "{name}"` or `corpora.path = "synthetic:{name}"`, with `options` beside it:\n'
+        parts += [how, _fields(options, "")]
     return "\n".join(parts)
 
 
@@ -86,14 +100,15 @@ def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator
     yield title + (f"\n{note}" if note else "")
     yield _fields(model, prefix)
     for name, info in model.model_fields.items():
-        if (inner := _inner(info.annotation)) is not None and inner is not QuestionSource:
-            if prefix == "evaluation.":
+        if (inner := _inner(info.annotation)) is not None and inner is not getattr(model, "shorthand", None):
+            if inner is QuestionsConfig and prefix == "evaluation.":
                 yield "### [evaluation.questions]\n\nThe keys of [questions].\n"
             else:
                 yield from _tables(inner, f"{prefix}{name}.", get_origin(info.annotation) is tuple)
-    if any(_inner(info.annotation) is QuestionSource for info in model.model_fields.values()):
-        yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [questions] itself.\n"
-        yield _fields(QuestionSource, f"{prefix}sources.")
+    if source := getattr(model, "shorthand", None):
+        table = prefix.rstrip(".")
+        yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [{table}] itself.\n"
+        yield _fields(source, f"{prefix}sources.")
 
 
 def _fields(model: type[BaseModel], prefix: str) -> str:
@@ -145,7 +160,7 @@ def _default(info: FieldInfo) -> str:
     if value is None:
         return "not set"
     if isinstance(value, str | bool):
-        return f'"{value}"' if isinstance(value, str) else str(value).lower()
+        return json.dumps(value)
     if isinstance(value, tuple):
         return json.dumps(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

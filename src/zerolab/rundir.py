@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zerolab.config import RunConfig
+from zerolab.config import RunConfig, TextRunConfig
 from zerolab.errors import UserError
 from zerolab.track.trackers import Trackers, check_installed
 from zerolab.types import Group
@@ -28,7 +28,7 @@ PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "nu
 class RunDirectory:
     """The folder of a run. Raises UserError where it holds another run; nothing is written before `open`."""
 
-    def __init__(self, config: RunConfig, resume: bool = False, overwrite: bool = False):
+    def __init__(self, config: RunConfig | TextRunConfig, resume: bool = False, overwrite: bool = False):
         self.overwrite = overwrite
         self.config = config
         self.path = config.folder

@@ -3,6 +3,14 @@
 `docs/config.md` is generated from the descriptions in these files.
 """
 
+from zerolab.config.corpora import (
+    CorporaConfig,
+    CorpusSource,
+    StartConfig,
+    TextEvaluationConfig,
+    TextLearnerConfig,
+    TextRunConfig,
+)
 from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig, OptimizerConfig
 from zerolab.config.pretrain import ArchitectureConfig, CorpusConfig, DemoConfig, GateConfig, PretrainConfig
 from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateConfig
@@ -22,7 +30,9 @@ from zerolab.config.strict import Seed, Strict
 __all__ = [
     "ArchitectureConfig",
     "CheckpointConfig",
+    "CorporaConfig",
     "CorpusConfig",
+    "CorpusSource",
     "CosineReward",
     "CriticConfig",
     "DemoConfig",
@@ -41,8 +51,12 @@ __all__ = [
     "RunConfig",
     "SampleConfig",
     "Seed",
+    "StartConfig",
     "Strict",
     "TemplateConfig",
+    "TextEvaluationConfig",
+    "TextLearnerConfig",
+    "TextRunConfig",
     "TrackConfig",
     "load_run_config",
 ]

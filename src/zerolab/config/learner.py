@@ -11,13 +11,24 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 class OptimizerConfig(Strict):
     lr: float = Field(1e-6, gt=0, description="Peak learning rate.")
-    schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="Shape after the warm-up.")
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = Field(
+        "constant", description="Shape after the warm-up. wsd: warm-up, stable, decay: constant until the last part."
+    )
     warmup_steps: int = Field(0, ge=0, description="Optimizer steps of linear warm-up.")
-    final_lr_ratio: float = Field(0.0, ge=0, le=1, description="cosine and linear end at this share of lr.")
+    final_lr_ratio: float = Field(0.0, ge=0, le=1, description="All but constant end at this share of lr.")
+    decay_share: float | None = Field(
+        None, gt=0, le=1, description="wsd: the rate falls over this last share of the steps (default: 0.2)."
+    )
     betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="Adam's decay rates.")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm; how often is logged.")
+
+    @model_validator(mode="after")
+    def _decay_has_its_schedule(self) -> "OptimizerConfig":
+        if self.decay_share is not None and self.schedule != "wsd":
+            raise ValueError('decay_share is for schedule = "wsd": set both or remove it')
+        return self
 
 
 class LearnerConfig(OptimizerConfig):

@@ -125,7 +125,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
 }  # fmt: skip
 
-# Text for continual pretraining, listed for orientation: no verb reads text sets yet.
+# Text for `zerolab pretrain`.
 TEXTS: dict[str, BuiltIn] = {
     "finemath": BuiltIn(
         "text", "HuggingFaceTB/finemath", "train", "text", None, "ODC-By 1.0", "unverified",

@@ -29,11 +29,11 @@ def _jsonl(path: Path) -> Iterator[Row]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 place = f"{path}:{number}"
-                yield place, _parse_json(_decode(line, place), place)
+                yield place, parse_json(decode(line, place), place)
 
 
 def _json(path: Path) -> Iterator[Row]:
-    rows = _parse_json(_decode(path.read_bytes(), str(path)), str(path))
+    rows = parse_json(decode(path.read_bytes(), str(path)), str(path))
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of questions, found {type(rows).__name__}; one per line is .jsonl")
     for number, row in enumerate(rows, 1):
@@ -71,29 +71,33 @@ READERS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".
 
 def hub_rows(hub_id: str, subset: str | None, split: str) -> Iterator[Row]:
     """Rows of one split of a hub data set, from the local cache where it is there."""
+    for number, row in enumerate(load_hub(hub_id, subset, split)):
+        yield f"{hub_id}, {split} row {number}", row
+
+
+def load_hub(hub_id: str, subset: str | None, split: str, stream: bool = False, table: str = "questions") -> Any:
+    """One split of a hub data set, on disk or as a stream. `table` of the config is named where it is not reached."""
     import datasets
 
     try:
-        loaded = datasets.load_dataset(hub_id, subset, split=split)
+        return datasets.load_dataset(hub_id, subset, split=split, streaming=stream)
     except ConnectionError as error:
         raise UserError(
-            f"cannot reach the hub for {hub_id}: give a local file, or set questions.data_dir to a folder that has it "
+            f"cannot reach the hub for {hub_id}: give a local file, or set {table}.data_dir to a folder that has it "
             f"({_line(error)})"
         ) from error
     except Exception as error:  # of many libraries: a missing data set, subset or split, a script, a broken file
         raise UserError(f"cannot load split {split!r} of {hub_id} ({_line(error)})") from error
-    for number, row in enumerate(loaded):
-        yield f"{hub_id}, {split} row {number}", row
 
 
-def _decode(raw: bytes, place: str) -> str:
+def decode(raw: bytes, place: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: not UTF-8 text (byte {error.start})") from None
 
 
-def _parse_json(text: str, place: str) -> Any:
+def parse_json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

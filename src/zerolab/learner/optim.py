@@ -11,6 +11,8 @@ from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
 from zerolab.learner.shards import open_shards, own_rows
 
+DECAY_SHARE = 0.2  # of the steps, under wsd
+
 
 def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
     """Fused AdamW over these parameters. Their gradients begin at 0, so that a step to which nothing contributes still
@@ -23,13 +25,23 @@ def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> 
 
 
 def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """The rate of optimizer step `step` (from 0) of `total_steps`: linear warm-up, then the schedule's shape."""
+    """The rate of optimizer step `step` (from 0) of `total_steps`: linear warm-up, then the schedule's shape.
+
+    wsd falls as 1 - sqrt(share of the decay that is over): 2405.18392, section 3, which found that better than a line.
+    """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
+    begin = config.warmup_steps
+    if config.schedule == "wsd":
+        begin = max(begin, total_steps - round(total_steps * (config.decay_share or DECAY_SHARE)))
+    progress = min(1.0, (step - begin) / max(1, total_steps - begin))
+    if config.schedule == "constant" or progress < 0:
         return config.lr
-    progress = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
-    shape = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
+    shape = {
+        "cosine": lambda: 0.5 * (1 + math.cos(math.pi * progress)),
+        "linear": lambda: 1 - progress,
+        "wsd": lambda: 1 - math.sqrt(progress),
+    }[config.schedule]()
     return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * shape)
 
 

@@ -57,9 +57,9 @@ def model_shape(model: ModelConfig) -> ModelShape | None:
     """
     if model.path is not None:
         return _at_hand(model.path) or published(model.path) or _by_name(model.path)
-    from zerolab.recipes import find_recipe, load
+    from zerolab.recipes import base_recipe
 
-    return recipe_shape(load(find_recipe(str(model.base)), verb="pretrain"))
+    return recipe_shape(base_recipe(str(model.base)))
 
 
 def recipe_shape(recipe: PretrainConfig) -> ModelShape:

@@ -39,14 +39,16 @@ def cache_root() -> Path:
 def cache_folder(config: PretrainConfig) -> Path:
     """Where the model of this config lies or will lie: a hash of the config, the corpus code and this code."""
     content = config.model_dump(exclude={"name", "threads", "gate"})
+    if config.optimizer.decay_share is None:
+        del content["optimizer"]["decay_share"]
     key = json.dumps([CODE_VERSION, make_corpus(config.corpus, config.seed).version, content], sort_keys=True)
     return cache_root() / "bases" / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def base_model_is_cached(recipe: str) -> bool:
-    from zerolab.recipes import find_recipe, load
+    from zerolab.recipes import base_recipe
 
-    return is_complete(cache_folder(load(find_recipe(recipe), verb="pretrain")))
+    return is_complete(cache_folder(base_recipe(recipe)))
 
 
 def is_complete(folder: Path) -> bool:
@@ -56,9 +58,9 @@ def is_complete(folder: Path) -> bool:
 
 def base_model(recipe: str) -> Path:
     """The folder of a base model, pretrained now unless the cache has it."""
-    from zerolab.recipes import find_recipe, load
+    from zerolab.recipes import base_recipe
 
-    return pretrain(load(find_recipe(recipe), verb="pretrain"))
+    return pretrain(base_recipe(recipe))
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
