@@ -21,7 +21,7 @@ from zerolab.models.hf import export_model
 
 # Every verb with its arguments and options. A change here is a change of the interface: say so in CHANGELOG.md.
 VERBS = {
-    "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--control"],
+    "train": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--control", "--address"],
     "plan": [
         *("recipe", "--gpus", "--engines", "--learner-ranks", "--staleness", "--assume", "--set", "--json"),
     ],

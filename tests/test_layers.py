@@ -22,7 +22,7 @@ FLOORS = (
     ("rollout", "learner"),
     ("rundir", "report", "evaluation"),
     ("recipes", "controls", "importing"),
-    ("pretrain", "audit"),
+    ("pretrain", "audit", "cluster"),
     ("build", "analysis", "plan"),
     ("train", "continual"),
     ("claims", "reference", "sample"),

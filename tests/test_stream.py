@@ -1,5 +1,6 @@
 """The stream on an engine whose answers are known: dynamic sampling, dropped prompts, seeds, cursor."""
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -147,3 +148,67 @@ def test_a_greedy_response_is_sampled_beside_the_group_and_only_its_reward_is_ke
     assert beside.counts["tokens"] == 2 * 5 * 6
     for group in beside.groups:
         assert is_mixed(group) == (set(group.rewards_G) != {group.greedy_reward})
+
+
+def engine_steps(engine: KnownEngine, updates: int, staleness: int, **options: int) -> list[Rollout]:
+    """Rollouts of a loop that publishes after each of them, every learning step of which lets sampling run on."""
+    stream = make_stream(engine, max_staleness=staleness, **options)
+    found = []
+    for version in range(1, updates + 1):
+        found.append(next(stream))
+        time.sleep(0.02)
+        stream.publish(version, [])
+    stream.close()
+    return found
+
+
+class Updatable(KnownEngine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[int] = []  # versions under which a rollout began
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        self.began.append(self.version)
+        return super().generate(requests)
+
+    def update_weights(self, version: int, tensors: object) -> None:
+        self.version = version
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self, ids: object = None) -> None: ...
+
+
+@pytest.mark.parametrize("staleness", [1, 2])
+def test_sampling_ahead_is_at_most_so_many_updates_behind(staleness: int) -> None:
+    engine = Updatable()
+    rollouts = engine_steps(engine, 6, staleness)
+    behind = [r.counts["staleness_max"] for r in rollouts]
+    assert max(behind) == staleness
+    assert behind[0] == 0
+    for number, began in enumerate(engine.began):
+        assert began >= number - staleness
+    assert [d for r in rollouts for d in r.draws] == list(range(36))
+
+
+def test_what_was_sampled_ahead_is_drawn_again_after_a_resume() -> None:
+    first = make_stream(Updatable(), max_staleness=2)
+    draws = next(first).draws
+    state = first.state_dict()
+    first.close()
+    second = make_stream(Updatable(), max_staleness=2)
+    second.load_state_dict(state)
+    second.publish(1, [])
+    assert draws + next(second).draws == list(range(12))
+    second.close()
+
+
+def test_what_fails_while_sampling_ahead_reaches_the_loop() -> None:
+    class Broken(Updatable):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+            raise FloatingPointError("no finite logits")
+
+    stream = make_stream(Broken(), max_staleness=1)
+    with pytest.raises(UserError, match="diverged"):
+        next(stream)
+    stream.close()

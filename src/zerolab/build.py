@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,14 +21,14 @@ from zerolab.grading.grader import grade
 from zerolab.learner.adapters import Adapters
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
-from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
-from zerolab.rollout.stream import Rollout, Stream
+from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.types import Grade, Question
 
@@ -41,6 +41,7 @@ class Run:
     learner: Learner
     objective: Objective
     evaluator: Evaluator | None
+    release: Callable[[], None]  # of what was started for the run
 
     @contextmanager
     def learning(self) -> Iterator[None]:
@@ -53,9 +54,11 @@ class Run:
         if offload:
             self.stream.engine.wake()
 
-    @cached_property
-    def rollouts(self) -> Iterator[Rollout]:
-        return iter(self.stream)
+    def close(self) -> None:
+        try:
+            self.stream.close()
+        finally:
+            self.release()
 
 
 def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
@@ -67,21 +70,8 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
 EngineFactory = Callable[[RunConfig, Any, Any, torch.device], Engine]
 
 
-def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
-    """Loads the model and the questions, checks that the budgets fit, and puts the pieces together."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    questions = load_questions(config.questions)
-    terms = load_terms(config.reward.functions, chat=config.template.name == "chat")
-    path, device = model_path(config.model), pick_device(config.model.device)
-    tokenizer = load_tokenizer(path)
-    template = make_template(config.template).bound(tokenizer)
-    lies = "cpu" if config.lora and config.lora.offload else device
-    model = load_model(path, dtype=COMPUTE[config.model.weights], device=lies)
-    rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, model.config)})
-    engine = new_engine(config, model, tokenizer, device)  # from the model as it came
-    learner = Learner(
+def make_learner(config: RunConfig, model: Any, device: torch.device) -> Learner:
+    return Learner(
         model,
         config.learner,
         budget=config.rollout.max_new_tokens,
@@ -92,20 +82,85 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         critic=(config.critic or CriticConfig()) if config.objective.needs_critic else None,
         adapters=Adapters(model, config.lora, device) if config.lora else None,
     )
-    encode, grader = make_encode(tokenizer), make_grader(template)
-    source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
-    reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms, seed=config.seed)
-    parameters = SamplingParameters(
-        rollout.samples_per_question,
-        rollout.max_new_tokens,
-        rollout.temperature,
-        template.stop,
-        config.seed,
-        greedy=config.objective.needs_greedy,
-    )
-    stream = Stream(engine, encode, source, template, grader, rollout, reward, parameters)
-    evaluator = make_evaluator(config, questions, stream)
-    return Run(config, tokenizer, stream, learner, config.objective, evaluator)
+
+
+def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
+    """Loads the model and the questions, checks that the budgets fit, and puts the pieces together."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    questions = load_questions(config.questions)
+    terms = load_terms(config.reward.functions, chat=config.template.name == "chat")
+    path = model_path(config.model)
+    tokenizer = load_tokenizer(path)
+    template = make_template(config.template).bound(tokenizer)
+    workers = (make_workers if config.cluster is None else hire)(config, path, tokenizer, new_engine)
+    try:
+        rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, workers.model_config)})
+        encode, grader = make_encode(tokenizer), make_grader(template)
+        source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
+        reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms, seed=config.seed)
+        parameters = SamplingParameters(
+            rollout.samples_per_question,
+            rollout.max_new_tokens,
+            rollout.temperature,
+            template.stop,
+            config.seed,
+            greedy=config.objective.needs_greedy,
+        )
+        stream = Stream(workers.engine, encode, source, template, grader, rollout, reward, parameters)
+        evaluator = make_evaluator(config, questions, stream)
+    except BaseException:
+        workers.release()
+        raise
+    return Run(config, tokenizer, stream, workers.learner, config.objective, evaluator, workers.release)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who samples and who learns."""
+
+    engine: Engine
+    learner: Learner
+    model_config: Any
+    release: Callable[[], None] = lambda: None
+
+
+def make_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
+    """Both in this process."""
+    model, device = load_policy(config, path)
+    longest_prompt(config, model.config)  # refused before anything is built
+    engine = new_engine(config, model, tokenizer, device)  # from the model as it came
+    return Workers(engine, make_learner(config, model, device), model.config)
+
+
+def hire(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
+    """Both in processes of a Ray cluster."""
+    from zerolab.cluster.launch import launch
+
+    model_config = load_config(path)
+    longest_prompt(config, model_config)
+    hired = launch(config, partial(new_worker_engine, config, path, new_engine), partial(new_rank, config, path))
+    return Workers(hired.engine, cast(Learner, hired.learner), model_config, hired.release)
+
+
+def load_policy(config: RunConfig, path: str) -> tuple[Any, torch.device]:
+    """The model where it lies between steps, and the device it is computed on."""
+    device = pick_device(config.model.device)
+    lies = "cpu" if config.lora and config.lora.offload else device
+    return load_model(path, dtype=COMPUTE[config.model.weights], device=lies), device
+
+
+def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -> Engine:
+    """An engine in a process of its own."""
+    model, device = load_policy(config, path)
+    return new_engine(config, model, load_tokenizer(path), device)
+
+
+def new_rank(config: RunConfig, path: str) -> Learner:
+    """A learner in a process of its own."""
+    torch.manual_seed(config.seed)
+    return make_learner(config, *load_policy(config, path))
 
 
 def model_path(config: ModelConfig) -> str:

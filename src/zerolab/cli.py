@@ -38,10 +38,14 @@ def train(
         str | None,
         typer.Option(help="Run the matched arm instead: random-reward, format-reward, shuffled-labels, no-clip, ..."),
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, auto or HOST:PORT; short for --set cluster.address.")
+    ] = None,
 ) -> None:
     """RL-tune a model by a recipe."""
     from zerolab.recipes import find_recipe, load
 
+    overrides = overrides + [f'cluster.address="{address}"'] * bool(address)
     config = load(find_recipe(recipe), overrides, verb="train")
     if control:
         from zerolab.controls import controlled

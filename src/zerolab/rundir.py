@@ -18,10 +18,11 @@ from typing import Any
 from zerolab.config import RunConfig, TextRunConfig
 from zerolab.errors import UserError
 from zerolab.track.trackers import Trackers, check_installed
-from zerolab.types import Group
+from zerolab.types import Completion, Group
 
-METRICS, TRANSCRIPTS, CONFIG, MANIFEST = "metrics.jsonl", "transcripts.jsonl", "config.json", "manifest.json"
-FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads", "track"}
+METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
+CONFIG, MANIFEST = "config.json", "manifest.json"
+FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads", "track", "cluster"}
 PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy", "reasoning-gym")
 
 
@@ -69,13 +70,13 @@ class RunDirectory:
         if (self.path / METRICS).exists() or self.checkpoints.exists():
             return
         with suppress(OSError):
-            for name in (CONFIG, MANIFEST, TRANSCRIPTS):
+            for name in (CONFIG, MANIFEST, TRANSCRIPTS, CONSUMED):
                 (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def cut_after(self, step: int | None) -> None:
         """Forgets the lines of steps later than the checkpoint (all of them where there is none)."""
-        for name in (METRICS, TRANSCRIPTS):
+        for name in (METRICS, TRANSCRIPTS, CONSUMED):
             file = self.path / name
             if file.exists():
                 kept = [line for line in file.read_text().splitlines() if step is not None and _step_of(line) <= step]
@@ -91,9 +92,21 @@ class RunDirectory:
         """Appends the responses of these groups, one line each."""
         self._append(TRANSCRIPTS, list(transcript_rows(step, groups)))
 
+    def log_consumed(self, step: int, draws: Sequence[int], groups: Sequence[Group]) -> None:
+        """Appends which draws the step learns from, and the oldest and newest weight version of their tokens."""
+        newest = [max(int(v) for c in g.completions for v in (c.version, *_versions(c))) for g in groups]
+        oldest = [min(c.version for c in g.completions) for g in groups]
+        samples = len(groups[0].completions) if groups else 0
+        row = {"step": step, "samples": samples, "draws": list(draws), "oldest": oldest, "newest": newest}
+        self._append(CONSUMED, [row])
+
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with clear_errors(self.path), (self.path / name).open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
+
+
+def _versions(completion: Completion) -> list[int]:
+    return [] if completion.versions_L is None else completion.versions_L.tolist()
 
 
 def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:

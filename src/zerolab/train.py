@@ -13,6 +13,7 @@ from typing import Any
 
 from zerolab.build import EngineFactory, Run, build, make_engine
 from zerolab.config import RunConfig
+from zerolab.errors import LearnerLost
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
 from zerolab.recipes import run_config
@@ -47,36 +48,49 @@ def train(
     try:
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
-            if first == 1 and run.evaluator:
-                directory.log({"step": 0, **shown.row(0, run.evaluator())})
-            for step in range(first, config.steps + 1):
-                record = train_step(run, directory, step)
-                last = step == config.steps
-                if run.evaluator and (last or step % config.evaluation.every == 0):
-                    record |= run.evaluator()
-                directory.log(record)
-                shown.row(step, record)
-                if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
-                    save(run, directory, step)
-                if stop.requested:
-                    shown.message(f"stopped after step {step} of {config.steps}; continue with --resume")
-                    break
+            while first:
+                try:
+                    steps(run, directory, first, shown, stop)
+                    first = 0
+                except LearnerLost as lost:
+                    first = restore(run, directory)
+                    shown.message(f"{lost}; going on with step {first}")
     finally:
-        run.stream.close()
+        run.close()
         directory.close()
     return directory.path
+
+
+def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: GracefulStop) -> None:
+    """From step `first` to the end, or to the step during which a stop was requested."""
+    config = run.config
+    if first == 1 and run.evaluator:
+        directory.log({"step": 0, **shown.row(0, run.evaluator())})
+    for step in range(first, config.steps + 1):
+        record = train_step(run, directory, step)
+        last = step == config.steps
+        if run.evaluator and (last or step % config.evaluation.every == 0):
+            record |= run.evaluator()
+        directory.log(record)
+        shown.row(step, record)
+        if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
+            save(run, directory, step)
+        if stop.requested:
+            shown.message(f"stopped after step {step} of {config.steps}; continue with --resume")
+            break
 
 
 def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
     """One rollout and its optimizer steps."""
     started = time.perf_counter()
-    rollout = next(run.rollouts)
+    rollout = next(run.stream)
     sampled = time.perf_counter()
     with run.learning():
         groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
         updates = update(run, batch, step)
     run.stream.publish(run.learner.version, run.learner.weights())  # pi_old <- pi
     learned = time.perf_counter()
+    directory.log_consumed(step, rollout.draws, groups)
     directory.log_transcripts(step, groups[: run.config.transcripts_per_step])
     return {
         "step": step,
@@ -111,13 +125,12 @@ def save(run: Run, directory: RunDirectory, step: int) -> None:
 
 
 def restore(run: Run, directory: RunDirectory) -> int:
-    """Puts the last checkpoint back; returns the step to go on with."""
+    """Puts the last checkpoint back, or the beginning where there is none; returns the step to go on with."""
     folder = latest_checkpoint(directory.checkpoints)
-    state = load_state(folder) if folder else None
-    directory.cut_after(state["step"] if state else None)
-    if folder is None or state is None:
-        return 1
-    run.learner.load(folder)
+    state: dict[str, Any] = load_state(folder) if folder else {"step": 0, "stream": run.stream.beginning}
+    directory.cut_after(state["step"] if folder else None)
+    if folder:
+        run.learner.load(folder)
     run.stream.load_state_dict(state["stream"])
     run.stream.publish(run.learner.version, run.learner.weights())
     return state["step"] + 1

@@ -3,6 +3,7 @@
 `docs/config.md` is generated from the descriptions in these files.
 """
 
+from zerolab.config.cluster import ClusterConfig
 from zerolab.config.corpora import (
     CorporaConfig,
     CorpusSource,
@@ -30,6 +31,7 @@ from zerolab.config.strict import Seed, Strict
 __all__ = [
     "ArchitectureConfig",
     "CheckpointConfig",
+    "ClusterConfig",
     "CorporaConfig",
     "CorpusConfig",
     "CorpusSource",

@@ -1,10 +1,12 @@
 """What a reinforcement learning run is."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from zerolab.config.cluster import ClusterConfig
 from zerolab.config.firewall import tests_among
 from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
@@ -60,6 +62,12 @@ class RolloutConfig(Strict):
     )
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
+    )
+    max_staleness: int = Field(
+        0,
+        ge=0,
+        description="Sample ahead while the learner learns: no token that is learned from was sampled under weights "
+        "more than so many updates old. 0: sampling and learning take turns.",
     )
 
     @model_validator(mode="before")
@@ -128,6 +136,7 @@ class RunConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     track: TrackConfig = TrackConfig()
+    cluster: ClusterConfig | None = Field(None, description="Engines and learner as processes of a Ray cluster.")
 
     @field_validator("track", mode="before")
     @classmethod
@@ -153,6 +162,11 @@ class RunConfig(Strict):
                 self.learner.old_logprobs == "detach" and self.learner.updates_per_rollout > 1,
                 'learner.old_logprobs = "detach" is strictly on-policy: set learner.updates_per_rollout to 1, '
                 'or learner.old_logprobs to "engine"',
+            ),
+            (
+                self.learner.old_logprobs == "detach" and self.rollout.max_staleness > 0,
+                'learner.old_logprobs = "detach" is strictly on-policy: set rollout.max_staleness to 0, '
+                'or learner.old_logprobs to "engine" or "learner"',
             ),
             (
                 self.objective.correction != "none" and self.learner.old_logprobs != "learner",
@@ -181,6 +195,25 @@ class RunConfig(Strict):
                 self.learner.updates_per_rollout > responses,
                 f"learner.updates_per_rollout = {self.learner.updates_per_rollout} splits {responses} responses: "
                 "lower it or raise rollout.questions_per_step",
+            ),
+        )
+
+    @model_validator(mode="after")
+    def _places_fit(self) -> "RunConfig":
+        offload = self.lora is not None and self.lora.offload
+        return self._refuse(
+            (
+                offload and self.rollout.max_staleness > 0,
+                "lora.offload lets engine and learner take turns: set it to false, or rollout.max_staleness to 0",
+            ),
+            (
+                offload and self.cluster is not None,
+                "lora.offload is for one device that engine and learner share: leave out cluster, or lora.offload",
+            ),
+            (
+                self.cluster is not None and re.fullmatch(r"cuda:\d+", self.model.device) is not None,
+                f"model.device = {self.model.device}, but Ray gives every process its GPUs: set model.device to cuda "
+                "or auto",
             ),
         )
 

@@ -28,7 +28,8 @@ class Evaluator:
     def __call__(self) -> dict[str, float]:
         """accuracy (solved within the budget), its standard error over questions, formatted, truncated, length."""
         stream = self.stream
-        graded = sample_graded(stream.engine, stream.grader, stream.pool, self.prompts, self.parameters)
+        with stream.turn:
+            graded = sample_graded(stream.engine, stream.grader, stream.pool, self.prompts, self.parameters)
         solved_QG = np.array([[g.correct and not c.truncated for c, g in zip(*group, strict=True)] for group in graded])
         per_question = solved_QG.mean(1)
         completions = [c for group, _ in graded for c in group]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zerolab.errors import UserError
+from zerolab.errors import LearnerLost, UserError
 
 STATE_FILE = "loop.json"
 PARTIAL = ".partial"
@@ -37,6 +37,9 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state:
             shutil.rmtree(final)
         partial.rename(final)
         _sync_folder(root)
+    except LearnerLost:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except Exception as error:  # safetensors and transformers raise their own kinds for a full disk
         shutil.rmtree(partial, ignore_errors=True)
         good = latest_checkpoint(root)

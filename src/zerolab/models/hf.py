@@ -65,6 +65,18 @@ def load_model(
     return model
 
 
+def load_config(path: str | Path) -> Any:
+    """The config of the model in a folder or under a hub id. Raises UserError where there is none."""
+    from transformers import AutoConfig
+
+    folder = check_folder(path)
+    with _quiet():
+        try:
+            return AutoConfig.from_pretrained(str(folder or path), trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(_explain(path, error)) from error
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id. Raises UserError where there is none or it has no end-of-sequence token."""
     from transformers import AutoTokenizer

@@ -1,13 +1,15 @@
-"""The stream of graded groups. It owns engine, grader and rewards: grading overlaps sampling, dynamic sampling refills
-here, and over-long prompts are dropped here."""
+"""The stream of graded groups. It owns engine, grader, rewards and staleness: grading overlaps sampling, dynamic
+sampling refills here, over-long prompts are dropped here, and sampling runs ahead of learning as far as it may."""
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from zerolab.config import RolloutConfig
@@ -15,6 +17,7 @@ from zerolab.data.questions import Draw
 from zerolab.data.templates import Template
 from zerolab.errors import UserError
 from zerolab.rl.reward import is_mixed
+from zerolab.rollout.ahead import Ahead
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
 from zerolab.types import Completion, Grade, Group, Prompt, Question
@@ -37,11 +40,17 @@ class Rollout:
     """P graded groups, and what it took to get them."""
 
     groups: list[Group]
-    counts: dict[str, int]  # groups and tokens sampled, rounds, prompts dropped so far
+    counts: dict[str, float]  # groups and tokens sampled, rounds, prompts dropped so far
+    draws: list[int]  # the draw counter of every group
+    cursor: dict[str, Any]  # where a stream goes on that has consumed this one
 
 
 class Stream:
-    """Synchronous: every rollout is sampled under the weights published last."""
+    """An endless iterator of rollouts.
+
+    With rollout.max_staleness = 0 every rollout is sampled under the weights published last. With k > 0 a thread
+    samples ahead: new weights reach the engine while it holds responses half way, which go on under them.
+    """
 
     def __init__(
         self,
@@ -58,29 +67,44 @@ class Stream:
         self.config, self.reward, self.parameters = rollout, reward, parameters
         self.dropped = self.sampled_tokens = 0
         self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grader")
+        self.turn = threading.Lock()  # held by who samples: the stream, or an evaluation
+        self.ahead = self._new_ahead()
+        self._published, self._updates = 0, dict[int, int]()  # how many updates, and which one brought a version
+        self._cursor = self.beginning = self._now()
+
+    def _new_ahead(self) -> Ahead[Rollout] | None:
+        return Ahead(self.rollout, self.config.max_staleness) if self.config.max_staleness else None
 
     def __iter__(self) -> Iterator[Rollout]:
-        while True:
-            yield self.rollout()
+        return self
+
+    def __next__(self) -> Rollout:
+        rollout = self.ahead.take() if self.ahead else self.rollout()
+        self._cursor = rollout.cursor
+        return self._with_staleness(rollout) if self.ahead else rollout
 
     def rollout(self) -> Rollout:
         """P groups. With refill rounds, groups of equal rewards make place for fresh questions while rounds last; what
         is still missing then is filled up with them, at no cost for a centred advantage."""
         wanted, rounds = self.config.questions_per_step, self.config.refill_rounds
-        kept: list[Group] = []
-        spare: list[Group] = []
+        kept: list[tuple[Group, int]] = []
+        spare: list[tuple[Group, int]] = []
         counts: Counter[str] = Counter()
         while len(kept) < wanted and counts["rounds"] <= rounds:
             before = self.sampled_tokens
-            groups = self.sample(self._prompts(wanted - len(kept)))
+            prompts = self._prompts(wanted - len(kept))
+            groups = self.sample(prompts)
             counts.update(rounds=1, groups=len(groups), tokens=self.sampled_tokens - before)
-            for group in groups:
-                (kept if is_mixed(group) or not rounds else spare).append(group)
-        return Rollout(kept + spare[: wanted - len(kept)], {**counts, "dropped_prompts": self.dropped})
+            for group, (_, counter) in zip(groups, prompts, strict=True):
+                (kept if is_mixed(group) or not rounds else spare).append((group, counter))
+        chosen = kept + spare[: wanted - len(kept)]
+        counts["dropped_prompts"] = self.dropped
+        return Rollout([g for g, _ in chosen], {**counts}, [counter for _, counter in chosen], self._now())
 
     def sample(self, prompts: list[tuple[Prompt, int]]) -> list[Group]:
         """The rewarded groups of these (prompt, draw counter)."""
-        graded = sample_graded(self.engine, self.grader, self.pool, prompts, self.parameters)
+        with self.turn:
+            graded = sample_graded(self.engine, self.grader, self.pool, prompts, self.parameters)
         self.sampled_tokens += sum(len(c) for completions, _ in graded for c in completions)
         return [self._group(prompt, *members) for (prompt, _), members in zip(prompts, graded, strict=True)]
 
@@ -120,16 +144,59 @@ class Stream:
         return Prompt(question, text, token_ids) if len(token_ids) <= self.config.max_prompt_tokens else None
 
     def publish(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """pi_old <- pi."""
-        self.engine.update_weights(version, weights)
+        """pi_old <- pi. What is being sampled ahead is held between two tokens meanwhile."""
+        if not self.ahead:
+            self.engine.update_weights(version, weights)
+            return
+        self.engine.pause()
+        try:
+            self.engine.update_weights(version, weights)
+        finally:
+            self.engine.resume()
+        self._published += 1
+        self._updates[version] = self._published
+        self.ahead.publish()
 
-    def state_dict(self) -> dict[str, Any]:
+    def _with_staleness(self, rollout: Rollout) -> Rollout:
+        """How many updates behind the newest weights the tokens were sampled."""
+        completions = [c for group in rollout.groups for c in group.completions]
+        behind = self._published - np.array(
+            [self._updates.get(version, 0) for c in completions for version in token_versions(c).tolist()]
+        )
+        counts = {
+            "staleness_mean": float(behind.mean()) if len(behind) else float("nan"),
+            "staleness_max": float(behind.max(initial=0)),
+            "carried_over": sum(c.versions_L is not None for c in completions),  # responses with tokens of two versions
+        }
+        return dataclasses.replace(rollout, counts={**rollout.counts, **counts})
+
+    def _now(self) -> dict[str, Any]:
         return {"source": self.source.state_dict(), "dropped": self.dropped}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the rollout after the last one consumed begins; what was sampled ahead is drawn again."""
+        return self._cursor if self.ahead else self._now()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._end_ahead()
+        self.ahead = self._new_ahead()
+        self._published, self._updates = 0, {}
         self.source.load_state_dict(state["source"])
         self.dropped = state["dropped"]
+        self._cursor = self._now()
+
+    def _end_ahead(self) -> None:
+        if self.ahead:
+            self.ahead.end(self.engine.abort)
 
     def close(self) -> None:
+        self._end_ahead()
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
+
+
+def token_versions(completion: Completion) -> np.ndarray:
+    """versions_L of a completion."""
+    if completion.versions_L is not None:
+        return completion.versions_L
+    return np.full(len(completion), completion.version)

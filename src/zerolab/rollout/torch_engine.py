@@ -53,6 +53,7 @@ class TorchEngine:
         from zerolab.models.hf import as_dtype, eos_token_ids
 
         self.version = 0
+        self.steps = 0  # forward passes so far: a sign of life for who watches from outside
         self._tokenizer = tokenizer
         self._decoder = make_decoder(model, device=torch.device(device), dtype=as_dtype(dtype), cuda_graphs=cuda_graphs)
         self._context = int(model.config.get_text_config().max_position_embeddings)
@@ -224,6 +225,7 @@ class TorchEngine:
 
     def _advance(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
         """One token for every row, or the first token of newly admitted ones. Returns what finished."""
+        self.steps += 1
         if self._stale:
             self._rebuild(rows)
         new = self._admissible(requests, rows, pending)

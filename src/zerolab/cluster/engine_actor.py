@@ -1,0 +1,61 @@
+"""A sampling engine in a process of its own."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+import torch
+
+from zerolab.cluster.calls import Process, this_process
+from zerolab.cluster.parcel import Inbox, Parcel
+from zerolab.rollout.engine import Engine, Request
+from zerolab.types import Completion
+
+FLUSH_S = 0.05
+
+
+@ray.remote(concurrency_groups={"control": 2})
+class EngineActor:
+    """One thread generates, two others answer meanwhile."""
+
+    engine: Engine
+
+    @ray.method(concurrency_group="control")
+    def process(self) -> Process:
+        return this_process()
+
+    def start(self, new_engine: Callable[[], Engine], threads: int, shared: bool) -> None:
+        torch.set_num_threads(threads)
+        self.engine, self.inbox, self.finished = new_engine(), Inbox(shared), 0
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+        for completions in together(self.engine.generate(requests), FLUSH_S):
+            self.finished += len(completions)
+            yield completions
+
+    @ray.method(concurrency_group="control")
+    def progress(self) -> tuple[int, int]:
+        """Changes while the engine works: steps, where it counts them, and responses finished."""
+        return getattr(self.engine, "steps", 0), self.finished
+
+    @ray.method(concurrency_group="control")
+    def call(self, verb: str, *arguments: Any) -> Any:
+        return getattr(self.engine, verb)(*arguments)
+
+    @ray.method(concurrency_group="control")
+    def update(self, version: int, parcel: Parcel) -> None:
+        self.engine.update_weights(version, self.inbox.unpack(parcel))
+
+
+def together(completions: Iterable[Completion], seconds: float) -> Iterator[list[Completion]]:
+    """What finishes within so many seconds of the last list, as one list: a message is not free."""
+    held: list[Completion] = []
+    since = time.monotonic()
+    for completion in completions:
+        held.append(completion)
+        if time.monotonic() - since >= seconds:
+            yield held
+            held, since = [], time.monotonic()
+    if held:
+        yield held

@@ -1,0 +1,220 @@
+"""N engines as one: questions are split over them, and what a lost engine leaves behind is sampled by another one."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+import torch
+
+from zerolab.cluster.calls import Gone, fetch, gather
+from zerolab.cluster.job import Job, chunks, unbegun
+from zerolab.cluster.parcel import Parcel, ParcelLost, store
+from zerolab.cluster.seat import Seat
+from zerolab.config import ClusterConfig
+from zerolab.errors import UserError
+from zerolab.rollout.engine import Request
+from zerolab.types import Completion
+
+POLL_S = 0.25
+IDLE_S = 0.02
+
+
+class RemoteEngines:
+    """See engine.Engine for the contract. `lost` is called with a parcel that nobody has any more.
+
+    An engine is replaced when its process dies, when it makes no progress within engine_deadline_s while it generates,
+    and when it does not answer a call within that time. Where there is no room for another one, the rest goes on.
+    Generating, and updating while paused, may happen in two threads.
+    """
+
+    def __init__(self, seats: Sequence[Seat], config: ClusterConfig, lost: Callable[[Parcel], None]) -> None:
+        self.seats, self.config, self.lost = list(seats), config, lost
+        self.version = 0
+        self.replaced = 0
+        self._parcel: Parcel | None = None
+        self._lock = threading.RLock()  # over seats and weights
+        self._paused = self._aborted = False
+        self._alone_since: float | None = None  # no engine was ready since
+        self._cut: set[int] = set()
+        self._wait_for_all()
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        queue, jobs = list(requests), dict[Any, Job]()
+        self._aborted = False
+        self._cut.clear()
+        try:
+            while queue or jobs:
+                self._assign(queue, jobs)
+                if self._aborted or self._cut:
+                    yield from self._never_begun(queue)
+                    if not queue and not jobs:
+                        return
+                for stream in ray.wait(list(jobs), timeout=POLL_S)[0] if jobs else self._nothing_to_do():
+                    yield from self._received(stream, queue, jobs)
+                for stream in [s for s, job in jobs.items() if self._hangs(job)]:
+                    self._lose(jobs.pop(stream), f"it made no progress for {self.config.engine_deadline_s:g} s", queue)
+        finally:
+            for job in jobs.values():  # the caller has left
+                job.actor.call.remote("abort")
+
+    def _nothing_to_do(self) -> Sequence[Any]:
+        time.sleep(IDLE_S)
+        return ()
+
+    def _assign(self, queue: list[Request], jobs: dict[Any, Job]) -> None:
+        """Splits what waits over the engines that are idle."""
+        if not queue:
+            return
+        with self._lock:
+            self._tend()
+            if self._aborted or self._paused:
+                return
+            busy = {job.seat for job in jobs.values()}
+            idle = [seat for seat in self.seats if seat.state == "ready" and seat not in busy]
+            if not idle and not busy:
+                self._check_hope()
+            for seat, part in zip(idle, chunks(queue, len(idle)), strict=False):
+                stream = seat.actor.generate.options(num_returns="streaming").remote(part)
+                jobs[stream] = Job(seat, seat.actor, {r.id: r for r in part})
+            if idle:
+                self._alone_since = None
+                queue.clear()
+
+    def _received(self, stream: Any, queue: list[Request], jobs: dict[Any, Job]) -> Iterator[Completion]:
+        job = jobs[stream]
+        try:
+            completions = fetch(next(stream))
+        except StopIteration:
+            queue += jobs.pop(stream).left.values()
+            return
+        except Gone as gone:
+            self._lose(jobs.pop(stream), str(gone), queue)
+            return
+        except BaseException:
+            del jobs[stream]  # the engine refused, and is idle
+            raise
+        job.alive()
+        job.seat.failures = 0
+        for completion in completions:
+            del job.left[completion.request_id]
+            job.delivered = True
+            yield completion
+
+    def _hangs(self, job: Job) -> bool:
+        if self._paused:
+            job.alive()
+        return job.hangs(self.config.engine_deadline_s)
+
+    def _lose(self, job: Job, reason: str, queue: list[Request]) -> None:
+        queue += job.left.values()
+        with self._lock:
+            if job.seat.actor is job.actor:
+                job.seat.failures += not job.delivered
+                self._replace(job.seat, reason)
+
+    def _replace(self, seat: Seat, reason: str) -> None:
+        print(f"zerolab: engine {seat.number} was lost ({reason}); another one takes its place", file=sys.stderr)
+        self.replaced += 1
+        seat.lose(reason)
+
+    def _never_begun(self, queue: list[Request]) -> Iterator[Completion]:
+        """What is aborted while no engine has it."""
+        ended = [r for r in queue if self._aborted or r.id in self._cut]
+        queue[:] = [r for r in queue if r not in ended]
+        self._cut.clear()
+        for request in ended:
+            yield unbegun(request, self.version)
+
+    def _tend(self) -> None:
+        """Brings seats forward; an engine that has just started gets the weights of the others."""
+        for seat in self.seats:
+            seat.tend()
+            if seat.state == "ready" and seat.parcel is not self._parcel:
+                self._send([seat])
+
+    def _send(self, seats: Sequence[Seat]) -> None:
+        parcel = self._parcel
+        refs = [(seat, seat.actor.update.remote(self.version, parcel)) for seat in seats]
+        for seat, ref in refs:
+            try:
+                gather([ref], self.config.engine_deadline_s)
+                seat.parcel = parcel
+                if self._paused:
+                    gather([seat.calls("pause")], self.config.engine_deadline_s)
+            except Gone as gone:
+                self._replace(seat, str(gone))
+            except ParcelLost:
+                assert parcel is not None
+                self.lost(parcel)
+
+    def _wait_for_all(self) -> None:
+        """At the beginning every engine has to come up. Raises UserError where one does not."""
+        end = time.monotonic() + self.config.placement_s
+        while any(seat.state != "ready" for seat in self.seats):
+            self._tend()
+            for seat in self.seats:
+                if seat.failures:
+                    raise UserError(f"engine {seat.number} did not start: {seat.reason}")
+            if time.monotonic() > end:
+                late = next(seat for seat in self.seats if seat.state != "ready")
+                raise UserError(
+                    f"engine {late.number} was {late.state} after {self.config.placement_s:g} s: raise "
+                    "cluster.placement_s, lower cluster.engines, or see `ray status`"
+                )
+            time.sleep(IDLE_S)
+
+    def _check_hope(self) -> None:
+        """Raises UserError where no engine is left and none comes up."""
+        why = f"no engine is left, the last was lost because {self.seats[-1].reason}"
+        if all(seat.state == "given up" for seat in self.seats):
+            raise UserError(f"{why}; see `ray status` and the logs of Ray")
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since > self.config.placement_s:
+            raise UserError(f"{why}, and there was no other for {self.config.placement_s:g} s; see `ray status`")
+
+    def abort(self, ids: Collection[int] | None = None) -> None:
+        if ids is None:
+            self._aborted = True
+        else:
+            self._cut |= set(ids)
+        self._everywhere("abort", None if ids is None else tuple(ids))
+
+    def pause(self) -> None:
+        self._paused = True
+        self._everywhere("pause")
+
+    def resume(self) -> None:
+        self._everywhere("resume")
+        self._paused = False
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        with self._lock:
+            self._parcel = tensors if isinstance(tensors, Parcel) else store(tensors)
+            self.version = version
+            self._send(self._ready())
+
+    def sleep(self, weights: bool = False) -> None:
+        self._everywhere("sleep", weights)
+
+    def wake(self) -> None:
+        self._everywhere("wake")
+
+    def _ready(self) -> list[Seat]:
+        return [seat for seat in self.seats if seat.state == "ready"]
+
+    def _everywhere(self, verb: str, *arguments: Any) -> None:
+        with self._lock:
+            refs = [(seat, seat.calls(verb, *arguments)) for seat in self._ready()]
+            for seat, ref in refs:
+                try:
+                    gather([ref], self.config.engine_deadline_s)
+                except Gone as gone:
+                    self._replace(seat, str(gone))
+
+    def close(self) -> None:
+        with self._lock:
+            for seat in self.seats:
+                seat.close()

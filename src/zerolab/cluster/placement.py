@@ -1,0 +1,77 @@
+"""Room for the processes of a run: what they ask for, and whether the cluster has it."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from zerolab.cluster.calls import Gone
+from zerolab.config import ClusterConfig
+from zerolab.errors import UserError
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one process."""
+
+    cpus: int
+    gpus: float
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        found = {name: float(value) for name, value in (("CPU", self.cpus), ("GPU", self.gpus)) if value}
+        return found or {"CPU": 0.001}  # Ray refuses an empty one
+
+    @property
+    def options(self) -> dict[str, float]:
+        return {"num_cpus": self.bundle.get("CPU", 0), "num_gpus": self.gpus}
+
+
+def needs(config: ClusterConfig, device: str) -> tuple[Needs, Needs]:
+    """Of an engine and of a learner rank. UserError where the whole cluster is too small for all of them."""
+    total = ray.cluster_resources()
+    gpu = 1.0 if device != "cpu" and total.get("GPU", 0) else 0.0
+    engine = Needs(config.cpus_per_engine, gpu if config.gpus_per_engine is None else config.gpus_per_engine)
+    rank = Needs(config.cpus_per_rank, gpu if config.gpus_per_rank is None else config.gpus_per_rank)
+    for kind, short in (("CPU", "cpus"), ("GPU", "gpus")):
+        each = getattr(engine, short), getattr(rank, short)
+        wanted = config.engines * each[0] + config.learner_ranks * each[1]
+        if wanted > total.get(kind, 0):
+            raise UserError(
+                f"the cluster has {total.get(kind, 0):g} {kind}s, and {config.engines} engines x {each[0]:g} + "
+                f"{config.learner_ranks} learner ranks x {each[1]:g} need {wanted:g}: lower cluster.engines, "
+                f"cluster.learner_ranks or cluster.{short}_per_*"
+            )
+    return engine, rank
+
+
+class Room:
+    """A placement group of `count` equal bundles, close together where that is possible."""
+
+    def __init__(self, each: Needs, count: int = 1) -> None:
+        self.each = each
+        self.group = placement_group([each.bundle] * count, strategy="PACK")
+
+    def ready(self) -> bool:
+        return bool(self.group.wait(0))
+
+    def wait(self, seconds: float) -> None:
+        """Raises Gone where there is no room in time."""
+        end = time.monotonic() + seconds
+        while not self.ready():
+            if time.monotonic() > end:
+                raise Gone(f"the cluster had no room for it within {seconds:g} s")
+            time.sleep(POLL_S)
+
+    def make(self, kind: Any, index: int = 0) -> Any:
+        """An actor in bundle `index`."""
+        there = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=index)
+        return kind.options(scheduling_strategy=there, **self.each.options).remote()
+
+    def leave(self) -> None:
+        remove_placement_group(self.group)
