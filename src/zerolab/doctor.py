@@ -7,7 +7,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from zerolab.demo.jobs import cores
+from zerolab.cores import cores
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
 # Extra of pyproject -> module that it brings.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.base_models import KINDS, TEMPLATES, bars, bases, responses
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Row, Statement, chosen, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -64,13 +64,4 @@ PROTOCOL = Protocol(
         ),
     ),
     draw=draw,
-    larger={
-        "paper": Recipe(
-            recipes=(),
-            hours=8,
-            hardware="A100-80",
-            choices="`zerolab analyze` on Qwen2.5-Math, Llama and DeepSeek bases under three templates, 500 MATH "
-            "questions; the judge's prompt is ours, the paper's is not public",
-        )
-    },
 )

@@ -10,11 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zerolab.claims.ledger import CLAIMS, find, protocols
+from zerolab.claims.larger import LARGER
+from zerolab.claims.ledger import CLAIMS, claim_of, find, protocols
 from zerolab.claims.protocol import SCALES, Plan, Protocol
 from zerolab.claims.results import read_verdict, write_results
-from zerolab.claims.runner import cores, cost, missing, run_cells, table
+from zerolab.claims.runner import cost, missing, run_cells, table
+from zerolab.claims.scales import Larger
 from zerolab.claims.verdict import Finding, Verdict, together
+from zerolab.cores import cores
 from zerolab.errors import UserError
 
 WIDTH = 140
@@ -39,9 +42,11 @@ def list_claims(results: Path) -> None:
         for protocol in found:
             cells = protocol.cells(protocol.plan())
             record = read_verdict(results / "laptop" / protocol.id)
-            verdict = f"[{COLOURS[record['verdict']]}]{record['verdict']}[/]" if record else "not run"
-            scales = ", ".join(["laptop", *protocol.larger])
-            shown.add_row(protocol.id, protocol.sentence, scales, duration(cost(cells) / cores()), verdict)
+            standing = record["verdict"] if record else "not run" if cells else "needs hardware"
+            verdict = f"[{COLOURS[standing]}]{standing}[/]" if standing in COLOURS else standing
+            scales = ", ".join([*(["laptop"] if cells else []), *LARGER.get(claim, {})])
+            takes = duration(cost(cells) / cores()) if cells else "-"
+            shown.add_row(protocol.id, protocol.sentence, scales, takes, verdict)
     wide_console().print(shown)
 
 
@@ -63,7 +68,7 @@ def show(name: str) -> None:
             ("test", protocol.test),
             ("refuted by", protocol.refuted),
             ("seeds", ", ".join(map(str, plan.seeds))),
-            ("runs", f"{len(protocol.cells(plan))}, {duration(cost(protocol.cells(plan)))} of one core"),
+            ("runs", runs_of(protocol, plan)),
         ]
         for key, value in rows:
             console.print(f"{key:12}{value}", highlight=False, markup=False)
@@ -72,11 +77,19 @@ def show(name: str) -> None:
             region = f"in ({statement.region[0]:g}, {statement.region[1]:g}) {statement.unit}".rstrip()
             kind = "exact" if statement.exact else f"{statement.level:.0%} interval"
             console.print(f"  {statement.role:8} {statement.text}: {kind} {region}", highlight=False, markup=False)
-        for scale, recipe in protocol.larger.items():
-            console.print(f"\n{scale:12}needs {recipe.hours:g} GPU hours ({recipe.hardware})", highlight=False)
-            console.print(f"            {', '.join(recipe.recipes)}", highlight=False, markup=False)
-            console.print(f"            {recipe.choices}", highlight=False, markup=False)
         console.print()
+    claim = claim_of(name)
+    for scale, larger in LARGER.get(claim, {}).items():
+        need = f"needs hardware: {hours_of(larger)}" if larger.gpus else "no GPU is needed"
+        console.print(f"{scale:12}{need}; {larger.choices}", highlight=False, markup=False)
+    console.print(
+        f"{'commands':12}zerolab claims run {claim} --scale gpu, --scale paper", highlight=False, markup=False
+    )
+
+
+def runs_of(protocol: Protocol, plan: Plan) -> str:
+    cells = protocol.cells(plan)
+    return f"{len(cells)}, {duration(cost(cells))} of one core" if cells else "no laptop scale"
 
 
 def run(
@@ -87,11 +100,15 @@ def run(
         raise UserError(f"--scale {scale} is unknown: choose one of {', '.join(SCALES)}")
     if seeds is not None and seeds < 1:
         raise UserError("--seeds must be 1 or more")
-    chosen = [p for name in names for p in find(name)] if names else list(protocols())
     console = wide_console()
     if scale != "laptop":
-        needs_hardware(chosen, scale, console)
+        needs_hardware([claim_of(name) for name in names] or list(LARGER), scale, console)
         return True
+    chosen = [p for name in names for p in find(name)] if names else list(protocols())
+    for protocol in chosen:
+        if not protocol.on_a_laptop:
+            console.print(f"{protocol.id:18}[bold]needs hardware[/], no laptop scale: skipped", highlight=False)
+    chosen = [protocol for protocol in chosen if protocol.on_a_laptop]
     plans = {p.id: p.plan(seeds, quick) for p in chosen}
     if dry_run:
         print_costs(chosen, plans, work / scale, console)
@@ -154,18 +171,26 @@ def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, 
     console.print(f"in all {duration(total)} of one core, {duration(total / cores())} on {cores()}", highlight=False)
 
 
-def needs_hardware(chosen: Sequence[Protocol], scale: str, console: Console) -> None:
-    """What a larger scale would take. Nothing is run there by this command: the recipes are for `zerolab train`."""
-    for protocol in chosen:
-        recipe = protocol.larger.get(scale)
-        if recipe is None:
-            console.print(f"{protocol.id:18}has no {scale} recipe", highlight=False)
-            continue
-        console.print(
-            f"{protocol.id:18}[bold]needs hardware[/]: about {recipe.hours:g} GPU hours ({recipe.hardware}); "
-            f"{', '.join(f'zerolab train {r}' for r in recipe.recipes)}; {recipe.choices}",
-            highlight=False,
-        )
+def needs_hardware(claims: Sequence[str], scale: str, console: Console) -> None:
+    """What a larger scale would take: hours by the cost model, and the commands. Nothing is run."""
+    for claim in dict.fromkeys(claims):
+        larger = LARGER[claim]["gpu" if scale == "gpu" else "paper"]
+        need = f"[bold]needs hardware[/]: {hours_of(larger)}" if larger.gpus else "[bold]no GPU[/]"
+        console.print(f"{claim}, {scale} scale: {need}", highlight=False)
+        for command in larger.commands():
+            console.print(f"    {command}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"    choices: {larger.choices}", highlight=False, markup=False, soft_wrap=True)
+
+
+def hours_of(larger: Larger) -> str:
+    """As in "about 24 GPU hours on 8xA100-80 in 12 runs"."""
+    count = sum(len(work.commands()) for work in larger.work)
+    return f"about {hours(larger)} GPU hours on {larger.gpus} in {count} runs, by the model of `zerolab plan`"
+
+
+def hours(larger: Larger) -> str:
+    found = larger.gpu_hours()
+    return f"{found:,.0f}" if found >= 10 else f"{found:.1f}" if found >= 0.95 else f"{found:.2g}"
 
 
 def claim_verdict(claim: str, results: Path, scale: str = "laptop") -> Verdict | None:

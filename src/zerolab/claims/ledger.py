@@ -27,6 +27,7 @@ CLAIMS = {
 MODULES = (
     *("length_policy", "length_transformer", "question_weight", "other_losses", "random_reward"),
     *("base_answering", "base_exploration", "base_reflection", "base_accuracy", "base_templates"),
+    "minimalist",
 )
 
 
@@ -34,6 +35,11 @@ MODULES = (
 def protocols() -> tuple[Protocol, ...]:
     found = [importlib.import_module(f"zerolab.claims.{name}").PROTOCOL for name in MODULES]
     return tuple(sorted(found, key=lambda p: list(CLAIMS).index(p.claim) if p.claim in CLAIMS else len(CLAIMS)))
+
+
+def claim_of(name: str) -> str:
+    """The id of a claim, with or without experiments, or that of an experiment's. Raises UserError for another name."""
+    return name.upper() if name.upper() in CLAIMS else find(name)[0].claim
 
 
 def find(name: str) -> list[Protocol]:

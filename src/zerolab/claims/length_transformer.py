@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerolab.claims.lengths import ARMS, draw, holds_at, length_numbers, main_statements, vanishes_at
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Recipe, Statement, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Statement, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -123,13 +123,4 @@ PROTOCOL = Protocol(
         ),
     ),
     draw=draw,
-    larger={
-        "paper": Recipe(
-            recipes=("paper/qwen2.5-math-1.5b",),
-            hours=2 * 5 * 8 * 12,
-            hardware="A100-80",
-            choices="model, template and question set of the paper's curves are not stated; ours are Qwen2.5-Math-1.5B "
-            "with the R1 template on MATH-12k; 5 seeds of both arms, 12 hours on 8 GPUs each is our estimate",
-        )
-    },
 )

@@ -7,7 +7,7 @@ measures, and which statements the measurements have to bear out. The verdict is
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,18 +59,8 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The same experiment on larger hardware: recipes that dry-run, and their cost."""
-
-    recipes: tuple[str, ...]
-    hours: float  # of one GPU of the kind named
-    hardware: str
-    choices: str  # what the paper does not state, and what we chose
-
-
-@dataclass(frozen=True)
 class Protocol:
-    """See the module's docstring for the method; these are its fixed parts."""
+    """See the module's docstring for the method; these are its fixed parts. One without cells has no laptop scale."""
 
     id: str  # e.g. "L1.policy"
     claim: str  # id of the paper's claim
@@ -85,8 +75,11 @@ class Protocol:
     bases: Callable[[Plan], Sequence[Any]] = lambda plan: ()  # PretrainConfigs that the cells start from
     seeds: int = 5
     quick_seeds: int = 2
-    larger: Mapping[str, Recipe] = field(default_factory=dict)  # by scale
     version: str = "1"  # raised when the same cells would measure something else
+
+    @property
+    def on_a_laptop(self) -> bool:
+        return bool(self.cells(self.plan()))
 
     def plan(self, seeds: int | None = None, quick: bool = False) -> Plan:
         return Plan(tuple(range(seeds or (self.quick_seeds if quick else self.seeds))), quick)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.command import between, claim_verdict, duration, number
+from zerolab.claims.command import between, claim_verdict, duration, hours, hours_of, number
+from zerolab.claims.larger import LARGER
 from zerolab.claims.ledger import CLAIMS, protocols
-from zerolab.claims.protocol import Protocol
+from zerolab.claims.protocol import SCALES, Protocol, Scale
 from zerolab.claims.results import read_verdict
 from zerolab.errors import UserError
 from zerolab.report.page import Page, Section, escape, render
@@ -31,7 +32,7 @@ def page(results: Path) -> str:
     for claim, sentence in CLAIMS.items():
         found = [p for p in protocols() if p.claim == claim]
         if found:
-            body = "".join(experiment(p, results) for p in found)
+            body = "".join(experiment(p, results) for p in found) + beyond(claim)
             sections.append(Section(claim.lower(), claim, sentence, body))
     subtitle = '"Understanding R1-Zero-Like Training" (arXiv 2503.20783), re-tested'
     return render(Page("zerolab: the claims ledger", subtitle, sections, {}, styles=("claims.css",)))
@@ -46,17 +47,23 @@ INTRO = (
 def summary(results: Path) -> str:
     rows = []
     for claim, sentence in CLAIMS.items():
-        verdict = claim_verdict(claim, results) or standing(claim)
+        verdicts = "".join(f"<td>{badge(standing(claim, scale, results))}</td>" for scale in SCALES)
         link = f'<a href="#{claim.lower()}">{claim}</a>' if any(p.claim == claim for p in protocols()) else claim
-        rows.append(f"<tr><td>{link}</td><td>{escape(sentence)}</td><td>{badge(verdict)}</td></tr>")
-    return _table(("claim", "in a sentence", "verdict, laptop scale"), rows)
+        rows.append(f"<tr><td>{link}</td><td>{escape(sentence)}</td>{verdicts}</tr>")
+    return _table(("claim", "in a sentence", *(f"{scale} scale" for scale in SCALES)), rows)
 
 
-def standing(claim: str) -> str:
-    """What is said of a claim without a result."""
-    if any(p.claim == claim for p in protocols()):
+def standing(claim: str, scale: Scale, results: Path) -> str:
+    """The verdict of a claim at a scale, or what is said where there is none."""
+    if verdict := claim_verdict(claim, results, scale):
+        return verdict
+    experiments = [p for p in protocols() if p.claim == claim]
+    if scale == "laptop" and any(p.on_a_laptop for p in experiments):
         return "not run"
-    return "no experiment yet"
+    if scale == "laptop":
+        return "needs hardware" if experiments else "no experiment yet"
+    larger = LARGER[claim][scale]
+    return f"needs hardware: {hours(larger)} GPU h" if larger.gpus else "no GPU needed"
 
 
 def badge(verdict: str) -> str:
@@ -66,7 +73,8 @@ def badge(verdict: str) -> str:
 def experiment(protocol: Protocol, results: Path) -> str:
     folder = results / "laptop" / protocol.id
     record = read_verdict(folder)
-    head = f"<h3>{escape(protocol.id)} {badge(record['verdict'] if record else 'not run')}</h3>"
+    unknown = "not run" if protocol.on_a_laptop else "needs hardware"
+    head = f"<h3>{escape(protocol.id)} {badge(record['verdict'] if record else unknown)}</h3>"
     text = f"<p>{escape(protocol.sentence)}</p>"
     method = f"{protocol.metric}. {protocol.test}. Refuted by: {protocol.refuted}."
     facts = f"<p class='facts'>{escape(method)}</p>"
@@ -79,6 +87,19 @@ def experiment(protocol: Protocol, results: Path) -> str:
     seeds = f"{record['cells']} runs, {len(record['seeds'])} seeds" + (", quick" if record["quick"] else "")
     note = f"{seeds}; {record['date']}, {record['cores']} cores, {duration(record['seconds'])}; {record['platform']}"
     return head + text + facts + table + image + f"<p class='facts'>{escape(note)}</p>"
+
+
+def beyond(claim: str) -> str:
+    """What larger scales take, with the commands behind a fold."""
+    parts = []
+    for scale, larger in LARGER[claim].items():
+        need = f"needs hardware, {hours_of(larger)}" if larger.gpus else "no GPU needed"
+        commands = "\n".join(larger.commands())
+        parts.append(
+            f"<details class='more'><summary>{escape(f'{scale} scale: {need}')}</summary>"
+            f"<p class='facts'>{escape(larger.choices)}</p><pre>{escape(commands)}</pre></details>"
+        )
+    return "".join(parts)
 
 
 def _statement(s: dict[str, Any]) -> str:
@@ -117,9 +138,10 @@ def _image(path: Path, alt: str) -> str:
 
 def markdown(results: Path) -> str:
     """The ledger's table for docs/results.md: every claim, and every statement of the experiments that ran."""
-    lines = ["| claim | in a sentence | verdict at laptop scale |", "| --- | --- | --- |"]
+    heads = ("claim", "in a sentence", *(f"{scale} scale" for scale in SCALES))
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for claim, sentence in CLAIMS.items():
-        lines.append(f"| {claim} | {sentence} | {claim_verdict(claim, results) or standing(claim)} |")
+        lines.append(f"| {claim} | {sentence} | {' | '.join(standing(claim, s, results) for s in SCALES)} |")
     for protocol in protocols():
         record = read_verdict(results / "laptop" / protocol.id)
         if record:

@@ -13,14 +13,11 @@ from typing import Any
 from zerolab.claims.ledger import find
 from zerolab.claims.protocol import Cell, Plan, Protocol, Row
 from zerolab.claims.results import cell_folder, load_cell, save_cell
+from zerolab.cores import cores
 from zerolab.errors import UserError
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def missing(protocol: Protocol, plan: Plan, work: Path) -> list[Cell]:

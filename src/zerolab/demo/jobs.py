@@ -73,10 +73,6 @@ def run_all(jobs: Sequence[Job], parallel: int) -> Iterator[None]:
             job.stop()
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def metrics_so_far(folder: Path) -> list[dict[str, Any]]:
     """What a run has logged by now, [] before it has."""
     return read_metrics(folder) if (folder / METRICS).is_file() else []

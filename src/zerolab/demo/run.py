@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from zerolab.config import DemoConfig, RunConfig, load_run_config
-from zerolab.demo.jobs import Job, cores, metrics_so_far, run_all
+from zerolab.cores import cores
+from zerolab.demo.jobs import Job, metrics_so_far, run_all
 from zerolab.demo.summary import PRESSURE, ArmSummary, sentences, summarise
 from zerolab.errors import UserError
 from zerolab.recipes import find_recipe
