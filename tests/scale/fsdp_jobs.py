@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from small_learner import random_batch
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.config import LearnerConfig
+from zerolab.config import LearnerConfig, LoraConfig
+from zerolab.learner.adapters import Adapters
 from zerolab.learner.fsdp import ShardedLearner
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model
@@ -127,6 +129,39 @@ def logprobs(sharded: bool, batch: Batch) -> tuple[np.ndarray, Arrays]:
     learner.forward_backward(step_of(0), PRESETS["dr_grpo"])
     learner.optim_step()
     return np.stack([before, learner.logprobs_of(batch), learner.reference_logprobs_of(batch)]), weights(learner)
+
+
+LORA = LoraConfig(rank=4, alpha=8)
+
+
+def adapted(sharded: bool, folder: Path) -> list[Arrays]:
+    """With adapters under a KL: references and gradients of two steps, weights, those that changed; then one more step,
+    and the same from the checkpoint before it."""
+    objective, config = PRESETS["grpo_kl"], LearnerConfig(**CONFIG)
+    own = {"budget": 32, "total_steps": 10, "reference": True}
+    model = tiny_model("qwen2")
+    torch.manual_seed(dist.get_rank() if sharded else 0)
+    if sharded:
+        learner: Any = ShardedLearner(model, config, lora=LORA, **own)
+    else:
+        learner = Learner(model, config, adapters=Adapters(model, LORA, torch.device("cpu")), **own)
+    found = []
+    for seed in range(2):
+        step = step_of(seed)
+        step = dataclasses.replace(step, ref_logprobs_T=learner.reference_logprobs_of(step))
+        found.append({"reference": step.ref_logprobs_T})
+        learner.forward_backward(step, objective)
+        found.append({name: _full(p.grad) for name, p in model_of(learner).named_parameters() if p.requires_grad})
+        learner.optim_step()
+    found += [weights(learner), {name: tensor.clone().numpy() for name, tensor in learner.changed_weights()}]
+    learner.export(tiny_tokenizer(), folder)
+    learner.save(folder)
+    for _ in range(2):
+        learner.forward_backward(step_of(3), PRESETS["grpo"])
+        learner.optim_step()
+        found.append(weights(learner))
+        learner.load(folder)
+    return found
 
 
 def refusals(folder: Path, other: Path) -> Sequence[str]:

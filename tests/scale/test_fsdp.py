@@ -86,6 +86,26 @@ def test_logprobs_are_whole_on_every_rank_and_those_of_the_new_weights(pool: Poo
         assert close(moved, weights, 1e-3)
 
 
+def test_adapters_are_those_of_one_process(pool: Pool, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    expected = jobs.adapted(False, folders[0])
+    for found in pool.run(2, jobs.adapted, True, folders[1]):
+        assert all(close(a, b, 1e-3) for a, b in zip(found, expected, strict=True))
+        assert all(np.array_equal(found[-1][name], found[-2][name]) for name in found[-1])  # the checkpoint is whole
+        weights, changed = found[4], found[5]
+        base = tiny_model("qwen2").state_dict()
+        moved = {name for name in weights if not np.array_equal(weights[name], base[name].numpy())}
+        assert moved == set(changed) == {name for name in base if name.endswith("_proj.weight")}
+        assert all(np.array_equal(weights[name], changed[name]) for name in changed)
+        exported = AutoModelForCausalLM.from_pretrained(folders[1]).state_dict()
+        assert all(np.array_equal(weights[name], exported[name].numpy()) for name in weights)
+
+
 def test_the_certified_gradient_is_that_of_the_sharded_learner(pool: Pool) -> None:
     """float64, against the exact scores: coefficient times score, as `zerolab certify` holds for one process."""
     policy, objective = EnumerablePolicy(1), PRESETS["dr_grpo"]

@@ -17,6 +17,7 @@ from zerolab.config import LoraConfig
 from zerolab.errors import UserError
 from zerolab.learner.precision import trained_weights, widened
 from zerolab.learner.scorer import Scorer
+from zerolab.learner.shards import Shards, read_into, whole
 from zerolab.rl.batch import Batch
 
 if TYPE_CHECKING:
@@ -50,17 +51,24 @@ class Adapters:
             tensor.data = tensor.data.to(device)
         self.model, self.device = model, device
         # The base never changes, so what lies in host memory stays right while a copy is on the device.
-        self.base = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        self.base = frozen if config.offload else []
         self.host = [_pinned(parameter.data) for parameter in self.base] if config.offload else None
         self.layers: dict[str, Any] = {
             name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
         }
 
     @torch.no_grad()
-    def merged(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, tensor) of every weight with its adapters added, in the dtype of the base."""
+    def merged(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Hugging Face name, tensor) of every weight with its adapters added, in the dtype of the base.
+
+        `changed_only`: the matrices that have an adapter, which are all that training changes. Of a sharded model the
+        tensors are sharded too.
+        """
         for name, tensor in self.model.state_dict().items():
             layer, rest = self._split(name)
+            if changed_only and rest != "base_layer.weight":
+                continue
             if layer is None:
                 yield name, tensor.detach()
             elif rest == "base_layer.weight":
@@ -102,19 +110,27 @@ class Adapters:
             for layer in self.layers.values():
                 layer.enable_adapters(True)
 
-    def save(self, folder: Path) -> None:
-        """FOLDER in a checkpoint: what peft's `PeftModel.from_pretrained` loads onto the base."""
-        self.wrapped.save_pretrained(str(folder / FOLDER), save_embedding_layers=False)
+    def save(self, folder: Path, writes: bool = True) -> None:
+        """FOLDER in a checkpoint: what peft's `PeftModel.from_pretrained` loads onto the base.
+
+        Of several ranks all gather their rows and one `writes`.
+        """
+        tensors = {name: whole(parameter.detach()) for name, parameter in self._trained()}
+        if writes:
+            self.wrapped.save_pretrained(str(folder / FOLDER), save_embedding_layers=False, state_dict=tensors)
 
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
         file = folder / FOLDER / "adapter_model.safetensors"
         if not file.is_file():
             raise UserError(f"{folder} holds no adapter: it is a checkpoint of a run without lora")
-        found = _peft().set_peft_model_state_dict(self.wrapped, load_file(file))
-        if found.unexpected_keys:
-            raise UserError(f"{folder} holds an adapter of another model ({found.unexpected_keys[0]})")
+        stored = Shards([file])
+        trained = {name.replace(f".{NAME}.", "."): parameter for name, parameter in self._trained()}  # as peft names it
+        if unknown := set(stored.names()) - set(trained):
+            raise UserError(f"{folder} holds an adapter of another model ({min(unknown)})")
+        read_into(trained.items(), stored)
+
+    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        return ((name, parameter) for name, parameter in self.wrapped.named_parameters() if parameter.requires_grad)
 
 
 class BaseReference:

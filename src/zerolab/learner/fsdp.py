@@ -5,24 +5,26 @@ of `learner.py` on a model whose parameters FSDP2 has cut, so nothing of a step 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from zerolab.config import LearnerConfig, RunConfig
+from zerolab.config import LearnerConfig, LoraConfig, RunConfig
 from zerolab.errors import UserError
+from zerolab.learner.adapters import Adapters
 from zerolab.learner.learner import MASTERS_FILE, OPTIMIZER_FILE, STATE_FILE, Learner
 from zerolab.learner.optim import load_optimizer, save_optimizer
-from zerolab.learner.precision import COMPUTE
+from zerolab.learner.precision import COMPUTE, trained_weights
 from zerolab.learner.ranks import GroupRanks
 from zerolab.learner.scorer import Scorer
 from zerolab.learner.sharding import Whole, reshard, sharded
-from zerolab.learner.shards import Shards, is_sharded, open_shards, own_rows, part_of, read_into
-from zerolab.models.hf import describe_model, hidden_states
+from zerolab.learner.shards import Shards, open_shards, own_rows, part_of, read_into, whole
+from zerolab.models.hf import describe_model, hidden_states, named_weights
 from zerolab.models.writer import write_weights
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import Objective
@@ -50,32 +52,47 @@ class ShardedLearner:
         precision: str = "fp32",
         weights: str = "fp32",
         reference: bool = False,
-        device: torch.device | str = "cpu",
+        lora: LoraConfig | None = None,
     ):
         if precision == "fp16":
             raise UserError('several learner ranks compute in bf16 or fp32: set model.precision to "bf16"')
-        device = torch.device(device)
+        if lora and lora.offload:
+            raise UserError(
+                "lora.offload is for one learner rank: ranks hold a share of the base each; set it to false"
+            )
+        device = own_device()
         self.config = config.model_copy(update={"share_prompts": "off"})  # whose two graphs FSDP's hooks do not follow
-        self.budget, self.total_steps = budget, total_steps
+        self.budget = budget
         self.dtype, self.rounds = COMPUTE[weights], weights == "bf16"
         self.ranks = GroupRanks(device)
-        self.whole = sharded(model, device, COMPUTE[precision])
+        self.adapters: Adapters | None = None
+        self.whole = sharded(model, device, COMPUTE[precision], partial(self._adapt, lora=lora) if lora else None)
         self.learner = Learner(
-            self.whole.model, self.config, budget=budget, total_steps=total_steps, temperature=temperature
+            self.whole.model,
+            self.config,
+            budget=budget,
+            total_steps=total_steps,
+            temperature=temperature,
+            reference=reference and self.adapters is not None,
+            adapters=self.adapters,
         )
         self.learner.policy.spread(_trunk(self.whole), self.ranks)
         self.frozen: Whole | None = None
-        if reference:
+        if reference and not self.adapters:
             self.frozen = sharded(model, device, COMPUTE[precision])
             self.frozen.requires_grad_(False)
-            frozen = Scorer(
-                self.frozen.model,
-                temperature=temperature,
-                precision="fp32",
-                logits_mb=config.logits_mb,
-                fp32_head=config.fp32_head,
-            )
-            self.learner.reference = frozen.spread(_trunk(self.frozen), self.ranks)
+            self.learner.reference = self._scorer(self.frozen, temperature)
+
+    def _adapt(self, model: "PreTrainedModel", lora: LoraConfig) -> None:
+        """Adds adapters, with rank 0's random numbers."""
+        self.adapters = Adapters(model, lora, torch.device("cpu"))
+        for parameter in trained_weights(model):
+            parameter.data.copy_(self.ranks.first(parameter.data))
+
+    def _scorer(self, whole: Whole, temperature: float) -> Scorer:
+        mb, fp32_head = self.config.logits_mb, self.config.fp32_head
+        scorer = Scorer(whole.model, temperature=temperature, precision="fp32", logits_mb=mb, fp32_head=fp32_head)
+        return scorer.spread(_trunk(whole), self.ranks)
 
     @property
     def version(self) -> int:
@@ -102,43 +119,53 @@ class ShardedLearner:
     def reference_logprobs_of(self, batch: Batch) -> np.ndarray:
         """logprobs_T of a whole batch under the weights that the learner began with, on every rank."""
         found_T = self.learner.reference_logprobs_of(batch)
-        if self.frozen:
-            reshard(self.frozen)
+        reshard(self.frozen or self.whole)
         return found_T
 
     def values_of(self, batch: Batch) -> np.ndarray:
         """There is no critic here: raises ValueError, as a learner without one does."""
         return self.learner.values_of(batch)
 
-    @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, full tensor) of the policy, one tensor gathered at a time.
+        """(Hugging Face name, full tensor) of the policy as a plain model, one tensor gathered at a time.
 
         All ranks have to go through all of it together. A tied weight comes under both its names, one after the other.
         """
-        reshard(self.whole)
-        held = self.whole.model.state_dict(keep_vars=True)
+        for names, tensor in self._gathered(self.adapters.merged() if self.adapters else named_weights(self._model())):
+            yield from ((name, tensor) for name in names)
+
+    def changed_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """As `Learner.changed_weights`: with adapters the matrices that have one, merged; else all weights."""
+        if not self.adapters:
+            yield from self.weights()
+            return
+        for names, tensor in self._gathered(self.adapters.merged(changed_only=True)):
+            yield from ((name, tensor) for name in names)
+
+    @torch.no_grad()
+    def _gathered(self, parts: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """(all names of a tensor, the tensor of all ranks)."""
         names: dict[int, list[str]] = {}
-        for name, tensor in held.items():
-            names.setdefault(id(tensor), []).append(name)
-        for of_one in names.values():
-            tensor = held[of_one[0]].detach()
-            if is_sharded(tensor):
-                tensor = (tensor.bfloat16() if self.rounds else tensor).full_tensor()
-            yield from ((name, tensor) for name in of_one)
+        for name, parameter in self._model().state_dict(keep_vars=True).items():
+            names.setdefault(id(parameter), []).append(name)
+        tied = {group[0]: group[1:] for group in names.values()}
+        second = {name for group in tied.values() for name in group}
+        for name, part in parts:
+            if name not in second:
+                yield [name, *tied.get(name, ())], whole(part.bfloat16() if self.rounds else part)
+
+    def _model(self) -> "PreTrainedModel":
+        reshard(self.whole)
+        return self.whole.model
 
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
         """Writes the policy as a plain Hugging Face folder: rank 0 does, in files of a few GiB, and all take part."""
-        write_weights(self._distinct_weights(), folder if self.ranks.rank == 0 else None)
+        parts = self.adapters.merged() if self.adapters else named_weights(self._model())
+        distinct = ((names[0], tensor) for names, tensor in self._gathered(parts))
+        write_weights(distinct, folder if self.ranks.rank == 0 else None)
         if self.ranks.rank == 0:
             describe_model(self.whole.model, tokenizer, folder, self.dtype)
         self._meet()
-
-    def _distinct_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Without the second names of tied weights."""
-        distinct = {name for name, _ in self.whole.model.named_parameters()}
-        distinct |= {name for name, _ in self.whole.model.named_buffers()}
-        yield from ((name, tensor) for name, tensor in self.weights() if name in distinct)
 
     def loaded(self) -> AbstractContextManager[None]:
         """Where to learn; nothing is offloaded here."""
@@ -153,7 +180,9 @@ class ShardedLearner:
 
         rank, count = self.ranks.rank, self.ranks.count
         save_optimizer(self.learner.optimizer, part_of(folder / OPTIMIZER_FILE, rank, count))
-        if self.rounds:
+        if self.adapters:
+            self.adapters.save(folder, writes=rank == 0)
+        elif self.rounds:
             masters = {str(number): own_rows(p) for number, p in enumerate(self.whole.model.parameters())}
             save_file(masters, part_of(folder / MASTERS_FILE, rank, count))
         if rank == 0:
@@ -162,15 +191,18 @@ class ShardedLearner:
 
     def load(self, folder: Path) -> None:
         """Weights, moments and version of a checkpoint that any number of ranks, or a plain `Learner`, has written."""
-        reshard(self.whole)
-        if self.rounds:
-            numbered = ((str(number), p) for number, p in enumerate(self.whole.model.parameters()))
-            read_into(numbered, open_shards(folder / MASTERS_FILE))
+        model = self._model()
+        if self.adapters:
+            self.adapters.load(folder)
+        elif self.rounds:
+            read_into(
+                ((str(number), p) for number, p in enumerate(model.parameters())), open_shards(folder / MASTERS_FILE)
+            )
         else:
             files = sorted(folder.glob("model*.safetensors"))
             if not files:
                 raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
-            read_into(self.whole.model.named_parameters(), Shards(files))
+            read_into(model.named_parameters(), Shards(files))
         load_optimizer(self.learner.optimizer, folder / OPTIMIZER_FILE)
         self.learner.version = json.loads((folder / STATE_FILE).read_text())["version"]
         self._meet()
@@ -181,10 +213,8 @@ class ShardedLearner:
         dist.barrier()
 
 
-def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig, device: torch.device) -> ShardedLearner:
+def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig) -> ShardedLearner:
     """The learner of a run on this rank. Raises UserError for what several ranks cannot do."""
-    if run.lora:
-        raise UserError("lora trains on one learner rank: remove it, or set cluster.learner_ranks to 1")
     if run.objective.needs_critic:
         raise UserError("an objective with a critic trains on one learner rank: set cluster.learner_ranks to 1")
     return ShardedLearner(
@@ -196,8 +226,15 @@ def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig, devic
         precision=run.model.precision,
         weights=run.model.weights,
         reference=run.objective.kl > 0,
-        device=device,
+        lora=run.lora,
     )
+
+
+def own_device() -> torch.device:
+    """Where the tensors of this rank's process group lie."""
+    import torch.distributed as dist
+
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
 def _trunk(whole: Whole) -> Callable[[torch.Tensor], torch.Tensor]:

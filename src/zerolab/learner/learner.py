@@ -35,6 +35,7 @@ from zerolab.learner.optim import (
 )
 from zerolab.learner.precision import LossScale, MasterWeights, is_half, trained_weights
 from zerolab.learner.scorer import Scorer
+from zerolab.learner.shards import open_shards
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch
@@ -208,6 +209,13 @@ class Learner:
         """Of the policy as a plain model: adapters are merged in."""
         return self.adapters.merged() if self.adapters else named_weights(self.model)
 
+    def changed_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Those of `weights()` that training changes: with adapters the matrices that have one, merged; else all.
+
+        Whoever holds the weights that the learner began with needs no others after an update.
+        """
+        return self.adapters.merged(changed_only=True) if self.adapters else self.weights()
+
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
         """Writes the policy as a Hugging Face folder that knows nothing of adapters."""
         merged = {name: tensor.cpu() for name, tensor in self.weights()} if self.adapters else None
@@ -232,16 +240,14 @@ class Learner:
         (folder / STATE_FILE).write_text(json.dumps({"version": self.version, **scale}))
 
     def load(self, folder: Path) -> None:
-        """Weights, moments, critic and version of a checkpoint written by the same recipe."""
-        from safetensors.torch import load_file
-
+        """Weights, moments, critic and version of a checkpoint written by the same recipe, by any number of ranks."""
         if self.adapters:
             self.adapters.load(folder)
         else:
             load_weights(self.model, folder)
         load_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
         if self.masters:
-            self.masters.load(load_file(folder / MASTERS_FILE))
+            self.masters.load(open_shards(folder / MASTERS_FILE))
         if self.critic:
             self.critic.load(folder)
         state = json.loads((folder / STATE_FILE).read_text())

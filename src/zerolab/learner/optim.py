@@ -9,7 +9,7 @@ from torch import nn
 
 from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
-from zerolab.learner.shards import open_shards, own_rows
+from zerolab.learner.shards import open_shards, own_rows, whole
 
 DECAY_SHARE = 0.2  # of the steps, under wsd
 
@@ -54,7 +54,7 @@ def clip_and_step(
 ) -> dict[str, float]:
     """Clips the gradient norm and takes optimizer step `step`. Raises UserError on a non-finite norm."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(_whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
+    norm = float(whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
     if not math.isfinite(norm):
         raise UserError(
             f"the gradient of optimizer step {step} is not finite: lower learner.lr or use model.precision "
@@ -66,12 +66,6 @@ def clip_and_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=False)
     return {"grad_norm": norm, "grad_clipped": float(norm > config.max_grad_norm), "lr": rate}
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Over all ranks, where parameters are sharded."""
-    full_tensor = getattr(tensor, "full_tensor", None)  # of a DTensor, whose class takes half a second to import
-    return full_tensor() if full_tensor else tensor
 
 
 def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:

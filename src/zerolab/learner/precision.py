@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
+from zerolab.learner.shards import Shards, read_into
 
 COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,9 +74,8 @@ class MasterWeights:
         return {str(number): copy.detach() for number, copy in enumerate(self.copies)}
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        for number, copy in enumerate(self.copies):
-            copy.copy_(tensors[str(number)])
+    def load(self, stored: Shards) -> None:
+        read_into(((str(number), copy) for number, copy in enumerate(self.copies)), stored)
         self.publish()
 
 

@@ -78,6 +78,14 @@ class GroupRanks:
     def joined(self, values_T: np.ndarray) -> np.ndarray:
         return self._summed(torch.from_numpy(values_T)).numpy()
 
+    def first(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rank 0's tensor, on every rank."""
+        import torch.distributed as dist
+
+        tensor = tensor.to(self.device)
+        dist.broadcast(tensor, 0)
+        return tensor
+
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
         import torch.distributed as dist
 

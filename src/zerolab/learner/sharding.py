@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
-Source = "str | Path | PreTrainedModel"
-
 
 class Whole(nn.Module):
     """Runs a function of the model where the weights outside its layers are gathered.
@@ -39,21 +37,25 @@ class Whole(nn.Module):
         return function(self.model, *arguments)
 
 
-def sharded(source: "str | Path | PreTrainedModel", device: torch.device, compute: torch.dtype | None) -> Whole:
+def sharded(
+    source: "str | Path | PreTrainedModel",
+    device: torch.device,
+    compute: torch.dtype,
+    adapt: "Callable[[PreTrainedModel], None] | None" = None,
+) -> Whole:
     """The model of a folder or hub id, in fp32, or a copy of a model that is at hand, cut over torch.distributed's
-    default group; layers compute in `compute` where it is given.
+    default group; its layers compute in `compute`, if that is bf16.
 
-    From a folder every rank reads its own rows alone, unless tensors are stored under other names than the model's:
-    then every rank reads the whole into host memory first. Raises UserError as `load_model` does.
+    Every rank reads its own rows alone, unless tensors are stored under other names than the model's, or `adapt` has
+    to change the model before it is cut: then every rank holds all of it in host memory for a while. Raises UserError
+    as `load_model` does, and for a family that does not name its layers.
     """
-    if not isinstance(source, str | Path):
-        whole = _shard(copy.deepcopy(source), device, compute)
-    elif (stored := _stored(source)) and set(_needed(skeleton := _skeleton(source))) <= set(stored.names()):
-        whole = _shard(skeleton, device, compute)
-        _materialise(whole.model, device)
-        read_into(whole.model.named_parameters(), stored)
-    else:
-        whole = _shard(load_model(source), device, compute)
+    whole = None if adapt or not isinstance(source, str | Path) else _row_by_row(source, device, compute)
+    if whole is None:
+        model = load_model(source) if isinstance(source, str | Path) else copy.deepcopy(source)
+        if adapt:
+            adapt(model)
+        whole = _shard(model, device, compute)
     whole.model.eval()
     with torch.no_grad():
         whole(probe, str(source) if isinstance(source, str | Path) else type(source).__name__)
@@ -61,18 +63,43 @@ def sharded(source: "str | Path | PreTrainedModel", device: torch.device, comput
     return whole
 
 
+def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) -> Whole | None:
+    """None where the files do not have the model's tensors under their names."""
+    folder = check_folder(source) or _downloaded(str(source))
+    files = sorted(folder.glob("model*.safetensors")) if folder else []
+    if folder is None or not files:
+        return None
+    stored, model = Shards(files), _skeleton(folder)
+    if not set(_needed(model)) <= set(stored.names()):
+        return None
+    whole = _shard(model, device, compute)
+    _materialise(model, device)
+    read_into(model.named_parameters(), stored)
+    return whole
+
+
+def _downloaded(name: str) -> Path | None:
+    """The folder of a hub id; None where it cannot be had, for a reason that `load_model` names."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception:
+        return None
+
+
 def reshard(whole: Whole) -> None:
     """Drops what a forward pass without a backward pass has left gathered."""
     whole.reshard()  # type: ignore[operator]
 
 
-def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype | None) -> Whole:
+def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype) -> Whole:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     layers = decoder_layers(model)
     if not layers:
         raise UserError(f"{type(model).__name__} does not say which modules are its layers: it cannot be sharded")
-    half = compute if compute in (torch.bfloat16, torch.float16) else None
+    half = compute if compute == torch.bfloat16 else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
     mesh, whole = _mesh(device), Whole(model)
     for layer in layers:
@@ -93,27 +120,20 @@ def _mesh(device: torch.device) -> "DeviceMesh":
     return init_device_mesh(device.type, (dist.get_world_size(),))
 
 
-def _stored(source: str | Path) -> Shards | None:
-    """The tensors of a model folder, none of which is read yet; None of a hub id."""
-    folder = check_folder(source)
-    files = sorted(folder.glob("model*.safetensors")) if folder else []
-    return Shards(files) if files else None
-
-
 def _needed(model: "PreTrainedModel") -> Iterator[str]:
     """Names of the tensors that a model's folder has to hold."""
     yield from (name for name, _ in model.named_parameters())
     yield from set(model.state_dict()) - {name for name, _ in model.named_parameters(remove_duplicate=False)}
 
 
-def _skeleton(folder: str | Path) -> "PreTrainedModel":
+def _skeleton(folder: Path) -> "PreTrainedModel":
     """The model of a folder without its weights: parameters take no memory, buffers are as they are computed."""
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     with _parameters_on_meta():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    if (Path(folder) / "generation_config.json").is_file():
+    if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
     return model
 

@@ -4,7 +4,7 @@ A rank writes the rows that it owns and reads the rows that it needs, from howev
 from any number of ranks to any other, and nobody holds more than its part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ def is_sharded(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "placements")  # a DTensor, whose class takes half a second to import
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Of all ranks, which call this together where it is sharded."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def own_rows(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a tensor, contiguous in host memory."""
     local = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
@@ -113,7 +118,7 @@ def owned(parameter: torch.Tensor) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def read_into(parameters: Iterator[tuple[str, nn.Parameter]], stored: Shards) -> None:
+def read_into(parameters: Iterable[tuple[str, nn.Parameter]], stored: Shards) -> None:
     """Fills named parameters, or the rows of them that this process holds, in their own dtype.
 
     Raises UserError for a parameter that is missing or has another shape.
