@@ -65,6 +65,30 @@ def rl_step(found: dict[str, Any]) -> str:
     )
 
 
+def pretraining(found: list[dict[str, Any]]) -> str:
+    rows = []
+    for r in found:
+        for kind, what in (("random", "random order"), ("group_by_length", "`group_by_length`")):
+            theirs = r[kind]
+            rows.append(
+                (
+                    r["size"],
+                    f"{what}, micro-batch {theirs['micro_batch']}",
+                    f"{theirs['us_per_token']:.0f} ({theirs['padding']:.0%})",
+                    *(f"{r[side]['us_per_token']:.0f} ({r[side]['padding']:.0%})" for side in ("rows", "packed")),
+                    *(f"**{theirs['ratio'][side]:.2f}**" for side in ("rows", "packed")),
+                )
+            )
+    heads = ("size", "the Trainer's batches", "Trainer", "rows", "packed", "Trainer / rows", "Trainer / packed")
+    return prose(
+        "CPU-microseconds of one thread for each token that is no padding, and the share of padding, of whole pretraining "
+        "steps on short documents (questions with worked solutions), fp32, random Qwen2-shaped models, against "
+        "transformers' Trainer. `rows`: documents of like length side by side, as shipped on a CPU; `packed`: several "
+        "in a row of 512 tokens with closed borders, whose mask costs more on a CPU than the padding it saves. The "
+        "Trainer that groups by length is the stronger opponent, and no slower: what is gained is gained on padding."
+    ) + table(heads, rows)
+
+
 def sampling(found: list[dict[str, Any]]) -> str:
     rows = [
         (
@@ -117,6 +141,7 @@ def gpu(found: list[dict[str, Any]]) -> str:
 
 SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rl_step": ("A whole RL step", rl_step),
+    "pretraining": ("Pretraining on texts", pretraining),
     "sampling": ("Sampling", sampling),
     "grading": ("Grading", grading),
     "evaluation": ("Evaluation", evaluation),

@@ -155,13 +155,16 @@ def build(config: TextRunConfig) -> TextRun:
     evaluator = make_evaluator(config, model, tokenizer, device) if evaluates and config.evaluation.questions else None
     asked = evaluates and (config.corpora.holdout > 0 or evaluator is None)
     held_out = held_out_documents(config, found, tokenizer, begin, context) if asked else {}
+    settings = config.learner.model_dump(exclude={"packing"})
     learner = Learner(
         model,
-        LearnerConfig(**config.learner.model_dump(), old_logprobs="detach", share_prompts="off"),
+        LearnerConfig(**settings, old_logprobs="detach", share_prompts="off"),
         budget=context,
         total_steps=config.steps,
         precision=config.model.precision,
     )
+    packs = config.learner.packing == "on" or (config.learner.packing == "auto" and device.type != "cpu")
+    learner.policy.read_texts(context if packs else 0)
     return TextRun(config, tokenizer, make_mix(config, found, tokenizer, begin, context), learner, held_out, evaluator)
 
 

@@ -135,6 +135,12 @@ class TextLearnerConfig(OptimizerConfig):
     )
     fp32_head: bool = Field(False, description="Compute logits in fp32, whatever model.precision says for the rest.")
     logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
+    packing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Put several documents into one row of `context` tokens, without attention across their borders; "
+        "the gradient is the same. off: documents of like length side by side. auto: on, but on a CPU, where masked "
+        "attention costs more than the little padding that is left.",
+    )
 
 
 class TextEvaluationConfig(EvaluationConfig):

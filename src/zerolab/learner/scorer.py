@@ -13,9 +13,10 @@ from zerolab.errors import UserError
 from zerolab.learner.precision import COMPUTE, is_half, trained_weights, widened
 from zerolab.learner.ranks import OneRank, Ranks
 from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
-from zerolab.models.hf import hidden_states, lm_head
+from zerolab.models.hf import hidden_states, lm_head, probe_packing
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
 from zerolab.rl.logprobs import token_logprobs
+from zerolab.rl.packing import packed_micro_batches
 from zerolab.rl.prompts import continuations, prompt_parts, saved_share
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Scorer:
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
         self.fp32_head, self.share_prompts = fp32_head, share_prompts
+        self.packing, self.entropy = 0, True
         if share_prompts == "auto" and self.device.type != "cpu":
             self.share_prompts = "off"
         elif share_prompts != "off" and not can_share(model):
@@ -63,6 +65,13 @@ class Scorer:
         """
         self._trunk, self.ranks = trunk, ranks
         return self
+
+    def read_texts(self, packing: int) -> None:
+        """From now on rows share lines of `packing` tokens (0: each has its own), and no entropy is measured, which is
+        nan then. Raises UserError for a model that sees across the border of two documents in a line."""
+        if packing:
+            probe_packing(self.model)
+        self.packing, self.entropy = packing, False
 
     def copy(self) -> "Scorer":
         """The same with weights of its own."""
@@ -85,6 +94,9 @@ class Scorer:
         Where rows share their prompts, these are forwarded before the first piece that continues them, and what the
         backward passes left there goes back through the prompts after the last.
         """
+        if self.packing and not whole_rows:
+            yield from packed_micro_batches(step, rows, token_budget, self.packing, self.device)
+            return
         if whole_rows or not self._shares(step, rows):
             yield from self.ranks.in_step(micro_batches(step, rows, token_budget, self.device), step)
             return
@@ -105,7 +117,7 @@ class Scorer:
             if self._trunk is not None:
                 return self._trunk(micro.ids_BL)[micro.predicts_BL]
             if micro.states is None:
-                return hidden_states(self.model, micro.ids_BL)[micro.predicts_BL]
+                return hidden_states(self.model, micro.ids_BL, micro.positions_BL)[micro.predicts_BL]
             return continued_hidden_states(self.model, micro)[micro.predicts_BL]
 
     def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,7 +135,9 @@ class Scorer:
             bias_V = None if bias_V is None else widened(bias_V)
         with nullcontext() if self.fp32_head else self._autocast():
             return token_logprobs(
-                hidden_TD, weight_VD, bias_V, micro.targets_T, self.temperature, self.chunk_rows, entropy_gradient
+                *(hidden_TD, weight_VD, bias_V, micro.targets_T, self.temperature, self.chunk_rows),
+                entropy_gradient,
+                self.entropy,
             )
 
     @torch.no_grad()

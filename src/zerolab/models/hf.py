@@ -234,6 +234,20 @@ def probe(model: PreTrainedModel, name: str) -> None:
         raise UserError(f"{name}: {type(model).__name__} is not causal (a later token changes earlier states)")
 
 
+@torch.no_grad()
+def probe_packing(model: PreTrainedModel) -> None:
+    """Checks that two documents in one row, positions anew with each, do not see one another."""
+    device, vocab = next(model.parameters()).device, model.config.get_text_config().vocab_size
+    ids_BS = torch.arange(2 * PROBE_TOKENS, device=device).view(1, -1) % vocab
+    positions_BS = torch.arange(PROBE_TOKENS, device=device).repeat(2)[None]
+    second = hidden_states(model, ids_BS, positions_BS)[:, PROBE_TOKENS:].float()
+    drift = (second - hidden_states(model, ids_BS[:, PROBE_TOKENS:]).float()).abs().max().item()
+    if drift > 0.02 * second.abs().max().item():
+        raise UserError(
+            f'{type(model).__name__} sees across the border of two documents in one row: set learner.packing to "off"'
+        )
+
+
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """torch.bfloat16 from "bfloat16" or itself. Raises UserError for anything that is no floating dtype."""
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype

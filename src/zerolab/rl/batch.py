@@ -140,6 +140,7 @@ class MicroBatch:
     old_values_T: torch.Tensor | None
     states: "PromptStates | None" = None
     prompt_B: torch.Tensor | None = None  # which prompt of `states` each row continues
+    positions_BL: torch.Tensor | None = None  # where several rows of the step stand in one line (packing.py)
 
 
 def micro_batches(

@@ -14,20 +14,23 @@ def token_logprobs(
     temperature: float,
     chunk_rows: int,
     entropy_gradient: bool = False,
+    entropy: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs_T, entropy_T) in nats under softmax((hidden W^T + b) / temperature).
 
-    The entropy carries a gradient only where `entropy_gradient` asks for it. At most `chunk_rows` rows of logits exist
-    at a time: with more than one chunk the backward pass makes them again.
+    The entropy carries a gradient only where `entropy_gradient` asks for it; without `entropy` it is nan, and costs
+    nothing. At most `chunk_rows` rows of logits exist at a time: with more than one chunk the backward pass makes them
+    again.
     """
     if len(hidden_TD) > chunk_rows:
-        return _Chunked.apply(hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_rows, entropy_gradient)
+        wanted = entropy_gradient, entropy
+        return _Chunked.apply(hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_rows, *wanted)
     normalised_TV = torch.log_softmax(_wide(F.linear(hidden_TD, weight_VD, bias_V)) / temperature, dim=-1)
     if entropy_gradient:
         entropy_T = _entropy(_bounded(normalised_TV))
     else:
         with torch.no_grad():
-            entropy_T = _entropy(normalised_TV)
+            entropy_T = _entropy(normalised_TV) if entropy else normalised_TV.new_full(targets_T.shape, torch.nan)
     return normalised_TV.gather(-1, targets_T[:, None]).squeeze(-1), entropy_T
 
 
@@ -61,12 +64,13 @@ class _Chunked(torch.autograd.Function):
         temperature: float,
         chunk_rows: int,
         entropy_gradient: bool,
+        entropy: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs, entropies = [], []
         for hidden, targets in zip(hidden_TD.split(chunk_rows), targets_T.split(chunk_rows), strict=True):
             normalised = torch.log_softmax(_wide(F.linear(hidden, weight_VD, bias_V)) / temperature, dim=-1)
             logprobs.append(normalised.gather(-1, targets[:, None]).squeeze(-1))
-            entropies.append(_entropy(normalised))
+            entropies.append(_entropy(normalised) if entropy else normalised.new_full(targets.shape, torch.nan))
         ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
         ctx.temperature, ctx.chunk_rows, ctx.entropy_gradient = temperature, chunk_rows, entropy_gradient
         ctx.autocast = torch.is_autocast_enabled(hidden_TD.device.type), torch.get_autocast_dtype(hidden_TD.device.type)
@@ -96,7 +100,7 @@ class _Chunked(torch.autograd.Function):
                 d_weight_VD += d_logits.to(compute).T @ hidden_TD[part].to(compute)
                 if d_bias_V is not None:
                     d_bias_V += d_logits.sum(0)
-        return d_hidden_TD, d_weight_VD, d_bias_V, None, None, None, None
+        return d_hidden_TD, d_weight_VD, d_bias_V, None, None, None, None, None
 
 
 def _entropy_slope(logits_TV: torch.Tensor) -> torch.Tensor:
