@@ -81,11 +81,11 @@ def pretraining(found: list[dict[str, Any]]) -> str:
             )
     heads = ("size", "the Trainer's batches", "Trainer", "rows", "packed", "Trainer / rows", "Trainer / packed")
     return prose(
-        "CPU-microseconds of one thread for each token that is no padding, and the share of padding, of whole pretraining "
-        "steps on short documents (questions with worked solutions), fp32, random Qwen2-shaped models, against "
-        "transformers' Trainer. `rows`: documents of like length side by side, as shipped on a CPU; `packed`: several "
-        "in a row of 512 tokens with closed borders, whose mask costs more on a CPU than the padding it saves. The "
-        "Trainer that groups by length is the stronger opponent, and no slower: what is gained is gained on padding."
+        "CPU-microseconds of one thread for each token that is no padding, and the share of padding, of whole "
+        "pretraining steps on short documents (questions with worked solutions), fp32, random Qwen2-shaped models, "
+        "against transformers' Trainer. `rows`: documents of like length side by side, as shipped on a CPU; `packed`: "
+        "several in a row of 512 tokens with closed borders, whose mask costs more on a CPU than the padding it saves. "
+        "The Trainer that groups by length is the stronger opponent: what is gained here is gained on padding."
     ) + table(heads, rows)
 
 
