@@ -213,7 +213,7 @@ def pages(folder: Path) -> dict[Path, str]:
         folder / f"{name}.md" for name in ("algorithms", "analysis", "results", "scaling")
     )
     planned = scaling.read_text(encoding="utf-8")
-    for name, content in tables().items():
+    for name, content in tables(folder.parent / "benchmarks" / "results").items():
         planned = between(planned, name, content)
     ledger = markdown(folder.parent / "results")
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from command import refusal, run
 from zerolab.config import RunConfig
 from zerolab.plan.assumptions import Assumptions
+from zerolab.plan.check import check
 from zerolab.plan.command import make_plan
 from zerolab.plan.cost import Machine, estimate, sampling_seconds
 from zerolab.plan.fits import fits, proposals
@@ -279,3 +280,17 @@ def test_the_command_prints_a_plan_and_its_numbers(tmp_path: Path, capsys: pytes
 )
 def test_bad_input_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
     assert said in refusal(capsys, "plan", PAPER, *words)
+
+
+# --- against what was measured ---------------------------------------------------------------------------------------
+
+
+def test_the_model_is_within_a_factor_of_two_on_a_cpu_core_where_it_was_not_fitted() -> None:
+    fitted, found = check(Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "plan.json")
+    assert all(row.ratio == pytest.approx(1, abs=0.03) for row in found if row.fitted)
+    predicted = [row.ratio for row in found if not row.fitted]
+    assert len(predicted) >= 5
+    assert all(0.5 < ratio < 2 for ratio in predicted)
+    assert 0 < fitted.learn_utilisation < 1
+    assert 0 < fitted.prefill_utilisation < 1
+    assert fitted.host_ms > 0

@@ -1,16 +1,18 @@
 """The tables of docs/scaling.md, by the cost model: the published run, and 8, 64 and 1,024 GPUs."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from zerolab.config import RunConfig
 from zerolab.plan.assumptions import Assumptions, listing
+from zerolab.plan.check import check_tables
 from zerolab.plan.command import best_layouts
 from zerolab.plan.cost import Estimate, estimate
 from zerolab.plan.fits import fits
 from zerolab.plan.gpus import GPUS, parse_cluster
 from zerolab.plan.job import Job, make_job
 from zerolab.plan.layout import colocated
+from zerolab.plan.tables import table
 from zerolab.recipes import find_recipe, load
 
 PAPER = "paper/qwen2.5-math-7b"
@@ -129,14 +131,10 @@ def assumptions_table() -> str:
     return table(("`--assume`", "value", "what"), rows)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def tables() -> dict[str, str]:
-    """Every table of the page by the name of its markers."""
+def tables(results: Path) -> dict[str, str]:
+    """Every table of the page by the name of its markers; `results` is the folder of the benchmarks' records."""
     return {
+        **check_tables(results / "plan.json"),
         "published": published_table(),
         "fits": fits_table(),
         "same-batch": scaling_table("H100", grow=False),
@@ -144,8 +142,3 @@ def tables() -> dict[str, str]:
         "gpus": gpus_table(),
         "assumptions": assumptions_table(),
     }
-
-
-if __name__ == "__main__":
-    for name, content in tables().items():
-        print(f"{name}\n{content}")
