@@ -34,6 +34,7 @@ class Subject:
     eos: int
     logprob_tolerance: float = 1e-4
     near_tie: float = 1e-4  # logits closer than this may be ordered either way
+    hottest: float = 5.0  # the highest temperature that the engine takes
     same_share: float = 0.9  # responses that must not change with the batch around them; the rest are near ties
 
     @property
@@ -477,7 +478,7 @@ def restrictions_leave_greedy_alone(subject: Subject) -> None:
 
 def nothing_ends_before_min_tokens(subject: Subject) -> None:
     engine = subject.make()
-    free = [Request(i, subject.prompts[i % 5], i, 40, temperature=5.0) for i in range(90)]
+    free = [Request(i, subject.prompts[i % 5], i, 40, temperature=subject.hottest) for i in range(90)]
     ended = [r for r, c in zip(free, generate_all(engine, free), strict=True) if len(c) < 12]
     assert ended, "no response ended early enough for this check to mean something"
     longer = generate_all(engine, [replace(r, min_tokens=12) for r in ended])

@@ -20,6 +20,7 @@ FLOORS = (
     ("config", "data", "grading", "rl"),
     ("models",),
     ("rollout", "learner"),
+    ("vllm",),
     ("rundir", "report", "evaluation"),
     ("recipes", "controls", "importing"),
     ("pretrain", "audit", "cluster"),
@@ -45,7 +46,7 @@ NEIGHBOURS = {
 # Packages that only these rooms may import.
 ROOMS = {
     "ray": {"cluster"},
-    "vllm": {"rollout", "evaluation"},
+    "vllm": {"vllm"},
     "trl": {"audit", "claims"},
     "matplotlib": {"report", "audit", "analysis", "evaluation", "claims"},
     "wandb": {"track"},

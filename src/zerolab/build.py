@@ -27,6 +27,7 @@ from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.engine import Engine
+from zerolab.rollout.probe import Probe
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
@@ -41,18 +42,26 @@ class Run:
     learner: Learner
     objective: Objective
     evaluator: Evaluator | None
+    probe: Probe | None
     release: Callable[[], None]  # of what was started for the run
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Under lora.offload the engine's weights make room for the learner's; `publish` brings them back."""
-        offload = self.config.lora is not None and self.config.lora.offload
-        if offload:
-            self.stream.engine.sleep(weights=True)
+        """The engine's memory makes room for the learner's where the config asks for it: keys and values under
+        rollout.sleep, under lora.offload the weights too, which `publish` brings back."""
+        offload = offloads(self.config)
+        if offload or self.config.rollout.sleep:
+            self.stream.engine.sleep(weights=offload)
         with self.learner.loaded():
             yield
-        if offload:
+        if offload or self.config.rollout.sleep:
             self.stream.engine.wake()
+
+    def publish(self) -> dict[str, float]:
+        """The learner's weights to the engine, and whether it samples from them. UserError where it does not."""
+        probe = self.probe
+        check = (lambda engine: probe(engine, self.learner.logprobs_of)) if probe else None
+        return self.stream.publish(self.learner.version, self.learner.weights(), check)
 
     def close(self) -> None:
         try:
@@ -61,9 +70,21 @@ class Run:
             self.release()
 
 
-def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> TorchEngine:
+def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.device) -> Engine:
     dtype = COMPUTE[config.model.precision]
     kv_bytes, graphs = int(config.rollout.kv_gb * 2**30), config.rollout.cuda_graphs
+    if config.rollout.engine == "vllm":
+        from zerolab.vllm.engine import VllmEngine, VllmOptions
+
+        options = VllmOptions(
+            precision=config.model.precision,
+            device=str(device),
+            kv_bytes=kv_bytes,
+            max_tokens=longest_prompt(config, model.config) + largest_budget(config),
+            cuda_graphs=graphs,
+            sleep=config.rollout.sleep or offloads(config),
+        )
+        return VllmEngine(model_path(config.model), options)
     return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes, cuda_graphs=graphs)
 
 
@@ -110,10 +131,11 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         )
         stream = Stream(workers.engine, encode, source, template, grader, rollout, reward, parameters)
         evaluator = make_evaluator(config, questions, stream)
+        probe = make_probe(config, workers.model_config)
     except BaseException:
         workers.release()
         raise
-    return Run(config, tokenizer, stream, workers.learner, config.objective, evaluator, workers.release)
+    return Run(config, tokenizer, stream, workers.learner, config.objective, evaluator, probe, workers.release)
 
 
 @dataclass(frozen=True)
@@ -196,10 +218,33 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def offloads(config: RunConfig) -> bool:
+    return config.lora is not None and config.lora.offload
+
+
+def make_probe(config: RunConfig, model_config: Any) -> Probe | None:
+    """None where nothing is to be checked, or cannot: under lora.offload the learner's weights are away by then."""
+    if not config.rollout.check_weights or offloads(config):
+        return None
+    vocab_size = int(model_config.get_text_config().vocab_size)
+    return Probe(
+        vocab_size,
+        precision=config.model.precision,
+        temperature=config.rollout.temperature,
+        merged=config.lora is not None,
+        engines=config.cluster.engines if config.cluster else 1,
+    )
+
+
+def largest_budget(config: RunConfig) -> int:
+    """The most new tokens that any response may have."""
+    return max(config.rollout.max_new_tokens, config.evaluation.max_new_tokens or 0)
+
+
 def longest_prompt(config: RunConfig, model_config: Any) -> int:
     """Longest prompt in tokens that leaves room for every budget. Raises UserError where no prompt would."""
     context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    budget = max(config.rollout.max_new_tokens, config.evaluation.max_new_tokens or 0)
+    budget = largest_budget(config)
     if context is not None and budget >= context:
         raise UserError(
             f"a budget of {budget} new tokens leaves no room for a prompt in the model's context of {context} tokens: "

@@ -88,7 +88,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
     with run.learning():
         groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
         updates = update(run, batch, step)
-    run.stream.publish(run.learner.version, run.learner.weights())  # pi_old <- pi
+    checked = run.publish()  # pi_old <- pi
     learned = time.perf_counter()
     directory.log_consumed(step, rollout.draws, groups)
     directory.log_transcripts(step, groups[: run.config.transcripts_per_step])
@@ -98,6 +98,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
         **rollout_metrics(groups),
         **update_metrics(updates),
         **measured,
+        **checked,
         **bias_metrics(groups, batch, run.objective, run.learner.budget),
         **{f"rollout/{name}": count for name, count in rollout.counts.items()},
         "time/sample_s": sampled - started,
@@ -132,7 +133,7 @@ def restore(run: Run, directory: RunDirectory) -> int:
     if folder:
         run.learner.load(folder)
     run.stream.load_state_dict(state["stream"])
-    run.stream.publish(run.learner.version, run.learner.weights())
+    run.publish()
     return state["step"] + 1
 
 

@@ -1,9 +1,7 @@
 """Samplers: an engine with its tokenizer, and an endpoint that may misbehave."""
 
-import sys
 import threading
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler, stop_string
 from zerolab.evaluation.sampler import CUT_TOKENS, Ask, EngineSampler, Failed, Sampled
-from zerolab.evaluation.vllm_sampler import VllmSampler, load_vllm
 from zerolab.rollout.torch_engine import TorchEngine
 
 
@@ -67,46 +64,6 @@ def test_a_context_that_is_too_short_is_said(sampler: EngineSampler) -> None:
     assert fits.budget == 256 - length
     assert isinstance(full, Failed)
     assert "fills the context of 256" in full.why
-
-
-# --- vLLM, as far as it can be seen without it ------------------------------------------------------------------------
-
-
-def test_vllm_is_asked_as_the_engine_is(sampler: EngineSampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with vLLM's interface records what it is given and answers with tokens of the tokenizer."""
-    tokenizer, asked = tiny_tokenizer(), []
-    words = tokenizer("a b c </answer>")["input_ids"] * 20
-
-    class Llm:
-        def generate(self, prompts: list[Any], parameters: list[Any], use_tqdm: bool) -> list[Any]:
-            asked.extend(zip(prompts, parameters, strict=True))
-            texts = [words[: p["max_tokens"]] for p in parameters]
-            return [
-                SimpleNamespace(outputs=[SimpleNamespace(text=tokenizer.decode(t), token_ids=t, finish_reason="stop")])
-                for t in texts
-            ]
-
-    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=dict))
-    found = list(VllmSampler(Llm(), tokenizer, sampler.encode, 256).sample(
-        [*asks(2, stop=("</answer>",)), Ask(2, "a b " * 200, 0, 9), Ask(3, "x", 3, 70, temperature=0.0)]
-    ))  # fmt: skip
-    failed, first, second, long = found
-    assert isinstance(failed, Failed)
-    assert isinstance(long, Sampled)
-    assert long.tokens == 70
-    assert long.text[: long.cuts[0]] == tokenizer.decode(words[:CUT_TOKENS])
-    assert [s.id for s in (first, second)] == [0, 1]
-    prompt, parameters = asked[1]
-    assert prompt["prompt_token_ids"] == sampler.encode("question 1")
-    assert (parameters["seed"], parameters["max_tokens"], parameters["stop"]) == (1, 50, ["</answer>"])
-    assert parameters["include_stop_str_in_output"]
-    assert parameters["top_k"] == -1
-
-
-def test_vllm_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match="--engine vllm needs vLLM here"):
-        load_vllm("folder", "bf16")
 
 
 # --- an endpoint -----------------------------------------------------------------------------------------------------

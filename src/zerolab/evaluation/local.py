@@ -52,18 +52,16 @@ def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sample
     if machine.engine not in ("torch", "vllm"):
         raise UserError(f"--engine {machine.engine!r} is unknown: choose torch or vllm")
     tokenizer = load_tokenizer(path)
+    device, kv_bytes = parts.pick_device(machine.device), int(machine.kv_gb * 2**30)
     if machine.engine == "vllm":
-        from transformers import AutoConfig
+        from zerolab.vllm.engine import VllmEngine, VllmOptions
 
-        from zerolab.evaluation.vllm_sampler import VllmSampler, load_vllm
-
-        llm = load_vllm(path, machine.precision)
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-        return VllmSampler(llm, tokenizer, parts.make_encode(tokenizer), int(config.max_position_embeddings)), tokenizer
-    device = parts.pick_device(machine.device)
+        options = VllmOptions(precision=machine.precision, device=str(device), kv_bytes=kv_bytes)
+        sampling = VllmEngine(path, options)
+        return EngineSampler(sampling, tokenizer, parts.make_encode(tokenizer), sampling.context), tokenizer
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
-    engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=int(machine.kv_gb * 2**30))
+    engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes)
     context = int(model.config.get_text_config().max_position_embeddings)
     return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer), context), tokenizer
 

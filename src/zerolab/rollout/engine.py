@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from zerolab.errors import UserError
 from zerolab.types import Completion
 
 if TYPE_CHECKING:
@@ -76,3 +79,32 @@ def generate_all(engine: Engine, requests: Sequence[Request]) -> list[Completion
     """All completions, in the order of `requests`."""
     by_id = {c.request_id: c for c in engine.generate(requests)}
     return [by_id[r.id] for r in requests]
+
+
+def check_request(request: Request, context: int, eos_V: np.ndarray) -> None:
+    """UserError for a request that no engine can answer. `context` is in tokens; eos_V (bool): what ends a response."""
+    length, vocab_size, eos = len(request.prompt_ids), len(eos_V), int(eos_V.sum())
+    if length == 0 or request.max_new_tokens < 1:
+        raise UserError("a request needs at least one prompt token and a budget of at least one new token")
+    if length + request.max_new_tokens > context:
+        raise UserError(
+            f"{length} prompt + {request.max_new_tokens} new tokens exceed the model's context of {context}; "
+            "lower rollout.max_new_tokens or rollout.max_prompt_tokens"
+        )
+    if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < vocab_size:
+        raise UserError(
+            f"a prompt has token {max(request.prompt_ids)}, the model only {vocab_size}; "
+            "tokenizer and model do not belong together"
+        )
+    if not 0 <= request.temperature < float("inf"):
+        raise UserError(f"temperature must be a number >= 0, not {request.temperature}")
+    if not 0 < request.top_p <= 1 or request.top_k < 0:
+        raise UserError(
+            f"top_p must be above 0 and at most 1, top_k 0 (all tokens) or more; not {request.top_p} and "
+            f"{request.top_k}"
+        )
+    if request.min_tokens > request.max_new_tokens or (request.min_tokens > 0 and eos == vocab_size):
+        raise UserError(
+            f"min_tokens = {request.min_tokens} cannot be reached: max_new_tokens is {request.max_new_tokens}, and "
+            f"{eos} of {vocab_size} tokens end a response"
+        )

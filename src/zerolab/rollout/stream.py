@@ -24,7 +24,10 @@ from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 Reward = Callable[[Prompt, Sequence[Completion], Sequence[Grade]], Group]
 
+Check = Callable[[Engine], float]  # rollout/probe.py
+
 MAX_DROPPED_IN_A_ROW = 10_000
+MAX_UNCHECKED = 16  # updates in a row after which no check was made
 
 
 class QuestionSource(Protocol):
@@ -69,6 +72,7 @@ class Stream:
         self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grader")
         self.turn = threading.Lock()  # held by who samples: the stream, or an evaluation
         self.ahead = self._new_ahead()
+        self._unchecked = 0
         self._published, self._updates = 0, dict[int, int]()  # how many updates, and which one brought a version
         self._cursor = self.beginning = self._now()
 
@@ -143,19 +147,38 @@ class Stream:
         token_ids = tuple(self.encode(text))
         return Prompt(question, text, token_ids) if len(token_ids) <= self.config.max_prompt_tokens else None
 
-    def publish(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """pi_old <- pi. What is being sampled ahead is held between two tokens meanwhile."""
+    def publish(
+        self, version: int, weights: Iterable[tuple[str, torch.Tensor]], check: Check | None = None
+    ) -> dict[str, float]:
+        """pi_old <- pi, and what `check` then says of the engine. What is being sampled ahead is held between two
+        tokens meanwhile."""
         if not self.ahead:
             self.engine.update_weights(version, weights)
-            return
+            return self._checked(check)
         self.engine.pause()
         try:
             self.engine.update_weights(version, weights)
         finally:
             self.engine.resume()
+        checked = self._checked(check)
         self._published += 1
         self._updates[version] = self._published
         self.ahead.publish()
+        return checked
+
+    def _checked(self, check: Check | None) -> dict[str, float]:
+        """An engine in the middle of a rollout cannot be asked: it is after the next update, and waited for after
+        MAX_UNCHECKED of them."""
+        if check is None:
+            return {}
+        if not self.turn.acquire(blocking=self._unchecked >= MAX_UNCHECKED):
+            self._unchecked += 1
+            return {}
+        try:
+            self._unchecked = 0
+            return {"mismatch/probe": check(self.engine)}
+        finally:
+            self.turn.release()
 
     def _with_staleness(self, rollout: Rollout) -> Rollout:
         """How many updates behind the newest weights the tokens were sampled."""

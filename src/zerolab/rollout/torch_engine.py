@@ -6,8 +6,6 @@ is finished. The model is behind a Decoder (decoder.py), the rows are columns of
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zerolab.errors import UserError
 from zerolab.rollout.categorical import sample
+from zerolab.rollout.completions import make_completion, unbegun
 from zerolab.rollout.decoder import make_decoder
-from zerolab.rollout.engine import Request
+from zerolab.rollout.engine import Request, check_request
+from zerolab.rollout.gate import Gate
 from zerolab.rollout.rows import Rows, close_gaps
 from zerolab.rollout.shortage import fewer_rows, is_shortage
-from zerolab.rollout.stops import StopStrings, decode
+from zerolab.rollout.stops import StopStrings
 from zerolab.rollout.support import restrict
 from zerolab.types import Completion, FinishReason
 
@@ -63,49 +62,30 @@ class TorchEngine:
         self._stops = StopStrings(tokenizer, self._decoder.vocab_size)
         self._kv_bytes = kv_bytes
         self._max_rows = min(max_rows, max(1, LOGITS_BYTES // (4 * self._decoder.vocab_size)))
-        # The condition's lock is held during a step; the flags are read between steps.
-        self._between_steps = threading.Condition()
-        self._busy = self._paused = self._aborted = self._asleep = self._stale = False
-        self._cut: deque[int] = deque()  # ids of requests to end
-        self._complete = True  # False after an update that failed half way
+        self._gate = Gate()
+        self._stale = False  # weights changed under way: what was computed under the old ones is to be computed again
         self._rows = Rows(0, 0)
-        # Index of a request in flight -> (tokens, version) pairs: so many tokens were sampled up to then, the newest
-        # of them under that version.
-        self._marks: dict[int, list[tuple[int, int]]] = {}
+        self._marks: dict[int, list[tuple[int, int]]] = {}  # index of a request in flight -> completions.Marks
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """See Engine.generate. UserError for a request that fits neither the context nor the memory budget."""
         for request in requests:
-            self._check(request)
+            check_request(request, self._context, self._eos)
         return self._run(list(requests))
 
     def abort(self, ids: Collection[int] | None = None) -> None:
-        # Set before the lock is asked for: locks are not fair, and the generating thread would go on taking it.
-        if ids is not None:
-            self._cut.extend(ids)
-        else:
-            self._aborted = self._busy
-        with self._between_steps:
-            self._between_steps.notify_all()
+        self._gate.abort(ids)
 
     def pause(self) -> None:
-        self._paused = True  # the generating thread sees it before its next step, and lets the lock go
-        with self._between_steps:
-            pass
+        self._gate.pause()
 
     def resume(self) -> None:
-        with self._between_steps:
-            self._paused = False
-            self._between_steps.notify_all()
+        self._gate.resume()
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        if self._busy and not self._paused:
-            raise RuntimeError("weights may change only while the engine is idle or paused")
-        with self._between_steps:
-            self._complete = False
+        with self._gate.updating():
             self._decoder.load(tensors)
-            self._complete = True
-            if self._busy:
+            if self._gate.busy:
                 self._stale = True
                 for row in range(self._rows.n):
                     mark = int(self._rows.count[row]), self.version
@@ -113,85 +93,46 @@ class TorchEngine:
             self.version = version
 
     def sleep(self, weights: bool = False) -> None:
-        if self._busy:
-            raise RuntimeError("the engine is generating; abort or finish first")
-        with self._between_steps:
-            self._asleep = True
+        with self._gate.idle():
+            self._gate.asleep = True
             self._decoder.release()
             if weights:
-                self._complete = False
+                self._gate.complete = False
                 self._decoder.drop_weights()
 
     def wake(self) -> None:
-        self._asleep = False
+        self._gate.asleep = False
 
     def close(self) -> None:
         self.sleep()
 
-    def _check(self, request: Request) -> None:
-        length = len(request.prompt_ids)
-        if length == 0 or request.max_new_tokens < 1:
-            raise UserError("a request needs at least one prompt token and a budget of at least one new token")
-        if length + request.max_new_tokens > self._context:
-            raise UserError(
-                f"{length} prompt + {request.max_new_tokens} new tokens exceed the model's context of {self._context}; "
-                "lower rollout.max_new_tokens or rollout.max_prompt_tokens"
-            )
-        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._decoder.vocab_size:
-            raise UserError(
-                f"a prompt has token {max(request.prompt_ids)}, the model only {self._decoder.vocab_size}; "
-                "tokenizer and model do not belong together"
-            )
-        if not 0 <= request.temperature < float("inf"):
-            raise UserError(f"temperature must be a number >= 0, not {request.temperature}")
-        if not 0 < request.top_p <= 1 or request.top_k < 0:
-            raise UserError(
-                f"top_p must be above 0 and at most 1, top_k 0 (all tokens) or more; not {request.top_p} and "
-                f"{request.top_k}"
-            )
-        if request.min_tokens > request.max_new_tokens or (request.min_tokens > 0 and self._eos.all()):
-            raise UserError(
-                f"min_tokens = {request.min_tokens} cannot be reached: max_new_tokens is {request.max_new_tokens}, and "
-                f"{self._eos.sum()} of {len(self._eos)} tokens end a response"
-            )
-
     def _run(self, requests: list[Request]) -> Iterator[Completion]:
         if not requests:
             return
-        with self._between_steps:
-            if self._busy:
-                raise RuntimeError("the engine is generating already")
-            if self._asleep:
-                raise RuntimeError("the engine sleeps; call wake() first")
-            if not self._complete:
-                raise RuntimeError("the last weight update failed half way; update the weights again")
-            rows = self._rows = self._reserve(requests)
-            self._busy, self._aborted, self._stale = True, False, False
-            self._cut.clear()
         try:
-            # Samples of one prompt side by side, so that they share a prefill also where not all fit at once.
-            first = {p: i for i, p in reversed([(i, r.prompt_ids) for i, r in enumerate(requests)])}
-            pending = sorted(range(len(requests)), key=lambda i: (first[requests[i].prompt_ids], i), reverse=True)
-            while pending or rows.n:
-                with self._between_steps:
-                    self._between_steps.wait_for(lambda: not self._paused or self._aborted)
-                    if self._aborted:
-                        break
-                    if not self._complete:
-                        raise RuntimeError("the last weight update failed half way; update the weights again")
-                    done = self._take_cut(requests, rows, pending)
-                    if rows.n or pending:
-                        done += self._advance_or_retreat(requests, rows, pending)
-                        rows = self._rows
-                yield from done
-            yield from self._ended(requests, rows, pending)
+            with self._gate.generating(lambda: self._begin(requests)):
+                rows = self._rows
+                # Samples of one prompt side by side, so that they share a prefill also where not all fit at once.
+                first = {p: i for i, p in reversed([(i, r.prompt_ids) for i, r in enumerate(requests)])}
+                pending = sorted(range(len(requests)), key=lambda i: (first[requests[i].prompt_ids], i), reverse=True)
+                while pending or rows.n:
+                    with self._gate.step() as goes_on:
+                        if not goes_on:
+                            break
+                        done = self._take_cut(requests, rows, pending)
+                        if rows.n or pending:
+                            done += self._advance_or_retreat(requests, rows, pending)
+                            rows = self._rows
+                    yield from done
+                yield from self._ended(requests, rows, pending)
         except FloatingPointError:
             self._decoder.release()  # what is not finite must not outlive the weights it came from
             raise
-        finally:
-            with self._between_steps:
-                self._busy = self._aborted = False
-                self._marks.clear()
+
+    def _begin(self, requests: Sequence[Request]) -> None:
+        self._rows = self._reserve(requests)
+        self._marks.clear()
+        self._stale = False
 
     def _reserve(self, requests: Sequence[Request]) -> Rows:
         """An empty table of as many rows as fit at once."""
@@ -282,12 +223,12 @@ class TorchEngine:
 
     def _take_cut(self, requests: list[Request], rows: Rows, pending: list[int]) -> list[Completion]:
         """The requests that were aborted one by one since the last step."""
-        if not self._cut:
+        ids = self._gate.take_cut()
+        if not ids:
             return []
-        ids = {self._cut.popleft() for _ in range(len(self._cut))}
         gone = np.nonzero([requests[i].id in ids for i in rows.request[: rows.n]])[0]
         done = [self._completion(requests, rows, row, "abort") for row in gone]
-        done += [self._unbegun(requests[i]) for i in reversed(pending) if requests[i].id in ids]
+        done += [unbegun(requests[i], self.version) for i in reversed(pending) if requests[i].id in ids]
         pending[:] = [i for i in pending if requests[i].id not in ids]
         if len(gone):
             self._drop(rows, gone)
@@ -295,38 +236,16 @@ class TorchEngine:
 
     def _completion(self, requests: list[Request], rows: Rows, row: int, reason: FinishReason) -> Completion:
         index, count = int(rows.request[row]), int(rows.count[row])
-        token_ids = rows.tokens[row, :count].copy()
-        version, versions = self._versions(index, count)
-        return Completion(
-            request_id=requests[index].id,
-            text=decode(self._tokenizer, token_ids),
-            token_ids_L=token_ids,
-            logprobs_L=rows.logprobs[row, :count].copy(),
-            finish_reason=reason,
-            version=version,
-            versions_L=versions,
-        )
+        ids_L, logprobs_L = rows.tokens[row, :count].copy(), rows.logprobs[row, :count].copy()
+        marks = self._marks.get(index, [])
+        return make_completion(requests[index], self._tokenizer, ids_L, logprobs_L, reason, self.version, marks)
 
     def _ended(self, requests: list[Request], rows: Rows, pending: list[int]) -> Iterator[Completion]:
         """What an abort cut off: the rows with what they have, and what never began with nothing."""
         for row in range(rows.n):
             yield self._completion(requests, rows, row, "abort")
         for index in reversed(pending):
-            yield self._unbegun(requests[index])
-
-    def _unbegun(self, request: Request) -> Completion:
-        none = np.zeros(0)
-        return Completion(request.id, "", none.astype(np.int64), none.astype(np.float32), "abort", self.version)
-
-    def _versions(self, index: int, count: int) -> tuple[int, np.ndarray | None]:
-        """The version of the first token, and those of all where they differ."""
-        versions_L = np.full(count, self.version, dtype=np.int64)
-        start = 0
-        for end, version in self._marks.get(index, []):
-            versions_L[start:end] = version
-            start = end
-        changed = bool((versions_L != versions_L[0]).any())
-        return int(versions_L[0]), versions_L if changed else None
+            yield unbegun(requests[index], self.version)
 
     def _rebuild(self, rows: Rows) -> None:
         """New weights came while paused: what was computed under the old ones is computed again."""
