@@ -13,7 +13,6 @@ from pool import Pool
 from tiny_models import tiny_model
 from zerolab.audit.enumerate import EnumerablePolicy
 from zerolab.audit.splits import ascent, coefficients, relative_change, sampled
-from zerolab.learner.ranks import balanced
 from zerolab.rl.objective import PRESETS
 
 pytestmark = pytest.mark.scale
@@ -188,14 +187,3 @@ def test_what_cannot_be_meant_is_refused_in_one_line(pool: Pool, tmp_path: Path)
         assert "1 of 2 parts" in lines[1]
         assert "another model" in lines[2] or "belong together" in lines[2]
         assert lines[3] == ""
-
-
-def test_rows_are_dealt_by_tokens() -> None:
-    generator = np.random.default_rng(0)
-    length_N, rows = generator.integers(1, 100, 60), np.arange(5, 60)
-    for ranks in (1, 2, 7):
-        dealt = balanced(length_N, rows, ranks)
-        assert sorted(np.concatenate(dealt)) == rows.tolist()
-        loads = [int(length_N[mine].sum()) for mine in dealt]
-        assert max(loads) - min(loads) <= length_N[rows].max()
-    assert [len(mine) for mine in balanced(length_N, rows[:1], 3)] == [1, 0, 0]
