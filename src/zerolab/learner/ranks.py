@@ -12,10 +12,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from zerolab.rl.batch import Batch, MicroBatch, no_work
+from zerolab.rl.batch import PASS_TOKENS, Batch, MicroBatch, no_work
 
 
 class Ranks(Protocol):
+    @property
+    def pass_tokens(self) -> int:
+        """What one more forward and backward pass costs, in tokens."""
+        ...
+
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Those of `rows`, with lengths in tokens, that this rank works on."""
         ...
@@ -36,6 +41,8 @@ class Ranks(Protocol):
 class OneRank:
     """One process does everything."""
 
+    pass_tokens = PASS_TOKENS
+
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return rows
 
@@ -51,6 +58,9 @@ class OneRank:
 
 class GroupRanks:
     """The processes of torch.distributed's default group. `device` is where its tensors lie."""
+
+    # A pass gathers all weights twice and sums all gradients; measured at 15M over gloo, where only the ratio matters.
+    pass_tokens = 3 * PASS_TOKENS
 
     def __init__(self, device: torch.device):
         import torch.distributed as dist

@@ -98,7 +98,8 @@ class Scorer:
             yield from packed_micro_batches(step, rows, token_budget, self.packing, self.device)
             return
         if whole_rows or not self._shares(step, rows):
-            yield from self.ranks.in_step(micro_batches(step, rows, token_budget, self.device), step)
+            pieces = micro_batches(step, rows, token_budget, self.device, self.ranks.pass_tokens)
+            yield from self.ranks.in_step(pieces, step)
             return
         for part in prompt_parts(step, rows, token_budget, self.device):
             with self._autocast():

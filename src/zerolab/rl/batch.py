@@ -144,29 +144,33 @@ class MicroBatch:
 
 
 def micro_batches(
-    step: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
+    step: Batch,
+    rows: np.ndarray,
+    token_budget: int,
+    device: torch.device | str = "cpu",
+    pass_tokens: int = PASS_TOKENS,
 ) -> list[MicroBatch]:
     """`rows` of a step in right-padded pieces of at most `token_budget` padded tokens, one row at least."""
-    return [_pad(step, piece, device) for piece in cut(step.total_len_N[rows], rows, token_budget)]
+    return [_pad(step, piece, device) for piece in cut(step.total_len_N[rows], rows, token_budget, pass_tokens)]
 
 
-def cut(length_N: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
+def cut(length_N: np.ndarray, rows: np.ndarray, token_budget: int, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
     """`rows`, of these lengths, in pieces of at most `token_budget` padded tokens, one row at least.
 
     Rows are sorted by length and cut where that costs least, so that little of the work is padding.
     """
     order = np.argsort(-length_N, kind="stable")
-    cuts = _cheapest_cuts(length_N[order], token_budget)
+    cuts = _cheapest_cuts(length_N[order], token_budget, pass_tokens)
     return [rows[order[a:b]] for a, b in itertools.pairwise(cuts)]
 
 
-def _cheapest_cuts(lengths: np.ndarray, token_budget: int) -> list[int]:
-    """Borders of pieces of falling lengths with the least sum of padded tokens + PASS_TOKENS (dynamic programming)."""
+def _cheapest_cuts(lengths: np.ndarray, token_budget: int, pass_tokens: int) -> list[int]:
+    """Borders of pieces of falling lengths with the least sum of padded tokens + pass_tokens (dynamic programming)."""
     size = len(lengths)
     best, end = np.zeros(size + 1), np.zeros(size, dtype=int)
     for i in range(size - 1, -1, -1):
         longest = min(size - i, max(1, token_budget // lengths[i]))
-        costs = lengths[i] * np.arange(1, longest + 1) + PASS_TOKENS + best[i + 1 : i + longest + 1]
+        costs = lengths[i] * np.arange(1, longest + 1) + pass_tokens + best[i + 1 : i + longest + 1]
         end[i] = i + 1 + int(costs.argmin())
         best[i] = costs.min()
     cuts = [0]
