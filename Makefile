@@ -74,6 +74,7 @@ bench: $(AUDIT_STAMP) ## ratios in one run, written to benchmarks/results; then 
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/sharded.py
 
 docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md and docs/scaling.md, docs/performance.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m zerolab.reference docs

@@ -122,6 +122,23 @@ def evaluation(found: dict[str, Any]) -> str:
     ) + table(("figure", "value"), rows)
 
 
+def sharded(found: dict[str, Any]) -> str:
+    held = found["bytes"]
+    rows = [
+        (kind, *(f"{held[side][kind] / 1e6:.1f} MB" for side in ("one process", "two ranks")))
+        for kind in held["one process"]
+    ]
+    return prose(
+        f"One optimizer step of dr_grpo on {found['rows']} responses, {found['size']} shape, fp32, {found['ranks']} "
+        "gloo ranks with one thread each beside one process with one thread, in turn. CPU seconds of both ranks over "
+        f"those of the one process: **{found['cpu_ratio']:.2f}**, which is what gathering weights and summing "
+        f"gradients costs on this machine; wall time: **{found['wall_ratio']:.2f}**, at a load average of "
+        f"{found['load_average']:.0f} on these cores (on idle ones, half the ratio of CPU seconds is the best that "
+        f"two ranks can do). What a rank holds is {found['bytes_ratio']:.3f} of what the one process holds. Gathering "
+        f"all weights on every rank, tensor by tensor, took {found['gather_all_weights_s']:.2f} s."
+    ) + table(("of one process", "one process", "each of two ranks"), rows)
+
+
 def gpu(found: list[dict[str, Any]]) -> str:
     rows = []
     for r in found:
@@ -142,6 +159,7 @@ def gpu(found: list[dict[str, Any]]) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rl_step": ("A whole RL step", rl_step),
     "pretraining": ("Pretraining on texts", pretraining),
+    "sharded": ("Sharded training", sharded),
     "sampling": ("Sampling", sampling),
     "grading": ("Grading", grading),
     "evaluation": ("Evaluation", evaluation),

@@ -1,6 +1,6 @@
 """One optimizer step by two sharded ranks beside the same step by one process, in turn, and the bytes that each holds.
 
-    python benchmarks/sharded.py [--size 15M] [--rows 16] [--repeats 4]
+    python benchmarks/sharded.py [--size 15M] [--rows 32] [--repeats 4]
 
 Every process has one thread. With two idle cores two ranks can take half the time at best; what gathering weights and
 summing gradients costs shows in the CPU seconds of both ranks over those of the one.
@@ -28,7 +28,7 @@ PROMPT, SHORT, LONG = 32, 32, 128  # tokens
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="15M")
-    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=4)
     options = parser.parse_args()
     begin_with(1)
