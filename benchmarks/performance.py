@@ -165,6 +165,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "evaluation": ("Evaluation", evaluation),
     "gpu": ("On a GPU", gpu),
 }
+ELSEWHERE = {"plan": "scaling.md"}  # results that have a page of their own
 
 
 def prose(text: str) -> str:

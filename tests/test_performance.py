@@ -32,8 +32,9 @@ def test_every_result_has_its_origin_and_its_section(benchmark: Any) -> None:
     for file in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         assert file.stem == record["benchmark"]
-        assert file.stem in performance.SECTIONS
-        assert record["date"] in performance.page()
+        if file.stem not in performance.ELSEWHERE:
+            assert file.stem in performance.SECTIONS
+            assert record["date"] in performance.page()
         assert record["versions"]["torch"]
         assert record["hardware"]["cores"] >= 1
 
