@@ -5,6 +5,7 @@ import re
 import pytest
 
 from zerolab.data.synthetic import make_family
+from zerolab.errors import UserError
 
 
 def test_modular_has_every_question_once_with_its_answer() -> None:
@@ -39,10 +40,30 @@ def test_arithmetic_has_the_stated_digits_terms_and_answers(digits: int, terms: 
 
 
 def test_endless_questions_vary_and_depend_on_index_and_seed_alone() -> None:
-    for name in ("arithmetic", "countdown"):
+    for name in ("arithmetic", "chain", "countdown"):
         family, again, other = (make_family(name, {"seed": seed}) for seed in (0, 0, 1))
         texts = [family.question(i).text for i in range(100)]
         assert len(set(texts)) > 95
         assert [again.question(i).text for i in reversed(range(100))] == texts[::-1]
         assert [other.question(i).text for i in range(100)] != texts
         assert family.question(10**15).text == again.question(10**15).text
+
+
+@pytest.mark.parametrize(("modulus", "shortest", "longest"), [(10, 2, 4), (7, 1, 1), (100, 3, 9)])
+def test_chains_have_the_stated_length_and_answer(modulus: int, shortest: int, longest: int) -> None:
+    family = make_family("chain", {"modulus": modulus, "shortest": shortest, "longest": longest})
+    lengths = set()
+    for i in range(300):
+        question = family.question(i)
+        start, *steps = re.split(r" (?=[-+])", question.text.removesuffix(" = ?"))
+        assert all(re.fullmatch(r"[-+] \d+", step) for step in steps)
+        assert all(0 <= int(n) < modulus for n in (start, *(step[2:] for step in steps)))
+        assert question.answers == (str(eval(" ".join([start, *steps])) % modulus),)
+        assert question.level == len(steps)
+        lengths.add(len(steps))
+    assert lengths == set(range(shortest, longest + 1))
+
+
+def test_a_chain_without_a_length_is_refused() -> None:
+    with pytest.raises(UserError, match="above longest"):
+        make_family("chain", {"shortest": 5})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zerolab.config import Strict
 from zerolab.data.countdown import encode_gold, evaluate
@@ -53,6 +53,19 @@ class ArithmeticOptions(Strict):
         return operations
 
 
+class ChainOptions(Strict):
+    modulus: int = Field(10, ge=2, le=100, description="All numbers are taken modulo this.")
+    shortest: int = Field(2, ge=1, le=32, description="Fewest additions and subtractions of a question.")
+    longest: int = Field(3, ge=1, le=32, description="Most of them.")
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+    @model_validator(mode="after")
+    def _range(self) -> "ChainOptions":
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest = {self.shortest} is above longest = {self.longest}: lower it")
+        return self
+
+
 class CountdownOptions(Strict):
     numbers: int = Field(4, ge=2, le=8, description="Numbers of a question.")
     max_number: int = Field(99, ge=2, le=1000, description="Largest number.")
@@ -94,6 +107,18 @@ def _arithmetic(options: ArithmeticOptions) -> Family:
     return Family("arithmetic", question, None)
 
 
+def _chain(options: ChainOptions) -> Family:
+    def question(i: int) -> Question:
+        start, steps = chain_problem(options, i)
+        value = start
+        for operation, operand in steps:
+            value = apply_modulo(options.modulus, value, operation, operand)
+        text = "".join([str(start), *(f" {operation} {operand}" for operation, operand in steps), " = ?"])
+        return Question(f"chain:{i}", text, (str(value),), level=len(steps))
+
+    return Family("chain", question, None)
+
+
 def _countdown(options: CountdownOptions) -> Family:
     def question(i: int) -> Question:
         numbers, target, _ = countdown_problem(options, i)
@@ -108,8 +133,21 @@ def _countdown(options: CountdownOptions) -> Family:
 FAMILIES: dict[str, tuple[type[Strict], Callable[[Any], Family]]] = {
     "modular": (ModularOptions, _modular),
     "arithmetic": (ArithmeticOptions, _arithmetic),
+    "chain": (ChainOptions, _chain),
     "countdown": (CountdownOptions, _countdown),
 }
+
+
+def chain_problem(options: ChainOptions, i: int) -> tuple[int, list[tuple[str, int]]]:
+    """(first number, [(operation, operand)] in their order) of question i."""
+    draw = _Random(options.seed, i)
+    count = options.shortest + draw.below(options.longest - options.shortest + 1)
+    start = draw.below(options.modulus)
+    return start, [("+-"[draw.below(2)], draw.below(options.modulus)) for _ in range(count)]
+
+
+def apply_modulo(modulus: int, value: int, operation: str, operand: int) -> int:
+    return (value + operand if operation == "+" else value - operand) % modulus
 
 
 def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int, str]:

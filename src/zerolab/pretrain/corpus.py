@@ -21,6 +21,7 @@ from zerolab.data.synthetic import (
 )
 from zerolab.errors import UserError
 from zerolab.models.tokenizer import word_tokenizer
+from zerolab.pretrain.chains import ChainDerivations, DerivationOptions
 from zerolab.pretrain.styled import StyledArithmetic, StyledOptions
 from zerolab.toml import parse
 from zerolab.types import Question
@@ -199,6 +200,7 @@ CORPORA: dict[str, tuple[type[Strict], Callable[[int, Any], Corpus]]] = {
     "styled-arithmetic": (StyledOptions, _styled),
     "arithmetic": (WorkedArithmeticOptions, _worked_arithmetic),
     "countdown": (WorkedCountdownOptions, _worked_countdown),
+    "chain-derivations": (DerivationOptions, ChainDerivations),
 }
 
 
