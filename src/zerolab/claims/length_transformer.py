@@ -17,8 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerolab.claims.lengths import ARMS, draw, holds_at, length_numbers, main_statements, vanishes_at
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Statement, number
+from zerolab.claims.lengths import (
+    ARMS,
+    draw,
+    holds_at,
+    length_numbers,
+    main_statements,
+    meter_statements,
+    vanishes_at,
+)
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -90,31 +98,7 @@ PROTOCOL = Protocol(
     bases=bases,
     statements=(
         *main_statements("reference"),
-        Statement(
-            "the bias meter: normaliser pressure on incorrect answers under GRPO",
-            number("normaliser_pressure_end", arm="grpo", condition="reference"),
-            (0.0, float("inf")),
-            unit="reward x tokens",
-        ),
-        Statement(
-            "the bias meter: none under Dr. GRPO",
-            number("normaliser_pressure_end", arm="dr_grpo", condition="reference"),
-            (-1e-9, 1e-9),
-            exact=True,
-            unit="reward x tokens",
-        ),
-        Statement(
-            "share of optimizer steps whose gradient was clipped, under GRPO",
-            number("clipped_gradients_end", arm="grpo", condition="reference"),
-            (0.0, 1.0),
-            role="shown",
-        ),
-        Statement(
-            "the same under Dr. GRPO",
-            number("clipped_gradients_end", arm="dr_grpo", condition="reference"),
-            (0.0, 1.0),
-            role="shown",
-        ),
+        *meter_statements("reference"),
         vanishes_at("no information", "with an uninformative marker both arms grow alike"),
         *(
             holds_at(name, f"GRPO grows more than Dr. GRPO: {name}")

@@ -1,6 +1,6 @@
 """What the experiments on length have in common: numbers of a run, statements about them, and their figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +37,24 @@ def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return numbers
 
 
-def main_statements(condition: str) -> list[Statement]:
-    """The claim at the reference condition: four arms, and each of the two biases alone."""
-    growth = {arm: number("growth", arm=arm, condition=condition) for arm in ARMS}
+GROWTH = {  # of every arm, by the claim
+    "grpo": ("incorrect answers grow under GRPO", (GROWS, INFINITY)),
+    "dr_grpo": ("they do not under Dr. GRPO", (-INFINITY, STAYS)),
+    "grpo_std_fix": ("1/|o| alone makes them grow", (GROWS, INFINITY)),
+    "grpo_length_fix": ("1/std alone does not", (-INFINITY, STAYS)),
+}
+
+
+def main_statements(condition: str, arms: Sequence[str] = ARMS) -> list[Statement]:
+    """The claim at the reference condition: both biases and none, and each of the two alone where `arms` has it."""
     both, none = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
     tokens = "tokens"
     return [
-        Statement("incorrect answers grow under GRPO", growth["grpo"], (GROWS, INFINITY), unit=tokens),
-        Statement("they do not under Dr. GRPO", growth["dr_grpo"], (-INFINITY, STAYS), unit=tokens),
-        Statement("1/|o| alone makes them grow", growth["grpo_std_fix"], (GROWS, INFINITY), unit=tokens),
-        Statement("1/std alone does not", growth["grpo_length_fix"], (-INFINITY, STAYS), unit=tokens),
+        *(
+            Statement(text, number("growth", arm=arm, condition=condition), region, unit=tokens)
+            for arm, (text, region) in GROWTH.items()
+            if arm in arms
+        ),
         Statement(
             "GRPO ends with a wider gap between incorrect and correct answers",
             difference("gap_end", both, none),
@@ -67,6 +75,33 @@ def main_statements(condition: str) -> list[Statement]:
             role="shown",
             unit=tokens,
         ),
+    ]
+
+
+def meter_statements(condition: str) -> list[Statement]:
+    """What the bias meter shows beside the claim, and how often gradients were clipped."""
+
+    def at_end(name: str, arm: str) -> Callable[[Sequence[Row]], list[float]]:
+        return number(f"{name}_end", arm=arm, condition=condition)
+
+    pressure, unit = "normaliser_pressure", "reward x tokens"
+    return [
+        Statement(
+            "the bias meter: normaliser pressure on incorrect answers under GRPO",
+            at_end(pressure, "grpo"),
+            (0.0, INFINITY),
+            unit=unit,
+        ),
+        Statement(
+            "the bias meter: none under Dr. GRPO", at_end(pressure, "dr_grpo"), (-1e-9, 1e-9), exact=True, unit=unit
+        ),
+        Statement(
+            "share of optimizer steps whose gradient was clipped, under GRPO",
+            at_end("clipped_gradients", "grpo"),
+            (0.0, 1.0),
+            role="shown",
+        ),
+        Statement("the same under Dr. GRPO", at_end("clipped_gradients", "dr_grpo"), (0.0, 1.0), role="shown"),
     ]
 
 

@@ -38,11 +38,11 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def laptop_base(seed: int, **options: Any) -> PretrainConfig:
-    """The laptop base of laptop/base with another seed and other options of its corpus; its gate is reported alone."""
+def laptop_base(seed: int, recipe: str = "laptop/base", **options: Any) -> PretrainConfig:
+    """A laptop base with another seed and other options of its corpus, whose gate is then reported alone."""
     from zerolab.recipes import find_recipe, load
 
-    base = load(find_recipe("laptop/base"), verb="pretrain")
+    base = load(find_recipe(recipe), verb="pretrain")
     corpus = base.corpus.model_copy(update={"options": {**base.corpus.options, **options}})
     gate = base.gate.model_copy(update={"marker_accuracy": None}) if options else base.gate
     return base.model_copy(update={"seed": seed, "corpus": corpus, "gate": gate})
