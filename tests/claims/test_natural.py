@@ -1,4 +1,4 @@
-"""L1 without markers: what a transcript tells of a policy, and that a cell of a transformer is a function of its seeds."""
+"""L1 without markers: what a transcript tells of a policy; a cell of a transformer is a function of its seeds."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,10 @@ def test_two_runs_of_a_cell_give_the_same_line(tmp_path: Path, monkeypatch: pyte
     toy = ("steps=3", "rollout.questions_per_step=2", "rollout.max_new_tokens=12", "questions.options={longest=2}")
     monkeypatch.setattr(length_natural, "TASK", (*length_natural.TASK, *toy))
     factors = {"condition": "reference", "arm": "grpo", "base": 0}
-    runs = [length_natural.run({**factors, "seed": seed}, tmp_path / name) for name, seed in zip("abc", (0, 0, 1), strict=True)]
+    runs = [
+        length_natural.run({**factors, "seed": seed}, tmp_path / name)
+        for name, seed in zip("abc", (0, 0, 1), strict=True)
+    ]
     for name, numbers in zip("abc", runs, strict=True):
         write_table(tmp_path / f"{name}.csv", [{**factors, **numbers}])
     texts = [(tmp_path / f"{name}.csv").read_text() for name in "abc"]

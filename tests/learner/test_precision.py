@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_learner import make_learner, random_batch, weights
 
+from small_learner import make_learner, random_batch, weights
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.learner.learner import Learner

@@ -6,8 +6,8 @@ r"""Chains of additions worked out step by step by speakers of unequal care, who
 Every derivation takes the steps of the question, modulo m, and goes on from its own last result: in the order of the
 question, or, with `any_order`, in an order of its own, as nothing hinges on it. A document has one speaker: careful or
 careless, which decides how often a step slips to another number, and stubborn or not. Some facts (`3 - 9`, say) are
-known to no speaker: they are guessed. After the first derivation come k more, k geometric and independent of all else; a
-stubborn speaker repeats the first one word for word, another one starts afresh. The box repeats the last result. No
+known to no speaker: they are guessed. After the first derivation come k more, k geometric and independent of all else;
+a stubborn speaker repeats the first one word for word, another one starts afresh. The box repeats the last result. No
 word says how sure anyone is: what is known of it is seen in the steps.
 """
 
