@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from zerolab import cli
 
+NOTHING: Mapping[str, str] = {}
 # A small run on a synthetic family; fill in steps and model.
 RECIPE = """
 name = "test"
@@ -61,9 +63,9 @@ def run(*arguments: Any) -> int:
     return 0
 
 
-def start(*arguments: Any, **kwargs: Any) -> subprocess.Popen:
+def start(*arguments: Any, environment: Mapping[str, str] = NOTHING, **kwargs: Any) -> subprocess.Popen:
     """The command line in a process of its own, one thread, no network."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     command = [sys.executable, "-m", "zerolab", *map(str, arguments)]
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **kwargs}
     return subprocess.Popen(command, env=environment, **options)

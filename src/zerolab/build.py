@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -21,6 +21,7 @@ from zerolab.grading.grader import grade
 from zerolab.learner.adapters import Adapters
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
+from zerolab.learner.verbs import Verbs
 from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
@@ -39,7 +40,7 @@ class Run:
     config: RunConfig
     tokenizer: Any
     stream: Stream
-    learner: Learner
+    learner: Verbs
     objective: Objective
     evaluator: Evaluator | None
     probe: Probe | None
@@ -143,7 +144,7 @@ class Workers:
     """Who samples and who learns."""
 
     engine: Engine
-    learner: Learner
+    learner: Verbs
     model_config: Any
     release: Callable[[], None] = lambda: None
 
@@ -163,7 +164,7 @@ def hire(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory
     model_config = load_config(path)
     longest_prompt(config, model_config)
     hired = launch(config, partial(new_worker_engine, config, path, new_engine), partial(new_rank, config, path))
-    return Workers(hired.engine, cast(Learner, hired.learner), model_config, hired.release)
+    return Workers(hired.engine, hired.learner, model_config, hired.release)
 
 
 def load_policy(config: RunConfig, path: str) -> tuple[Any, torch.device]:
@@ -179,9 +180,13 @@ def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -
     return new_engine(config, model, load_tokenizer(path), device)
 
 
-def new_rank(config: RunConfig, path: str) -> Learner:
-    """A learner in a process of its own."""
+def new_rank(config: RunConfig, path: str) -> Verbs:
+    """A learner in a process of its own, or one rank of several."""
     torch.manual_seed(config.seed)
+    if config.cluster and config.cluster.learner_ranks > 1:
+        from zerolab.learner.fsdp import sharded_learner
+
+        return sharded_learner(path, config, pick_device(config.model.device))
     return make_learner(config, *load_policy(config, path))
 
 

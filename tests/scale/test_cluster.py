@@ -1,16 +1,29 @@
 """The loop over engines and learner ranks in processes of their own."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
-from cluster_runs import assert_consumed_once, assert_same_run, local_ray, recipe, write_model  # noqa: E402
+from cluster_runs import (
+    assert_consumed_once,
+    assert_same_run,
+    consumed,
+    local_ray,
+    recipe,
+    without_timings,
+    write_model,
+)
+from slow_engine import slow
 
-from zerolab import train  # noqa: E402
-from zerolab.report.progress import Progress  # noqa: E402
+from engine_contract import CHECKS, Subject
+from tiny_models import EOS, tiny_model, tiny_tokenizer
+from zerolab import train
+from zerolab.report.progress import Progress
 
 pytestmark = pytest.mark.scale
 QUIET = Progress("test", 0, quiet=True)
@@ -37,3 +50,74 @@ def test_one_engine_and_one_rank_equal_one_process_to_the_bit(model: Path, refer
     run = train(recipe(model, tmp_path / "ray", 4, "cluster.engines=1"), progress=QUIET)
     assert_same_run(reference, run)
     assert_consumed_once(run, 4)
+
+
+def test_two_engines_and_two_ranks_begin_with_the_same_numbers(model: Path, tmp_path: Path) -> None:
+    """The first step: same responses, log-probabilities and gradient within what another order of sums changes.
+
+    The second: both engines have the weights of both ranks, which came through the object store.
+    """
+    own = "learner.updates_per_rollout=1", "evaluation.every=0"
+    local = train(recipe(model, tmp_path / "local", 2, *own), progress=QUIET)
+    spread = "cluster.engines=2", "cluster.learner_ranks=2", "cluster.transport=object_store"
+    run = train(recipe(model, tmp_path / "ray", 2, *own, *spread), progress=QUIET)
+    assert_consumed_once(run, 2)
+    (here, _), (there, second) = without_timings(local), without_timings(run)
+    assert there["mismatch/abs"] < 1e-5
+    assert second["mismatch/abs"] < 1e-5
+    for name in ("reward/mean", "length/mean", "loss", "nll", "entropy", "grad_norm", "coverage"):
+        assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), name
+
+
+def test_sampling_ahead_overlaps_and_is_never_staler_than_asked(model: Path, tmp_path: Path) -> None:
+    ahead = "rollout.max_staleness=1", "cluster.engines=2", "evaluation.every=0", 'learner.old_logprobs="learner"'
+    correction = 'objective.correction="token_truncate"', "objective.correction_cap=2.0"
+    config = recipe(model, tmp_path / "ray", 6, *ahead, *correction)
+    run = train(config, engine=partial(slow, 0.01), progress=QUIET)
+    assert_consumed_once(run, 6)
+    rows = without_timings(run)
+    assert max(row["rollout/staleness_max"] for row in rows) == 1
+    assert sum(row["rollout/carried_over"] for row in rows) > 0  # responses that went on under new weights
+    for row in consumed(run):
+        current = 2 * (row["step"] - 1)  # two optimizer steps each
+        assert min(row["oldest"]) >= current - 2
+        assert max(row["newest"]) <= current
+    assert all(row["mismatch/abs"] is not None for row in rows)
+
+
+class Kept:
+    """An engine that several checks use one after the other: `close` leaves it open."""
+
+    def __init__(self, engine: Any):
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def close(self) -> None:
+        self.engine.sleep()
+
+
+@pytest.fixture(scope="module")
+def subject(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """Two engines behind one, slow enough that a check finds them busy."""
+    from zerolab.build import build
+    from zerolab.config import RunConfig
+    from zerolab.models.hf import named_weights
+
+    config = RunConfig.model_validate(recipe(model, tmp_path_factory.mktemp("run"), 1, "cluster.engines=2"))
+    run = build(config, partial(slow, 0.006))
+    ours, other = (tiny_model("qwen2", seed=seed) for seed in (0, 1))
+
+    def make() -> Any:
+        run.stream.engine.wake()
+        run.stream.engine.update_weights(0, named_weights(ours))
+        return Kept(run.stream.engine)
+
+    yield Subject(make, ours, other, tiny_tokenizer(), EOS)
+    run.close()
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_contract(check: str, subject: Subject) -> None:
+    CHECKS[check](subject)

@@ -1,6 +1,7 @@
 """Calls into other processes: answers in time, their own exceptions, and an end for those that do not answer."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -39,12 +40,12 @@ def fetch(ref: Any) -> Any:
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, RayError) or not isinstance(cause, BaseException):
-            raise Gone(first_line(error)) from error
+            raise Gone(_line(error, -1)) from error
         raise cause from None
     except RayActorError as error:
         raise Gone("its process died") from error
     except (ObjectLostError, GetTimeoutError, RayError) as error:
-        raise Gone(first_line(error)) from error
+        raise Gone(_line(error, 0)) from error
 
 
 def gather(refs: Sequence[Any], seconds: float) -> list[Any]:
@@ -79,5 +80,7 @@ def _kill(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _line(error: BaseException, number: int) -> str:
+    """A line of a message of Ray, without its colours; the last is what a traceback says."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    return text.splitlines()[number].strip()

@@ -1,6 +1,6 @@
 """A sampling engine in a process of its own."""
 
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -49,13 +49,32 @@ class EngineActor:
 
 
 def together(completions: Iterable[Completion], seconds: float) -> Iterator[list[Completion]]:
-    """What finishes within so many seconds of the last list, as one list: a message is not free."""
-    held: list[Completion] = []
-    since = time.monotonic()
-    for completion in completions:
-        held.append(completion)
-        if time.monotonic() - since >= seconds:
-            yield held
-            held, since = [], time.monotonic()
-    if held:
-        yield held
+    """What finishes within so many seconds, as one list: a message is not free. A thread works on meanwhile."""
+    found: list[Completion] = []
+    errors: list[BaseException] = []
+    changed, ended = threading.Condition(), threading.Event()
+
+    def work() -> None:
+        try:
+            for completion in completions:
+                with changed:
+                    found.append(completion)
+                    changed.notify()
+        except BaseException as error:
+            errors.append(error)
+        with changed:
+            ended.set()
+            changed.notify()
+
+    threading.Thread(target=work, name="engine", daemon=True).start()
+    while found or not ended.is_set():
+        with changed:
+            changed.wait_for(lambda: found or ended.is_set())
+        ended.wait(seconds)  # for others to finish as well
+        with changed:
+            ready = found[:]
+            found.clear()
+        if ready:
+            yield ready
+    if errors:
+        raise errors[0]

@@ -36,14 +36,16 @@ class RemoteEngines:
         self.replaced = 0
         self._parcel: Parcel | None = None
         self._lock = threading.RLock()  # over seats and weights
-        self._paused = self._aborted = False
+        self._busy = self._paused = self._aborted = False
         self._alone_since: float | None = None  # no engine was ready since
         self._cut: set[int] = set()
         self._wait_for_all()
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        if self._busy:
+            raise RuntimeError("the engines are generating already")
         queue, jobs = list(requests), dict[Any, Job]()
-        self._aborted = False
+        self._busy, self._aborted = True, False
         self._cut.clear()
         try:
             while queue or jobs:
@@ -57,8 +59,8 @@ class RemoteEngines:
                 for stream in [s for s, job in jobs.items() if self._hangs(job)]:
                     self._lose(jobs.pop(stream), f"it made no progress for {self.config.engine_deadline_s:g} s", queue)
         finally:
-            for job in jobs.values():  # the caller has left
-                job.actor.call.remote("abort")
+            self._abandon(jobs)
+            self._busy = False
 
     def _nothing_to_do(self) -> Sequence[Any]:
         time.sleep(IDLE_S)
@@ -120,6 +122,16 @@ class RemoteEngines:
         self.replaced += 1
         seat.lose(reason)
 
+    def _abandon(self, jobs: dict[Any, Job]) -> None:
+        """The caller has left: what still runs is ended, so that the engines are idle."""
+        for stream, job in jobs.items():
+            try:
+                gather([job.actor.call.remote("abort")], self.config.engine_deadline_s)
+                for ref in stream:
+                    gather([ref], self.config.engine_deadline_s)
+            except Exception as error:
+                self._lose(job, str(error), [])
+
     def _never_begun(self, queue: list[Request]) -> Iterator[Completion]:
         """What is aborted while no engine has it."""
         ended = [r for r in queue if self._aborted or r.id in self._cut]
@@ -138,10 +150,11 @@ class RemoteEngines:
     def _send(self, seats: Sequence[Seat]) -> None:
         parcel = self._parcel
         refs = [(seat, seat.actor.update.remote(self.version, parcel)) for seat in seats]
+        for seat in seats:
+            seat.parcel = parcel
         for seat, ref in refs:
             try:
                 gather([ref], self.config.engine_deadline_s)
-                seat.parcel = parcel
                 if self._paused:
                     gather([seat.calls("pause")], self.config.engine_deadline_s)
             except Gone as gone:

@@ -12,7 +12,8 @@ from zerolab.config import ClusterConfig
 from zerolab.errors import UserError
 
 OLDEST = (2, 60)  # what was tested with
-CONNECT_S = 5.0
+CONNECT_S = 3.0
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # a frame of HTTP/2: length, kind 4, flags, stream
 
 
 def connect(config: ClusterConfig, cpus: int) -> Callable[[], None]:
@@ -71,12 +72,24 @@ def _check_address(address: str) -> None:
     if not (colon and host and port.isdigit() and int(port) < 2**16):
         raise UserError(f"cluster.address = {address} is no address: give auto or HOST:PORT (Ray's port is 6379)")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as connection:
+            connection.settimeout(CONNECT_S)
+            if not os.environ.get("RAY_USE_TLS") and not _speaks_http2(connection):
+                raise UserError(f"what answers at {address} is no Ray cluster: is it the port of `ray start` (6379)?")
     except OSError as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error.strerror or error}): start one with `ray start --head`, or "
             "leave cluster.address out for a local one"
         ) from error
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other side greets as gRPC does (RFC 9113, 3.4). Ray itself would ask again for many minutes."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+    try:
+        return connection.recv(9)[3:4] == EMPTY_SETTINGS[3:4]
+    except OSError:
+        return False
 
 
 def _explain(address: str | None, error: Exception) -> str:

@@ -230,6 +230,12 @@ class RunConfig(Strict):
                 "lora.offload is for one device that engine and learner share: leave out cluster, or lora.offload",
             ),
             (
+                self.cluster is not None
+                and self.cluster.learner_ranks > 1
+                and (self.lora is not None or self.objective.needs_critic or self.model.precision == "fp16"),
+                "lora, a critic and fp16 are for one learner rank: set cluster.learner_ranks to 1",
+            ),
+            (
                 self.cluster is not None and re.fullmatch(r"cuda:\d+", self.model.device) is not None,
                 f"model.device = {self.model.device}, but Ray gives every process its GPUs: set model.device to cuda "
                 "or auto",
