@@ -50,4 +50,5 @@ def controlled(config: RunConfig, name: str) -> RunConfig:
         raise UserError(f"--control {name} changes nothing in this recipe: it is its own control")
     raw["name"] = f"{config.name}-{name}"
     raw["out"] = f"{config.folder}-{name}"
+    raw["control"] = {"name": name, "run": str(config.folder)}
     return parse(RunConfig, raw, f"--control {name}")

@@ -26,7 +26,9 @@ def test_every_training_recipe_has_its_matched_arm(control: str) -> None:
             config = load(find_recipe(name), verb="train")
             arm = controlled(config, control)
             changed = set(_changed(config.model_dump(), arm.model_dump()))
-            assert changed <= {"name", "out", *CONTROLS[control]}
+            assert changed <= {"name", "out", "control", *CONTROLS[control]}
+            assert arm.control is not None
+            assert (arm.control.name, arm.control.run) == (control, str(config.folder))
             assert arm.seed == config.seed
             assert arm.folder != config.folder
 

@@ -1,11 +1,16 @@
 """The rule that turns data into a verdict, on data whose answer is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from zerolab.claims import random_reward
 from zerolab.claims.lengths import GROWS, STAYS
 from zerolab.claims.protocol import INFINITY, Statement, chosen, paired, window
-from zerolab.claims.verdict import Finding, judge, overall, together
+from zerolab.claims.report import markdown, page
+from zerolab.claims.results import write_results
+from zerolab.claims.verdict import Finding, findings, judge, overall, together
 
 
 def draws(mean: float, spread: float, count: int, seed: int = 0) -> np.ndarray:
@@ -90,3 +95,23 @@ def test_pairs_are_made_within_base_and_seed_and_windows_skip_what_was_not_measu
     assert window([1, float("nan"), 3, 10, 20, 30], first=3, last_share=1 / 3) == (2, 25)
     assert np.isnan(window([float("nan")] * 6, 2, 0.5)).all()
     assert STAYS < GROWS
+
+
+def test_what_a_number_is_net_of_its_control_stands_beside_it_and_decides_nothing(tmp_path: Path) -> None:
+    protocol = random_reward.PROTOCOL
+    gains = {("verdict", 0): 0.3, ("verdict", 1): 0.32, ("verdict", 2): 0.34, ("random-reward", 0): 0.1,
+             ("random-reward", 1): 0.1, ("random-reward", 2): 0.13}  # fmt: skip
+    table = [
+        {"arm": arm, "reward": r, "seed": s, "gain": g} for arm in ("grpo", "dr_grpo") for (r, s), g in gains.items()
+    ]
+    shown = {f.text: f for f in findings(protocol, table)}["dr_grpo: the true reward does"]
+    assert shown.net is not None
+    assert shown.estimate == pytest.approx(0.32)
+    assert shown.net[0] == pytest.approx((0.2 + 0.22 + 0.21) / 3)
+    assert shown.net[1] < 0.2 < shown.net[0] < shown.net[2]
+    assert judge(protocol.statements[0], [0.0]).net is None
+    session = {"quick": True, "seeds": [0, 1, 2], "cells": 12, "date": "", "cores": 1, "seconds": 1, "platform": ""}
+    write_results(tmp_path / "laptop" / protocol.id, protocol, table, session)
+    assert "<th>net of control</th>" in page(tmp_path)
+    assert "| role | statement | estimate | interval | n | holds in | net of control | verdict |" in markdown(tmp_path)
+    assert "| 0.21, 0.185 .. 0.235 |" in markdown(tmp_path)

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from command import refusal, run
 from zerolab.config import RunConfig
+from zerolab.errors import UserError
 from zerolab.plan.assumptions import Assumptions
 from zerolab.plan.check import check
 from zerolab.plan.command import make_plan
@@ -258,6 +259,24 @@ def test_the_command_prints_a_plan_and_its_numbers(tmp_path: Path, capsys: pytes
     assert "memory of one engine" in text
     assert "1,500 tokens on average" in text
     assert run("plan", "laptop/smoke", "--gpus", "1xL40S") == 0
+
+
+def test_the_split_is_the_recipe_s_where_it_has_one_and_the_options_go_before_it() -> None:
+    split = ["cluster.engines=5", "cluster.learner_ranks=3", "rollout.max_staleness=1"]
+    assert make_plan(recipe(*split), "8xH200").layout == Layout(5, 3, False, 1)
+    assert make_plan(recipe(*split), "8xH200", split=(4, 4, 0)).layout == Layout(4, 4, False, 0)
+    shared = [
+        "cluster.engines=8",
+        "cluster.learner_ranks=8",
+        "cluster.gpus_per_engine=0.5",
+        "cluster.gpus_per_rank=0.5",
+    ]
+    assert make_plan(recipe(*shared), "8xH200").layout == Layout(8, 8, True)
+    assert make_plan(recipe(*shared), "2x8xH200").layout.gpus == 8
+    with pytest.raises(UserError, match="are not a split of 4 GPUs"):
+        make_plan(recipe(*split), "4xH200")
+    with pytest.raises(UserError, match="on shared GPUs"):
+        make_plan(recipe(*shared), "4xH200")
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ class Statement:
     """A part of the claim: `values` of the table, one for each independent replicate, have their mean in `region`.
 
     role: "claim" is what the paper says; "control" is what must hold for the experiment to mean what it says; "shown"
-    is reported and decides nothing. `level` is that of the interval: .95, or .90 for an equivalence (two one-sided
-    tests at .05). `exact`: the values have no sampling error.
+    is reported and decides nothing, and so is `net`. `level` is that of the interval: .95, or .90 for an equivalence
+    (two one-sided tests at .05). `exact`: the values have no sampling error.
     """
 
     text: str
@@ -56,6 +56,7 @@ class Statement:
     level: float = 0.95
     exact: bool = False
     unit: str = ""
+    net: Callable[[Sequence[Row]], Sequence[float]] | None = None  # the same number minus that of the matched control
 
 
 @dataclass(frozen=True)

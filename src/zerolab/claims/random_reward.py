@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zerolab.claims.lengths import length_numbers
-from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, difference, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -100,6 +100,7 @@ PROTOCOL = Protocol(
                 number("gain", arm=arm, reward="verdict"),
                 (2 * MARGIN, INFINITY),
                 role="control",
+                net=difference("gain", {"arm": arm, "reward": "verdict"}, {"arm": arm, "reward": "random-reward"}),
             )
             for arm in RECIPES
         ),

@@ -80,8 +80,8 @@ def experiment(protocol: Protocol, results: Path) -> str:
     facts = f"<p class='facts'>{escape(method)}</p>"
     if record is None:
         return head + text + facts
-    rows = [_statement(s) for s in measured(record)]
-    table = _table(("", "statement", "estimate", "interval", "n", "holds in", "verdict"), rows)
+    net = any(s.get("net") for s in measured(record))
+    table = _table(heads(net), [_statement(s, net) for s in measured(record)])
     figure = folder / "figure.png"
     image = _image(figure, f"{protocol.id}: {protocol.sentence}") if figure.is_file() else ""
     seeds = f"{record['cells']} runs, {len(record['seeds'])} seeds" + (", quick" if record["quick"] else "")
@@ -102,18 +102,34 @@ def beyond(claim: str) -> str:
     return "".join(parts)
 
 
-def _statement(s: dict[str, Any]) -> str:
-    cells = "".join(f"<td>{escape(c)}</td>" for c in statement_cells(s))
+def heads(net: bool) -> list[str]:
+    """Of a table of statements, with a column for effects net of controls where there are some."""
+    return [
+        "role",
+        "statement",
+        "estimate",
+        "interval",
+        "n",
+        "holds in",
+        *(["net of control"] if net else []),
+        "verdict",
+    ]
+
+
+def _statement(s: dict[str, Any], net: bool) -> str:
+    cells = "".join(f"<td>{escape(c)}</td>" for c in statement_cells(s, net))
     return f"<tr>{cells}<td>{badge(s['verdict'])}</td></tr>"
 
 
-def statement_cells(s: dict[str, Any]) -> list[str]:
-    """Role, text, estimate, interval, replicates and region of a stored statement."""
+def statement_cells(s: dict[str, Any], net: bool = False) -> list[str]:
+    """Role, text, estimate, interval, replicates, region, and with `net` what the estimate is net of its control."""
     estimate, low, high, *region = (_float(v) for v in (s["estimate"], s["low"], s["high"], *s["region"]))
     unit = f" {s['unit']}" if s["unit"] else ""
-    return [
-        s["role"], s["text"], number(estimate) + unit, between(low, high), str(s["replicates"]), between(*region)
-    ]  # fmt: skip
+    cells = [s["role"], s["text"], number(estimate) + unit, between(low, high), str(s["replicates"]), between(*region)]
+    if not net:
+        return cells
+    mean, *ends = (_float(v) for v in s.get("net") or (None, None, None))
+    return [*cells, f"{number(mean)}, {between(*ends)}" if s.get("net") else ""]
 
 
 def measured(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -151,15 +167,16 @@ def markdown(results: Path) -> str:
 
 def _markdown(protocol: Protocol, record: dict[str, Any]) -> list[str]:
     seeds = f"{len(record['seeds'])} seeds, {record['cells']} runs" + (", quick" if record["quick"] else "")
+    net = any(s.get("net") for s in measured(record))
     lines = [
         f"### {protocol.id}: {record['verdict']}",
         "",
         f"{protocol.sentence} {seeds}; {record['date']}, {record['cores']} cores, {duration(record['seconds'])}.",
         "",
-        "| | statement | estimate | interval | n | holds in | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| " + " | ".join(heads(net)) + " |",
+        "| --- " * len(heads(net)) + "|",
     ]
     for s in measured(record):
-        cells = [cell.replace("|", "\\|") for cell in (*statement_cells(s), s["verdict"])]
+        cells = [cell.replace("|", "\\|") for cell in (*statement_cells(s, net), s["verdict"])]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

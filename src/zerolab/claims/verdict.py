@@ -12,7 +12,7 @@ fails takes the claim with it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,10 +37,23 @@ class Finding:
     region: tuple[float, float]
     unit: str
     verdict: Verdict
+    net: tuple[float, float, float] | None = None  # of the matched control: mean and interval
 
 
 def findings(protocol: Protocol, table: Sequence[Row]) -> list[Finding]:
-    return [judge(statement, statement.values(table)) for statement in protocol.statements]
+    return [
+        replace(judge(statement, statement.values(table)), net=net_of_control(statement, table))
+        for statement in protocol.statements
+    ]
+
+
+def net_of_control(statement: Statement, table: Sequence[Row]) -> tuple[float, float, float] | None:
+    """Mean and interval of a statement's number minus that of its matched control; None where it has none."""
+    if statement.net is None:
+        return None
+    array = np.asarray(statement.net(table), float)
+    array = array[np.isfinite(array)]
+    return (float(array.mean()) if len(array) else float("nan"), *interval(array, statement.level, statement.exact))
 
 
 def judge(statement: Statement, values: Sequence[float]) -> Finding:

@@ -18,6 +18,7 @@ from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateCo
 from zerolab.config.reward import CosineReward, RewardConfig, RewardFunction
 from zerolab.config.run import (
     CheckpointConfig,
+    ControlConfig,
     EvaluationConfig,
     ModelConfig,
     RolloutConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "ArchitectureConfig",
     "CheckpointConfig",
     "ClusterConfig",
+    "ControlConfig",
     "CorporaConfig",
     "CorpusConfig",
     "CorpusSource",

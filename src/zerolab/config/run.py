@@ -129,6 +129,13 @@ class TrackConfig(Strict):
     project: str = Field("zerolab", min_length=1, description="Project of a W&B or trackio run.")
 
 
+class ControlConfig(Strict):
+    """Written by `zerolab train RECIPE --control NAME`: which run this one is a control of."""
+
+    name: str = Field(description="The control, as in --control.")
+    run: str = Field(description="Folder of the run that it is matched to, from the same seed.")
+
+
 class RunConfig(Strict):
     """A reinforcement learning run."""
 
@@ -151,6 +158,7 @@ class RunConfig(Strict):
     checkpoint: CheckpointConfig = CheckpointConfig()
     track: TrackConfig = TrackConfig()
     cluster: ClusterConfig | None = Field(None, description="Engines and learner as processes of a Ray cluster.")
+    control: ControlConfig | None = Field(None, description="Set by --control, for reports: effects net of controls.")
 
     @field_validator("track", mode="before")
     @classmethod

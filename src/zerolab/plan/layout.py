@@ -1,9 +1,8 @@
 """Which GPU does what: engines and learner ranks on the same GPUs, or apart."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from zerolab.config import RunConfig
+from zerolab.config import ClusterConfig, RunConfig
 from zerolab.errors import UserError
 from zerolab.plan.gpus import Cluster
 
@@ -19,7 +18,7 @@ class Layout:
 
     @property
     def gpus(self) -> int:
-        return self.ranks if self.colocated else self.engines + self.ranks
+        return max(self.engines, self.ranks) if self.colocated else self.engines + self.ranks
 
     @property
     def name(self) -> str:
@@ -43,10 +42,16 @@ def choose(
 
     Raises UserError for a split that needs other GPUs than there are.
     """
-    table: Any = getattr(config, "cluster", None)
-    if engines is None and ranks is None and table is not None and not getattr(table, "colocate", False):
+    table = config.cluster
+    if engines is None and ranks is None and table is not None:
         engines, ranks = table.engines, table.learner_ranks
-        staleness = table.max_staleness if staleness is None else staleness
+        if share_gpus(table):
+            if max(engines, ranks) > cluster.count:
+                raise UserError(
+                    f"the recipe's cluster puts {engines} engines and {ranks} learner ranks on shared GPUs, and "
+                    f"{cluster.name} has {cluster.count}: set cluster.engines and cluster.learner_ranks"
+                )
+            return Layout(engines, ranks, colocated=True)
     if engines is None and ranks is None:
         if staleness:
             raise UserError("--staleness needs engines of their own: give --engines, or leave it out")
@@ -58,7 +63,14 @@ def choose(
             f"{engines} engines and {ranks} learner ranks are not a split of {cluster.count} GPUs: "
             "give --engines and --learner-ranks that add up to them"
         )
-    return Layout(engines, ranks, colocated=False, staleness=staleness or 0)
+    behind = config.rollout.max_staleness if staleness is None else staleness
+    return Layout(engines, ranks, colocated=False, staleness=behind)
+
+
+def share_gpus(table: ClusterConfig) -> bool:
+    """Whether an engine and a learner rank fit on one GPU together, by the shares that the recipe gives them."""
+    shares = (table.gpus_per_engine, table.gpus_per_rank)
+    return all(share is not None and 0 < share < 1 for share in shares) and sum(s or 0 for s in shares) <= 1
 
 
 def candidates(cluster: Cluster) -> list[Layout]:

@@ -8,7 +8,7 @@ from typing import Any
 from zerolab.report.runs import ReportRun
 
 # What does not change what a run learns.
-ASIDE = ("name", "out", "seed", "threads", "checkpoint", "transcripts_per_step", "track")
+ASIDE = ("name", "out", "seed", "threads", "checkpoint", "transcripts_per_step", "track", "control")
 NAME_KEYS = 3  # more differing keys than these, and the runs' own names are the shorter label
 LONGEST = 24
 

@@ -12,6 +12,7 @@ from zerolab.phrases import javascript_pattern
 from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
 from zerolab.report.bias_figure import has_bias, write_bias
 from zerolab.report.curves import draw, write_csv
+from zerolab.report.net import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.runs import ReportRun, numbers, read_run
 from zerolab.report.transcripts import columns, histograms
@@ -95,6 +96,7 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
     summary = {
         "arms": [arm.label for arm in arms],
         "runs": [_run(run, number) for number, arm in enumerate(arms) for run in arm.runs],
+        "net": as_json(arms),
         "differences": [{"key": d.key, "values": list(d.values)} for d in differences(arms)],
         "histograms": _histograms(arms, ordered, found),
         "reflection": javascript_pattern("wide"),

@@ -27,6 +27,21 @@ function showOverview(section) {
     table(["arm", "seeds", "steps", "tokens per run", ...known.map(([, title]) => title)], rows, {numeric: true, label: "Arms"}),
     el("p", {class: "hint"}, "First third → last third of the steps, mean over seeds.",
       unfinished ? " At least one run has not reached its last step." : ""));
+  showNet(section);
+}
+
+/** What an arm has over the control that was run for it from the same seeds. */
+function showNet(section) {
+  const {heads, rows, unmatched} = summary.net;
+  if (rows.length) {
+    section.append(
+      el("h3", {}, "Net of controls"),
+      table(["arm", "net of control", "seeds", ...heads], rows, {numeric: true, label: "Net of controls"}),
+      el("p", {class: "hint"}, "Arm minus its matched control, seed by seed, mean of the last third of the steps; in brackets the 95 % interval over seeds (from 3 seeds on). Under shuffled labels accuracy is agreement with the wrong labels: read held-out accuracy."));
+  }
+  if (unmatched.length) {
+    section.append(el("p", {class: "hint"}, `Controls without the run that they are matched to: ${unmatched.join(", ")}.`));
+  }
 }
 
 function move(before, after) {

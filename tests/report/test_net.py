@@ -1,0 +1,77 @@
+"""Effects net of controls: paired by the run that a control names, with Student's interval over seeds."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from run_folders import metric_row, write_run
+
+from zerolab.report.arms import group_arms
+from zerolab.report.html_report import build_report
+from zerolab.report.net import Net, nets, unmatched
+from zerolab.report.runs import read_run
+
+STEPS = 9
+
+
+def rows(accuracy: float) -> list[dict]:
+    """Rises to `accuracy` in the last third of the steps."""
+    return [metric_row(step, accuracy=accuracy if step > 6 else 0.1) for step in range(1, STEPS + 1)]
+
+
+def folders(place: Path, seeds: Iterable[int], accuracies: dict[str, list[float]]) -> list[Path]:
+    """An arm named run and its controls by name, moved away from where they were trained."""
+    found = []
+    for name, values in accuracies.items():
+        for seed, accuracy in zip(seeds, values, strict=True):
+            changes = [f"seed={seed}"]
+            if name != "run":
+                changes += ["reward.random=1", "reward.correctness=0", f"control.name={name}"]
+                changes += [f"control.run='runs/run-seed{seed}'", f"name=run-{name}", f"out=runs/run-seed{seed}-{name}"]
+            else:
+                changes += ["name=run"]
+            found.append(write_run(place / f"{name}{seed}", rows(accuracy), changes=changes))
+    return found
+
+
+def test_an_arm_is_compared_with_the_control_of_its_own_seed(tmp_path: Path) -> None:
+    accuracies = {"run": [0.5, 0.7, 0.9], "random-reward": [0.4, 0.5, 0.5]}
+    arms = group_arms([read_run(f) for f in folders(tmp_path, (0, 1, 2), accuracies)])
+    (found,) = nets(arms)
+    assert (found.control, found.seeds) == ("random-reward", 3)
+    net = {n.metric: n for n in found.effects}["accuracy"]
+    assert net.values == pytest.approx((0.1, 0.2, 0.4))
+    assert net.mean == pytest.approx(0.7 / 3)
+    half = 4.302653 * 0.1527525 / 3**0.5  # t of 2 degrees of freedom, standard deviation of .1, .2, .4
+    assert net.interval == pytest.approx((0.7 / 3 - half, 0.7 / 3 + half), abs=1e-5)
+    assert unmatched(arms) == []
+
+
+def test_two_seeds_have_no_interval_and_a_control_without_its_run_is_named(tmp_path: Path) -> None:
+    assert Net("accuracy", (0.1, 0.2)).interval is None
+    paths = folders(tmp_path, (0, 1), {"run": [0.5, 0.7], "random-reward": [0.4, 0.5]})
+    arms = group_arms([read_run(f) for f in paths if f.name != "run1"])
+    assert nets(arms)[0].seeds == 1
+    assert unmatched(arms) == ["random-reward1"]
+
+
+def test_runs_without_controls_have_no_such_table_and_a_control_is_an_arm_of_its_own(tmp_path: Path) -> None:
+    alone = folders(tmp_path / "a", (0, 1), {"run": [0.5, 0.7]})
+    assert nets(group_arms([read_run(f) for f in alone])) == []
+    both = folders(tmp_path / "b", (0, 1), {"run": [0.5, 0.7], "random-reward": [0.4, 0.5]})
+    arms = group_arms([read_run(f) for f in both])
+    assert len(arms) == 2
+    text = build_report([read_run(f) for f in both])
+    assert '"net":{"heads":["accuracy"' in text
+    assert "+0.150" in text
+
+
+@pytest.mark.parametrize("table", ["control='x'", "control={name=1}", "control={run='a'}"])
+def test_a_table_that_is_no_control_is_passed_over(table: str, tmp_path: Path) -> None:
+    import json
+    import tomllib
+
+    folder = write_run(tmp_path / "a", rows(0.5))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **tomllib.loads(table)}))
+    assert nets(group_arms([read_run(folder)])) == []
