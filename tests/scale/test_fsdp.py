@@ -164,7 +164,7 @@ def test_an_export_is_a_plain_folder_with_the_same_logits(pool: Pool, tmp_path: 
         assert torch.equal(model(ids).logits, trained(ids).logits)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma3"])
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma3", "gpt2"])
 def test_a_folder_is_read_row_by_row(pool: Pool, tmp_path: Path, family: str) -> None:
     jobs.export_plain(family, tmp_path)
     expected = {name: tensor.numpy() for name, tensor in tiny_model(family).state_dict().items()}
