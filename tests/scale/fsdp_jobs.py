@@ -11,10 +11,13 @@ import torch.distributed as dist
 
 from small_learner import random_batch
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, tiny_qwen2
+from zerolab.audit.splits import sampled
 from zerolab.config import LearnerConfig, LoraConfig
 from zerolab.learner.adapters import Adapters
 from zerolab.learner.fsdp import ShardedLearner
 from zerolab.learner.learner import Learner
+from zerolab.learner.prepare import prepare
 from zerolab.models.hf import export_model
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS
@@ -187,18 +190,30 @@ def export_plain(family: str, folder: Path) -> None:
     export_model(tiny_model(family), tiny_tokenizer(), folder)
 
 
-def certified(policy_seed: int, preset: str) -> np.ndarray:
-    """Gradient of a sampled step of the enumerable policy, upward, in the order of its parameters."""
-    from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, tiny_qwen2
-    from zerolab.audit.splits import sampled
+def certified(presets: Sequence[str]) -> Arrays:
+    """Gradients of sampled steps of the enumerable policy, upward, in the order of its parameters."""
+    policy = EnumerablePolicy(1)
+    learner = ShardedLearner(tiny_qwen2(1), LearnerConfig(micro_batch_tokens=16), budget=BUDGET, total_steps=1)
+    found = {}
+    for name in presets:
+        learner.forward_backward(sampled(policy, PRESETS[name])[0], PRESETS[name])
+        found[name] = -np.concatenate([_full(p.grad).ravel() for p in learner.learner.model.parameters()])
+        learner.learner.optimizer.zero_grad(set_to_none=False)
+    return found
 
-    objective = PRESETS[preset]
-    step, _ = sampled(EnumerablePolicy(policy_seed), objective)
-    learner = ShardedLearner(
-        tiny_qwen2(policy_seed), LearnerConfig(micro_batch_tokens=16), budget=BUDGET, total_steps=1
-    )
-    learner.forward_backward(step, objective)
-    return -np.concatenate([_full(p.grad).ravel() for p in learner.learner.model.parameters()])
+
+def prepared(sharded: bool) -> Arrays:
+    """What `prepare` makes of groups under a KL, with log pi_old by a learner that left its reference."""
+    kind: Any = ShardedLearner if sharded else Learner
+    policy, objective = EnumerablePolicy(1), PRESETS["grpo_kl"]
+    config = LearnerConfig(lr=0.03, eps=1e-3, old_logprobs="learner", micro_batch_tokens=16)
+    learner = kind(tiny_qwen2(1), config, budget=BUDGET, total_steps=3, reference=True)
+    groups = policy.groups(policy.sample(4, 0))
+    learner.forward_backward(prepare(groups, learner, objective).batch, objective)
+    learner.optim_step()
+    _, batch, measured = prepare(groups, learner, objective)
+    assert batch.ref_logprobs_T is not None
+    return {"old": batch.old_logprobs_T, "ref": batch.ref_logprobs_T, "metrics": np.array(list(measured.values()))}
 
 
 def bytes_held(sharded: bool) -> tuple[int, int, int]:

@@ -106,13 +106,23 @@ def test_adapters_are_those_of_one_process(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_the_certified_gradient_is_that_of_the_sharded_learner(pool: Pool) -> None:
-    """float64, against the exact scores: coefficient times score, as `zerolab certify` holds for one process."""
-    policy, objective = EnumerablePolicy(1), PRESETS["dr_grpo"]
-    step, score_ND = sampled(policy, objective)
-    exact = coefficients(step, objective) @ score_ND
-    for found in pool.run(2, jobs.certified, 1, "dr_grpo"):
-        assert relative_change(found, exact) < 1e-10
-        assert relative_change(found, ascent(policy.model, step, objective)) < 1e-10
+    """float64: the gradient of one process for every preset, and with it what `zerolab certify` says about that."""
+    policy = EnumerablePolicy(1)
+    names = [name for name, objective in PRESETS.items() if not objective.needs_critic]
+    steps = {name: sampled(policy, PRESETS[name]) for name in names}
+    for found in pool.run(2, jobs.certified, names):
+        for name, (step, score_ND) in steps.items():
+            assert relative_change(found[name], ascent(policy.model, step, PRESETS[name])) < 1e-10, name
+            if name in ("dr_grpo", "grpo"):
+                exact = coefficients(step, PRESETS[name]) @ score_ND  # by transformers' own forward pass
+                assert relative_change(found[name], exact) < 1e-10, name
+
+
+def test_prepare_finds_the_same_on_ranks(pool: Pool) -> None:
+    expected = jobs.prepared(False)
+    assert np.abs(expected["old"] - expected["ref"]).max() > 1e-3
+    for found in pool.run(2, jobs.prepared, True):
+        assert all(np.abs(found[name] - expected[name]).max() < 1e-9 for name in expected)
 
 
 def test_averaging_over_ranks_would_be_seen(pool: Pool) -> None:
