@@ -11,6 +11,7 @@ from zerolab import recipes
 from zerolab.config import DemoConfig
 from zerolab.plan.command import make_plan
 from zerolab.plan.memory import memory_estimates
+from zerolab.plan.pretraining import a100_hours, text_memory, text_shape
 from zerolab.plan.shapes import published
 from zerolab.recipes import difference, find_recipe, header, kind, load, shipped
 
@@ -62,6 +63,9 @@ def test_a_recipe_is_dry_run(
         for word in ("loss = - sum_i", "new tokens in all, at most", "parameters, by"):
             assert word in text[end:]
         assert "sum, without activations" in text[end:] or "sum while learning, no activations" in text[end:]
+    elif "corpora" in config:
+        for word in ("optimizer steps", "tokens in all", "parameters, by", "sum, without activations"):
+            assert word in text[end:]
     assert not list(tmp_path.iterdir())
 
 
@@ -73,13 +77,23 @@ def test_a_paper_recipe_says_claim_cost_that_it_never_ran_and_what_is_unknown(na
         assert part in text
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [name for name in PAPER if kind(RECIPES[name]) == "train"])
 def test_a_paper_recipe_fits_its_gpus_and_says_the_hours_that_the_plan_computes(name: str) -> None:
     plan = make_plan(load(RECIPES[name]), "8xA100-80")
     assert plan.problems == []
     assert f"`zerolab plan {name} --gpus 8xA100-80` says {plan.estimate.gpu_hours:.0f} A100 hours" in " ".join(
         header(RECIPES[name])
     )
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if kind(RECIPES[name]) == "pretrain"])
+def test_a_pretraining_recipe_says_the_hours_and_tokens_that_its_dry_run_prints(name: str) -> None:
+    config = load(RECIPES[name])
+    shape, text = text_shape(config), " ".join(header(RECIPES[name]))
+    assert shape is not None
+    assert f"about {a100_hours(config, shape):.0f} A100 hours" in text
+    assert f"{config.steps * config.tokens_per_step / 1e9:.2g} billion tokens" in text
+    assert dict(text_memory(config, shape))["sum, without activations"] < 60
 
 
 def test_the_recipe_for_24_gb_keeps_room_for_activations_in_both_phases() -> None:

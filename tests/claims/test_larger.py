@@ -23,7 +23,7 @@ from zerolab.plan.gpus import parse_cluster
 from zerolab.plan.job import Job
 from zerolab.plan.layout import colocated
 from zerolab.plan.shapes import published
-from zerolab.recipes import header, shipped
+from zerolab.recipes import header, kind, shipped
 
 SCALES = [(claim, scale) for claim, larger in LARGER.items() for scale in larger]
 
@@ -67,7 +67,7 @@ def test_runs_of_a_claim_resolve_fit_their_gpus_and_stay_apart() -> None:
             assert shape is not None
             assert fits(Job(config, shape, cluster), colocated(cluster)), (work.recipe, config.name)
     recipes = {work.recipe for _, work in trainings()}
-    assert {name for name in shipped() if name.startswith("paper/")} <= recipes
+    assert {name for name, path in shipped().items() if name.startswith("paper/") and kind(path) == "train"} <= recipes
 
 
 def test_recipes_of_a_claim_are_dry_run() -> None:

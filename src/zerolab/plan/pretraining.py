@@ -1,8 +1,12 @@
 """What pretraining will need, from its config alone: printed by `zerolab pretrain --dry-run`."""
 
 from zerolab.config import PretrainConfig, TextRunConfig
+from zerolab.plan.assumptions import Assumptions
+from zerolab.plan.gpus import find_gpu
 from zerolab.plan.memory import GIB, Rows
 from zerolab.plan.shapes import ModelShape, measure, model_shape
+
+UTILISATION = Assumptions().learn_utilisation
 
 
 def describe_pretraining(config: PretrainConfig | TextRunConfig) -> str:
@@ -15,8 +19,8 @@ def describe_pretraining(config: PretrainConfig | TextRunConfig) -> str:
     if shape is None:
         return "\n".join([*lines, "", f"memory: unknown until the model is at hand ({config.model.path})"])
     lines += ["", f"{'parameters, by ' + shape.source:36} {shape.parameters:>16,}"]
-    operations = 6.0 * shape.parameters * config.steps * config.tokens_per_step
-    lines.append(f"{'floating-point operations, 6 N D':36} {operations:>16.3g}")
+    lines.append(f"{'floating-point operations':36} {operations(config, shape):>16.3g}")
+    lines.append(f"{f'A100 hours at {UTILISATION:.0%} of its peak':36} {a100_hours(config, shape):>16,.1f}")
     lines += [f"{name:36} {value:>12.2f} GiB" for name, value in text_memory(config, shape)]
     return "\n".join(lines)
 
@@ -43,6 +47,16 @@ def text_shape(config: TextRunConfig) -> ModelShape | None:
     vocabulary = config.model.vocab_size or len(load_tokenizer(str(config.model.tokenizer)))
     shape = config.architecture.model_dump()
     return measure(tiny_qwen2(vocabulary, **shape, eos_token_id=0, pad_token_id=1, seed=0), "its recipe")
+
+
+def operations(config: TextRunConfig, shape: ModelShape) -> float:
+    """6 N D (2001.08361, section 2.1), and 2 N D more where activations are computed again."""
+    each = 8.0 if config.learner.checkpointing else 6.0
+    return each * shape.parameters * config.steps * config.tokens_per_step
+
+
+def a100_hours(config: TextRunConfig, shape: ModelShape) -> float:
+    return operations(config, shape) / (UTILISATION * find_gpu("A100-80").flops) / 3600
 
 
 def text_memory(config: TextRunConfig, shape: ModelShape) -> Rows:

@@ -11,6 +11,7 @@ COLUMNS = (  # (metric, heading, format)
     ("loss", "loss", ".3f"),
     ("reward/mean", "reward", ".3f"),
     ("accuracy", "acc", ".3f"),
+    ("eval/loss", "held-out", ".3f"),
     ("eval/accuracy", "eval", ".3f"),
     ("length/mean", "length", ".1f"),
     ("length/correct", "right", ".1f"),
@@ -20,6 +21,7 @@ COLUMNS = (  # (metric, heading, format)
     ("clip_fraction", "clip", ".3f"),
     ("grad_norm", "grad", ".2f"),
     ("time/sample_tokens_per_s", "tok/s", ".0f"),
+    ("time/tokens_per_s", "tok/s", ".0f"),
 )
 PLAIN_SECONDS = 10.0
 

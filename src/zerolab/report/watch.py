@@ -32,6 +32,13 @@ LINES = (  # (metric, heading); a blank heading parts the groups
     ("bias/length_normaliser/incorrect", "incorrect, by the loss"),
     ("bias/length_normaliser/correct", "correct, by the loss"),
 )
+TEXT_LINES = (  # of pretraining on texts
+    ("loss", "loss"),
+    ("eval/loss", "held-out loss"),
+    ("eval/accuracy", "held-out accuracy"),
+    ("grad_norm", "gradient norm"),
+    ("lr", "learning rate"),
+)
 LABEL = 24
 RECENT = 20  # steps that rates are taken over
 SILENT_SECONDS = 120.0
@@ -107,14 +114,19 @@ def rates(run: ReportRun) -> list[str]:
     seconds = step_seconds(run)
     if not math.isfinite(seconds):
         return []
-    sample, learn = (recent(run, f"time/{name}_tokens_per_s") for name in ("sample", "learn"))
-    parts = [f"{seconds:.3g} s/step"]
-    parts += [f"{verb} {rate:,.0f} tokens/s" for verb, rate in (("samples", sample), ("learns", learn)) if rate > 0]
+    known = (("samples", "sample_tokens_per_s"), ("learns", "learn_tokens_per_s"), ("learns", "tokens_per_s"))
+    found = [(verb, recent(run, f"time/{name}")) for verb, name in known]
+    parts = [f"{seconds:.3g} s/step", *(f"{verb} {rate:,.0f} tokens/s" for verb, rate in found if rate > 0)]
     return ["  ".join(parts)]
 
 
 def step_seconds(run: ReportRun) -> float:
-    return recent(run, "time/sample_s") + recent(run, "time/learn_s")
+    return recent(run, "time/read_s" if on_texts(run) else "time/sample_s") + recent(run, "time/learn_s")
+
+
+def on_texts(run: ReportRun) -> bool:
+    """Whether it is a run of `zerolab pretrain`."""
+    return "corpora" in run.config
 
 
 def recent(run: ReportRun, metric: str) -> float:
@@ -137,7 +149,7 @@ def duration(seconds: float) -> str:
 def curves(run: ReportRun, width: int) -> list[str]:
     """First and last value of every metric that was measured, and its course."""
     lines = [f"{'':{LABEL}}{'first':>8}{'last':>8}"] if run.rows else []
-    for metric, heading in LINES:
+    for metric, heading in TEXT_LINES if on_texts(run) else LINES:
         values = values_of(run, metric) if metric else []
         if values:
             shown = f"{heading:{LABEL}}{number(values[0]):>8}{number(values[-1]):>8}"
@@ -163,8 +175,9 @@ def status(run: ReportRun, silent_seconds: float) -> str:
     pace: Any = step_seconds(run)
     patience = max(SILENT_SECONDS, SILENT_STEPS * pace if math.isfinite(pace) else 0.0)
     if silent_seconds > patience:
+        verb = "pretrain" if on_texts(run) else "train"
         return (
-            f"no news for {duration(silent_seconds)}: if the run has stopped, `zerolab train ... --resume` goes on "
-            "from its last checkpoint"
+            f"no news for {duration(silent_seconds)}: if the run has stopped, `zerolab {verb} ... --resume` goes "
+            "on from its last checkpoint"
         )
     return "running" if run.rows else "has not finished its first step"
