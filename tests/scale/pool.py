@@ -7,7 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ PRELOADED = (
 
 
 class Pool:
-    """`size` processes; a job takes the first so many of them."""
+    """`size` processes; a job takes the first so many of them. After a failure they are replaced."""
 
     def __init__(self, size: int):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*PRELOADED])
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([*PRELOADED])
         self.folder = tempfile.TemporaryDirectory()
-        self.jobs = 0
+        self.jobs, self.size = 0, size
+        self._start()
+
+    def _start(self) -> None:
         self.pipes: list[Connection] = []
         self.processes = []
-        for _ in range(size):
-            mine, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        for _ in range(self.size):
+            mine, theirs = self.context.Pipe()
+            process = self.context.Process(target=_serve, args=(theirs,), daemon=True)
             process.start()
             self.pipes.append(mine)
             self.processes.append(process)
@@ -43,21 +46,24 @@ class Pool:
         meeting = f"file://{Path(self.folder.name) / str(self.jobs)}"
         for rank, pipe in enumerate(self.pipes[:ranks]):
             pipe.send((meeting, rank, ranks, job, arguments, options))
-        found = []
-        for rank, pipe in enumerate(self.pipes[:ranks]):
-            if not pipe.poll(PATIENCE):
-                self.close()
-                raise TimeoutError(f"rank {rank} of {ranks} does not answer to {job.__name__}")
-            fine, result = pipe.recv()
-            if not fine:
-                self.close()  # the others may wait for it
-                raise AssertionError(f"rank {rank} of {ranks}:\n{result}")
-            found.append(result)
-        return found
+        waiting, found = dict(zip(self.pipes, range(ranks), strict=False)), {}
+        while waiting:
+            ready: list[Any] = wait(list(waiting), PATIENCE)
+            answers = {waiting.pop(pipe): pipe.recv() for pipe in ready}
+            wrong = [f"rank {rank} of {ranks}:\n{result}" for rank, (fine, result) in answers.items() if not fine]
+            if wrong or not answers:
+                self._end()  # the others may wait for it
+                self._start()
+                raise AssertionError(wrong[0] if wrong else f"ranks {[*waiting.values()]} do not answer")
+            found |= {rank: result for rank, (_, result) in answers.items()}
+        return [found[rank] for rank in range(ranks)]
 
-    def close(self) -> None:
+    def _end(self) -> None:
         for process in self.processes:
             process.kill()
+
+    def close(self) -> None:
+        self._end()
         self.folder.cleanup()
 
 
