@@ -186,7 +186,7 @@ def new_rank(config: RunConfig, path: str) -> Verbs:
     if config.cluster and config.cluster.learner_ranks > 1:
         from zerolab.learner.fsdp import sharded_learner
 
-        return sharded_learner(path, config, pick_device(config.model.device))
+        return sharded_learner(path, config)
     return make_learner(config, *load_policy(config, path))
 
 
