@@ -40,8 +40,6 @@ def launch(config: RunConfig, new_engine: Callable[[], Engine], new_rank: Callab
         for_engine, for_rank = needs(cluster, config.model.device)
         threads = config.threads or cluster.cpus_per_engine or 1, config.threads or cluster.cpus_per_rank or 1
         shared = cluster.transport == "auto"
-        seats = [Seat(i, new_engine, for_engine, threads[0], shared) for i in range(cluster.engines)]
-        started += [seat.close for seat in seats]
         learner = RemoteLearner(
             new_rank,
             cluster,
@@ -52,6 +50,8 @@ def launch(config: RunConfig, new_engine: Callable[[], Engine], new_rank: Callab
             dtype=COMPUTE[config.model.precision],
         )
         started.append(learner.close)
+        seats = [Seat(i, new_engine, for_engine, threads[0], shared) for i in range(cluster.engines)]
+        started += [seat.close for seat in seats]
         learner.start()
         engine = RemoteEngines(seats, cluster, learner.lose)
     except BaseException:

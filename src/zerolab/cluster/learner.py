@@ -45,12 +45,12 @@ class RemoteLearner:
         self.processes: list[Process] = []
         self._lock = threading.Lock()
         self._parcel: Parcel | None = None
-        self._room: Room | None = None
+        self._room: Room | None = Room(needs, config.learner_ranks)  # asked for before the engines take what is left
 
     def start(self) -> None:
         """Raises UserError where there is no room, and what a rank raises."""
         count = self.cluster.learner_ranks
-        self._room = Room(self.needs, count)
+        self._room = self._room or Room(self.needs, count)
         try:
             self._room.wait(self.cluster.placement_s)
             self.ranks = [self._room.make(RankActor, i) for i in range(count)]
