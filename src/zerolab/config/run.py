@@ -240,8 +240,8 @@ class RunConfig(Strict):
             (
                 self.cluster is not None
                 and self.cluster.learner_ranks > 1
-                and (self.lora is not None or self.objective.needs_critic or self.model.precision == "fp16"),
-                "lora, a critic and fp16 are for one learner rank: set cluster.learner_ranks to 1",
+                and (self.objective.needs_critic or self.model.precision == "fp16"),
+                "a critic and fp16 are for one learner rank: set cluster.learner_ranks to 1",
             ),
             (
                 self.cluster is not None and re.fullmatch(r"cuda:\d+", self.model.device) is not None,
