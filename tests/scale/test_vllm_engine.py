@@ -65,6 +65,18 @@ def test_an_update_without_the_second_name_of_a_tied_tensor_reaches_the_head(tie
         assert np.abs(difference).max() <= tied.logprob_tolerance
 
 
+def test_more_prompts_than_one_step_takes(tied: Subject) -> None:
+    """Prompts that wait for room in a step are as good as the first."""
+    engine = tied.make()
+    room = engine._llm.vllm_config.scheduler_config.max_num_batched_tokens
+    rng = np.random.default_rng(0)
+    prompts = [tuple(rng.integers(2, VOCABULARY, 200).tolist()) for _ in range(room // 200 + 3)]
+    requests = [Request(i, prompt, i, 4) for i, prompt in enumerate(prompts)]
+    for request, completion in zip(requests, generate_all(engine, requests), strict=True):
+        difference = completion.logprobs_L - teacher_forced(tied.model, request, completion)
+        assert np.abs(difference).max() <= tied.logprob_tolerance
+
+
 def test_samples_of_a_prompt_share_its_blocks(tied: Subject) -> None:
     """70 tokens are two whole blocks of 32, which vLLM computes once."""
     from zerolab.vllm.start import eager

@@ -27,7 +27,8 @@ def connect(config: ClusterConfig, cpus: int) -> Callable[[], None]:
         return lambda: None
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if config.address is None:
-        options |= {"num_cpus": max(cpus, os.cpu_count() or 1)}
+        # "local": one of its own, also where another Ray runs on this machine.
+        options |= {"address": "local", "num_cpus": max(cpus, os.cpu_count() or 1)}
     else:
         options = {"address": config.address, "log_to_driver": False, "logging_level": logging.ERROR}
         _check_address(config.address)

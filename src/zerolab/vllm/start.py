@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -79,6 +80,7 @@ def find_vllm() -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # it begins to log before it reads that
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -112,6 +114,8 @@ def arguments(path: str, options: VllmOptions) -> dict[str, Any]:
         "gpu_memory_utilization": 0.1,
         "max_model_len": options.max_tokens,
         "max_num_seqs": options.max_rows,
+        # A prompt computed in parts takes a request's generator back by an offset, which no CPU generator has.
+        "enable_chunked_prefill": False if on_cpu else None,
         "enforce_eager": on_cpu or not options.cuda_graphs,
         "enable_sleep_mode": options.sleep and not on_cpu,
         "async_scheduling": False,  # a token sampled ahead would outlive a pause, an abort or an update
