@@ -69,6 +69,19 @@ def test_two_engines_and_two_ranks_begin_with_the_same_numbers(model: Path, tmp_
         assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), name
 
 
+def test_adapters_over_two_ranks_begin_with_the_same_numbers_and_reach_the_engine(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    own = "lora.rank=4", "learner.updates_per_rollout=1", "learner.lr=1e-2", "evaluation.every=0"
+    local = train(recipe(model, tmp_path / "local", 1, *own), progress=QUIET)
+    run = train(recipe(model, tmp_path / "ray", 4, *own, "cluster.learner_ranks=2"), progress=QUIET)
+    (here,), (there, *later) = without_timings(local), without_timings(run)
+    for name in ("reward/mean", "length/mean", "loss", "nll", "entropy", "grad_norm", "coverage", "mismatch/abs"):
+        assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), name
+    learned = [row["mismatch/abs"] for row in later if row["learned_tokens"]]
+    assert learned
+    assert max(learned) < 1e-5
+
+
 def test_sampling_ahead_overlaps_and_is_never_staler_than_asked(model: Path, tmp_path: Path) -> None:
     ahead = "rollout.max_staleness=1", "cluster.engines=2", "evaluation.every=0", 'learner.old_logprobs="learner"'
     correction = 'objective.correction="token_truncate"', "objective.correction_cap=2.0"
