@@ -48,10 +48,11 @@ def test_every_command_is_one_of_ours_with_its_options(claim: str, scale: str) -
     commands = larger(claim, scale).commands()
     assert commands
     assert len(set(commands)) == len(commands)
+    root = typer.main.get_command(app)
     for line in commands:
         program, *words = shlex.split(line)
         assert program == "zerolab"
-        command = typer.main.get_command(app)
+        command = root
         while hasattr(command, "commands"):
             command, words = command.commands[words[0]], words[1:]
         options = {option for p in command.params for option in p.opts}

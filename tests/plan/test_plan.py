@@ -139,6 +139,17 @@ def test_ranks_share_what_is_trained_and_nothing_else() -> None:
     assert "gradients, fp32" not in dict(engine.held)
 
 
+def test_an_engine_that_sleeps_makes_room_for_learning() -> None:
+    def while_learning(*keys: str) -> float:
+        (memory,) = gpu_memory(job_on("8xH100", *keys), Layout(8, 8, True))
+        return sum(size for _, size in [*memory.held, *memory.phases["learning"]])
+
+    awake, asleep = while_learning(), while_learning("rollout.sleep=true")
+    vllm = while_learning("rollout.sleep=true", "rollout.engine=vllm")
+    assert awake - asleep == pytest.approx(recipe().rollout.kv_gb * 2**30)
+    assert asleep - vllm == pytest.approx(2.0 * job_on("8xH100").shape.parameters)
+
+
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
@@ -224,8 +235,23 @@ def test_every_proposal_makes_it_fit(name: str, gpus: str) -> None:
 def test_what_fits_has_no_problem_and_what_cannot_says_so() -> None:
     assert make_plan(recipe(), "8xA100-80").problems == []
     tiny = replace(GPUS["RTX4090"], memory=1e9)
-    job = replace(job_on("1xRTX4090", "objective=ppo"), cluster=Cluster(1, 1, tiny))
+    job = replace(job_on("1xRTX4090", "model.precision=fp32"), cluster=Cluster(1, 1, tiny))
     assert proposals(job, colocated(job.cluster))[0].startswith("nothing")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("objective=ppo", "several learner ranks have no critic"),
+        ("model.precision=fp16", "do not compute in fp16"),
+        ("lora={offload=true}", "lora.offload is for one GPU"),
+    ],
+)
+def test_what_several_gpus_refuse_is_a_problem_on_any_of_them(change: str, said: str) -> None:
+    plan = make_plan(recipe(change), "8xB200")
+    assert said in "; ".join(plan.problems)
+    assert plan.proposals == []
+    assert said not in "; ".join(make_plan(recipe(change), "1xB200").problems)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -250,7 +276,7 @@ def test_the_command_prints_a_plan_and_its_numbers(tmp_path: Path, capsys: pytes
     )
     assert run("plan", PAPER, "--gpus", "1xH100") == 1
     text = capsys.readouterr().out
-    assert "would not fit" in text
+    assert "would not run" in text
     assert "change adapters" in text
     split = ("--engines", "5", "--learner-ranks", "3", "--staleness", "1")
     assert run("plan", PAPER, "--gpus", "8xH200", *split, "--assume", "response_share=0.5") == 0

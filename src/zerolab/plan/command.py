@@ -9,7 +9,7 @@ from typing import Any
 from zerolab.config import RunConfig
 from zerolab.plan.assumptions import assumptions, listing
 from zerolab.plan.cost import Estimate, estimate
-from zerolab.plan.fits import fits, proposals, rows_that_fit, too_large
+from zerolab.plan.fits import fits, proposals, refused, rows_that_fit, too_large
 from zerolab.plan.gpus import parse_cluster
 from zerolab.plan.job import Job, make_job
 from zerolab.plan.layout import Layout, candidates, choose
@@ -35,7 +35,7 @@ def make_plan(config: RunConfig, gpus: str, assume: Sequence[str] = (), split: S
     """
     job = make_job(config, parse_cluster(gpus), assumptions(assume))
     layout = choose(config, job.cluster, *split)
-    problems = too_large(job, layout)
+    problems = [*refused(job, layout), *too_large(job, layout)]
     changes = proposals(job, layout) if problems else []
     return Plan(job, layout, estimate(job, layout), gpu_memory(job, layout), problems, changes)
 
@@ -83,7 +83,7 @@ def memory_lines(plan: Plan) -> list[str]:
     rows = rows_that_fit(plan.job.config, plan.job.shape)
     lines.append(f"  {'full-length responses in the cache':38} {rows:>8,.0f}" + "  NOT ONE" * (rows < 1))
     if plan.problems:
-        lines += ["", "would not fit: " + "; ".join(plan.problems), *(f"  change {words}" for words in plan.proposals)]
+        lines += ["", "would not run: " + "; ".join(plan.problems), *(f"  change {words}" for words in plan.proposals)]
     return lines
 
 

@@ -24,12 +24,34 @@ def too_large(job: Job, layout: Layout) -> list[str]:
     ]
 
 
+def refused(job: Job, layout: Layout) -> list[str]:
+    """What does not run on several GPUs, whatever their memory."""
+    config, several = job.config, layout.ranks > 1
+    cases = (
+        (
+            several and config.objective.needs_critic,
+            "several learner ranks have no critic: one rank, or another objective",
+        ),
+        (
+            several and config.model.precision == "fp16",
+            "several learner ranks do not compute in fp16: model.precision=bf16",
+        ),
+        (
+            layout.gpus > 1 and config.lora is not None and config.lora.offload,
+            "lora.offload is for one GPU: set it to false",
+        ),
+    )
+    return [words for wrong, words in cases if wrong]
+
+
 def fits(job: Job, layout: Layout) -> bool:
-    return not too_large(job, layout)
+    return not refused(job, layout) and not too_large(job, layout)
 
 
 def proposals(job: Job, layout: Layout) -> list[str]:
     """Changes that make it fit, the smallest first; one line that says so where none was found."""
+    if refused(job, layout):
+        return []  # each says its own remedy
     settings = (words for changed, words in _settings(job.config) if fits(replace(job, config=changed), layout))
     found = list(islice(settings, 1))  # each goes further than the one before it
     if layout.colocated and job.cluster.count > 1:
@@ -45,7 +67,10 @@ def proposals(job: Job, layout: Layout) -> list[str]:
 
 
 def _settings(config: RunConfig) -> Iterator[tuple[RunConfig, str]]:
-    """Smaller micro-batches, then checkpointing, then less memory for keys and values, each on top of the last."""
+    """An engine that sleeps while the learner learns, then smaller micro-batches, checkpointing, and less memory for
+    keys and values."""
+    if not config.rollout.sleep and config.rollout.max_staleness == 0:
+        yield _changed(config, rollout={"sleep": True}), "rollout.sleep=true"
     row = longest_row(config)
     least = {"micro_batch_tokens": min(config.learner.micro_batch_tokens, row)}
     words = f"learner.micro_batch_tokens={least['micro_batch_tokens']}"

@@ -62,17 +62,17 @@ def logits_bytes(config: RunConfig) -> float:
     return 3.0 * config.learner.logits_mb * 2**20
 
 
-def activation_bytes(config: RunConfig, layers: Layers) -> float:
+def activation_bytes(config: RunConfig, layers: Layers, sharded: bool = False) -> float:
     """Of one micro-batch, kept for the backward pass.
 
     Per token and layer: queries, keys and values of every head and the output of attention, four copies of the MLP's
     inner width, and of the stream what two norms and their products keep, 24 bytes a channel in fp32, 16 in bf16, 26
-    under autocast, which casts the input of every product anew. Counted on transformers' Qwen2 (tests/plan). With
-    checkpointing a layer keeps its input, and one layer at a time has the rest.
+    under autocast, which casts the input of every product anew. Counted on transformers' Qwen2 (tests/plan). FSDP
+    computes in bf16 without autocast. With checkpointing a layer keeps its input, and one layer at a time has the rest.
     """
     tokens = min(config.learner.micro_batch_tokens, longest_step(config))
     computed = 4.0 if config.model.precision == "fp32" else 2.0
-    half = config.model.weights == "bf16"
+    half = config.model.weights == "bf16" or (sharded and computed == 2.0)
     stream = 16.0 if half else 24.0 if computed == 4.0 else 26.0
     inside = stream * layers.hidden + 4 * computed * (layers.attention + layers.inner)
     if config.learner.checkpointing:
@@ -110,24 +110,33 @@ class GpuMemory:
 def gpu_memory(job: Job, layout: Layout) -> list[GpuMemory]:
     """Per kind of GPU: learner rank, engine, or both on one."""
     config, shape = job.config, job.shape
+    if layout.ranks > 1:  # whose parts are fp32, whatever is sent and exported
+        config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "fp32"})})
     other = ("CUDA and buffers", job.assumed.other_gb * 1e9)
-    sharded = [(name, size / layout.ranks) for name, size in [weights_row(config, shape), *trained_rows(config, shape)]]
+    weights, *trained = [
+        (name, size / layout.ranks) for name, size in [weights_row(config, shape), *trained_rows(config, shape)]
+    ]
     learning = [
         ("logits of one chunk", logits_bytes(config)),
         *_working(job, layout),
-        ("activations of a micro-batch", activation_bytes(config, job.layers)),
+        ("activations of a micro-batch", activation_bytes(config, job.layers, layout.ranks > 1)),
     ]
-    engine = engine_rows(config, shape)
+    engine, cache = engine_rows(config, shape)
+    if not layout.colocated:
+        return [
+            GpuMemory("learner rank", [weights, *trained, other], {"learning": learning}),
+            GpuMemory("engine", [engine, cache, other], {}),
+        ]
+    role = "GPU" if layout.ranks == 1 else "GPU, rank and engine"
     if config.lora and config.lora.offload:
-        held = [*sharded[1:], other]
-        return [GpuMemory("GPU", held, {"sampling": engine, "learning": [sharded[0], *learning]})]
-    if layout.colocated:
-        role = "GPU" if layout.ranks == 1 else "GPU, rank and engine"
-        return [GpuMemory(role, [*sharded, *engine, other], {"learning": learning})]
-    return [
-        GpuMemory("learner rank", [*sharded, other], {"learning": learning}),
-        GpuMemory("engine", [*engine, other], {}),
-    ]
+        phases = {"sampling": [engine, cache], "learning": [weights, *learning]}
+        return [GpuMemory(role, [*trained, other], phases)]
+    if not config.rollout.sleep:
+        return [GpuMemory(role, [weights, *trained, engine, cache, other], {"learning": learning})]
+    if config.rollout.engine == "vllm":
+        phases = {"sampling": [engine, cache], "learning": learning}
+        return [GpuMemory(role, [weights, *trained, other], phases)]
+    return [GpuMemory(role, [weights, *trained, engine, other], {"sampling": [cache], "learning": learning})]
 
 
 def _working(job: Job, layout: Layout) -> Rows:
