@@ -74,6 +74,7 @@ def test_published_sizes_are_those_of_the_model_cards() -> None:
         ("sail/Qwen2.5-Math-1.5B-Oat-Zero", "qwen2.5-1.5b"),
         ("lkevinzc/Llama-3.2-3B-NuminaQA", "llama-3.2-3b"),
         ("HuggingFaceTB/FineMath-Llama-3B", "llama-3.2-3b"),
+        ("runs/llama-3.2-3b-mine-seed0/model", "llama-3.2-3b"),
         ("Qwen/Qwen2-7B", None),
         ("nobody/none", None),
     ],

@@ -1,19 +1,21 @@
 """Every claim of the ledger on one GPU for hours, and with the paper's models, data and settings.
 
 Settings of the paper are those of its public scripts: the recipes' headers say which, and what is not known. Hours are
-computed (`scales.py`), never written here.
+computed (`scales.py`), never written here. The paper's runs sampled and learned on the same eight GPUs; four engines
+and four learner ranks are our choice.
 """
 
 from collections.abc import Mapping
 
 from zerolab.claims.protocol import Scale
-from zerolab.claims.scales import Larger, Sampling, Training
+from zerolab.claims.scales import Larger, Pretraining, Sampling, Training
 
 ONE, EIGHT, A100 = "1xH100", "8xA100-80", "1xA100-80"
 FOUR_ARMS = {name: (f"objective={name}",) for name in ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")}
 TWO_ARMS = {name: FOUR_ARMS[name] for name in ("grpo", "dr_grpo")}
 ON_POLICY = ("learner.updates_per_rollout=1", "learner.old_logprobs=detach")
 RANDOM = ("random-reward",)
+CLUSTER = ("cluster.engines=4", "cluster.learner_ranks=4")  # of eight GPUs: half sample, half learn, in turn
 TEMPLATES = ("r1", "qwen-math", "none")
 SETS = ("orz_57k", "math12k", "gsm_8k", "asdiv_2k")
 SMALL = ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-Math-1.5B", "meta-llama/Llama-3.2-1B")
@@ -69,7 +71,9 @@ ANYWHERE = Larger("", (), "no GPU is needed: the audit is the same command on an
 PAPER_15B, SHORT = "paper/qwen2.5-math-1.5b", "gpu1/qwen2.5-math-1.5b"
 CURVES, SHORT_CURVES = "paper/qwen2.5-1.5b-r1", "gpu1/qwen2.5-0.5b-r1"
 UNKNOWN_CURVES = "model, template and question set of the paper's curves are not known; ours are in the recipe's header"
-PLAIN, FINEMATH, NUMINA = "meta-llama/Llama-3.2-3B", "HuggingFaceTB/FineMath-Llama-3B", "lkevinzc/Llama-3.2-3B-NuminaQA"
+LLAMA = "paper/llama-3.2-3b-numinaqa"
+PLAIN, PUBLISHED = "meta-llama/Llama-3.2-3B", "lkevinzc/Llama-3.2-3B-NuminaQA"
+FINEMATH, NUMINA = (f"runs/llama-3.2-3b-{text}-pretrain-seed0/model" for text in ("finemath", "numinaqa"))
 
 LARGER: Mapping[str, Mapping[Scale, Larger]] = {
     "C0": {
@@ -81,7 +85,7 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         ),
         "paper": Larger(
             EIGHT,
-            (Training(CURVES, arms("c0", TWO_ARMS), 3, ON_POLICY, (*RANDOM, "random-reward-truncated")),),
+            (Training(CURVES, arms("c0", TWO_ARMS), 3, (*CLUSTER, *ON_POLICY), (*RANDOM, "random-reward-truncated")),),
             "a control of ours: nothing of it is in the paper; one optimizer step per rollout instead of eight",
             looked_at("c0"),
         ),
@@ -113,8 +117,8 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         "paper": Larger(
             EIGHT,
             (
-                Training(CURVES, arms("l1", TWO_ARMS), 5, (), RANDOM),
-                Training(CURVES, arms("l1", {k: FOUR_ARMS[k] for k in FOUR_ARMS if k not in TWO_ARMS}), 1),
+                Training(CURVES, arms("l1", TWO_ARMS), 5, CLUSTER, RANDOM),
+                Training(CURVES, arms("l1", {k: FOUR_ARMS[k] for k in FOUR_ARMS if k not in TWO_ARMS}), 1, CLUSTER),
             ),
             f"{UNKNOWN_CURVES}; 5 seeds of the two arms, 1 of those between, a random reward beside each",
             looked_at("l1"),
@@ -129,7 +133,7 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         ),
         "paper": Larger(
             EIGHT,
-            (Training(CURVES, arms("l2", TWO_ARMS), 3),),
+            (Training(CURVES, arms("l2", TWO_ARMS), 3, CLUSTER),),
             f"{UNKNOWN_CURVES}; the first seeds of L1's runs serve as well: the bias meter logs the weights",
             looked_at("l2"),
         ),
@@ -143,7 +147,7 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         ),
         "paper": Larger(
             EIGHT,
-            (Training(PAPER_15B, grid(TEMPLATES, SETS), 1, (), RANDOM),),
+            (Training(PAPER_15B, grid(TEMPLATES, SETS), 1, CLUSTER, RANDOM),),
             "one seed, as in the paper; questions from the hub in place of the paper's files; steps: about 290",
             looked_at("d1"),
         ),
@@ -158,16 +162,18 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         "paper": Larger(
             EIGHT,
             (
+                Pretraining("paper/llama-3.2-3b-finemath-pretrain"),
+                Pretraining("paper/llama-3.2-3b-numinaqa-pretrain"),
                 Training(
-                    "paper/llama-3.2-3b-numinaqa",
-                    bases("d2", {"plain": PLAIN, "finemath": FINEMATH, "numinaqa": NUMINA}),
+                    LLAMA,
+                    bases("d2", {"plain": PLAIN, "finemath": FINEMATH, "numinaqa": NUMINA, "published": PUBLISHED}),
                     1,
-                    (),
+                    CLUSTER,
                     RANDOM,
                 ),
             ),
-            "that the FineMath arm is HuggingFaceTB/FineMath-Llama-3B is our guess; tokens and learning rate of the "
-            "pretraining on NuminaQA are not known, so its published result is taken",
+            "tokens, learning rate and mix of both pretrainings are not known: ours are in the recipes; so RL also "
+            "goes on from the published NuminaQA model",
             looked_at("d2"),
         ),
     },
@@ -180,7 +186,7 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         ),
         "paper": Larger(
             EIGHT,
-            (Training("paper/llama-3.2-3b-numinaqa", arms("d3", TWO_ARMS), 3, (), RANDOM),),
+            (Training(LLAMA, arms("d3", TWO_ARMS), 3, CLUSTER, RANDOM),),
             "3 seeds where the paper has one; the exact number of steps is not known",
             looked_at("d3"),
         ),
@@ -194,7 +200,7 @@ LARGER: Mapping[str, Mapping[Scale, Larger]] = {
         ),
         "paper": Larger(
             EIGHT,
-            (Training("paper/qwen2.5-math-7b", arms("r1", {"dr_grpo": ()}), 3, (), RANDOM),),
+            (Training("paper/qwen2.5-math-7b", arms("r1", {"dr_grpo": ()}), 3, CLUSTER, RANDOM),),
             "3 seeds where the paper has one; the last checkpoint and none chosen on a benchmark; the grader is ours",
             evaluated("Qwen/Qwen2.5-Math-7B"),
         ),

@@ -52,11 +52,11 @@ class Training:
         from zerolab.plan.cost import estimate
         from zerolab.plan.gpus import parse_cluster
         from zerolab.plan.job import Job
-        from zerolab.plan.layout import colocated
+        from zerolab.plan.layout import choose
 
         cluster = parse_cluster(gpus)
         jobs = [Job(config, _shape(config.model.path), cluster) for config in self.configs()]
-        return sum(estimate(job, colocated(cluster)).gpu_hours for job in jobs)
+        return sum(estimate(job, choose(job.config, cluster, None, None, None)).gpu_hours for job in jobs)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,27 @@ class Sampling:
         return seconds / 3600
 
 
-Work = Training | Sampling
+@dataclass(frozen=True)
+class Pretraining:
+    """Pretraining on texts before RL, on one GPU; its model lies in runs/NAME-seed0/model."""
+
+    recipe: str
+
+    def commands(self) -> list[str]:
+        return [shlex.join(["zerolab", "pretrain", self.recipe])]
+
+    def gpu_hours(self, gpus: str) -> float:
+        from zerolab.plan.assumptions import Assumptions
+        from zerolab.plan.gpus import parse_cluster
+        from zerolab.plan.pretraining import operations
+        from zerolab.recipes import find_recipe, load
+
+        config = load(find_recipe(self.recipe), verb="pretrain")
+        rate = parse_cluster(gpus).gpu.flops * Assumptions().learn_utilisation
+        return operations(config, _shape(config.model.path)) / rate / 3600
+
+
+Work = Training | Sampling | Pretraining
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,11 @@ def recipe_shape(recipe: PretrainConfig) -> ModelShape:
 
 def published(path: str) -> ModelShape | None:
     """The shape of a known family that this hub id or folder names."""
-    name = path.rstrip("/").rsplit("/", 1)[-1].lower()
-    for pattern, form in FAMILIES:
-        match = re.search(pattern, name)
-        if match and (key := form.format(*match.groups())) in PUBLISHED:
-            return _from_table(key)
+    for name in reversed(path.lower().split("/")):  # runs/llama-3.2-3b-mine/model is named by its folder
+        for pattern, form in FAMILIES:
+            match = re.search(pattern, name)
+            if match and (key := form.format(*match.groups())) in PUBLISHED:
+                return _from_table(key)
     return None
 
 
