@@ -136,6 +136,7 @@ def train_step(run: TextRun, step: int) -> dict[str, Any]:
         "documents": len(documents),
         **run.mix.metrics(),
         **{name: stats[name] for name in ("grad_norm", "grad_clipped", "lr", "padding")},
+        **{name: value for name, value in stats.items() if name.startswith("scale/")},
         "time/read_s": read - started,
         "time/learn_s": ended - read,
         "time/tokens_per_s": tokens / (ended - started),
@@ -153,7 +154,7 @@ def build(config: TextRunConfig) -> TextRun:
     context, begin = longest_piece(config, model), make_encode(tokenizer)
     evaluates = config.evaluation.every > 0
     evaluator = make_evaluator(config, model, tokenizer, device) if evaluates and config.evaluation.questions else None
-    asked = evaluates and (config.corpora.holdout > 0 or evaluator is None)
+    asked = evaluates and config.holds_out
     held_out = held_out_documents(config, found, tokenizer, begin, context) if asked else {}
     settings = config.learner.model_dump(exclude={"packing"})
     learner = Learner(

@@ -141,6 +141,13 @@ def test_a_cursor_in_a_file_of_lines_does_not_read_what_lies_before_it(tmp_path:
     assert [fresh.next().rest for _ in range(15)] == rest
 
 
+def test_a_place_in_other_files_is_refused(tmp_path: Path) -> None:
+    state = reader(write_texts(tmp_path / "t.jsonl", TEXTS)).state_dict()
+    changed = reader(write_texts(tmp_path / "t.jsonl", TEXTS[1:]))
+    with pytest.raises(UserError, match="not those that the run began with"):
+        changed.load_state_dict(state)
+
+
 def test_a_mix_keeps_its_shares_of_tokens_at_every_step(tmp_path: Path) -> None:
     """Documents of very different length: shares are of tokens, and never off by more than a document."""
     short, long = write_texts(tmp_path / "s.jsonl", ["ab"] * 9), write_texts(tmp_path / "l.jsonl", ["long " * 11] * 5)

@@ -196,7 +196,7 @@ class TextRunConfig(Strict):
                 "a fresh architecture needs a tokenizer: set model.tokenizer to a folder, or model.vocab_size",
             ),
             (
-                self.evaluation.every > 0 and self.evaluation.questions is None and not self._held_out_exists(),
+                self.evaluation.every > 0 and self.evaluation.questions is None and not self.holds_out,
                 "evaluation.every needs held-out documents: set corpora.holdout (e.g. 0.01) or "
                 "evaluation.questions.path",
             ),
@@ -216,7 +216,9 @@ class TextRunConfig(Strict):
                 raise ValueError(message)
         return self
 
-    def _held_out_exists(self) -> bool:
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are documents for a held-out loss."""
         return self.corpora.holdout > 0 or any(source.synthetic for source in self.corpora.sources)
 
     @property

@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class TextSet:
     name: str
     source: CorpusSource
     open: Opener
+    fingerprint: str = ""  # of files: changes when they are not the same any more; a saved place is worth nothing then
 
     def text(self, place: str, row: Any) -> Text | None:
         """The text of a row; None where it is empty. Raises UserError for a row without the column."""
@@ -79,7 +80,8 @@ def open_corpus(source: CorpusSource, data_dir: str | None) -> TextSet:
     local = _in_folder(source.path, data_dir)
     files = find_files(str(local) if local else source.path)
     if files:
-        return TextSet(source.name or Path(source.path).stem or source.path, source, open_files(files, source.unit))
+        name = source.name or Path(source.path).stem or source.path
+        return TextSet(name, source, open_files(files, source.unit), fingerprint(files))
     if built_in := TEXTS.get(source.path):
         known = {key: getattr(source, key) or getattr(built_in, key) for key in ("problem_key", "answer_key")}
         subset, split = source.subset or built_in.subset, source.split or built_in.split
@@ -97,6 +99,12 @@ def open_corpus(source: CorpusSource, data_dir: str | None) -> TextSet:
         f"corpora.path {source.path!r} is {kind}"
         + (f" (did you mean {close[0]}?)" if close else f": built in are {', '.join(TEXTS)}")
     )
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Of the names and sizes of files; reading them all would take too long."""
+    text = "\n".join(f"{file.name} {file.stat().st_size}" for file in files)
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 class TextReader:
@@ -122,6 +130,7 @@ class TextReader:
     def state_dict(self) -> dict[str, Any]:
         kept, skipped = self._before
         return {
+            "fingerprint": self.found.fingerprint,
             "epoch": self.epoch,
             "block": self.block,
             "begin": self._begin,
@@ -131,12 +140,15 @@ class TextReader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["fingerprint"] != self.found.fingerprint:
+            raise UserError(
+                f"{self.found.name}: the files are not those that the run began with (other names or sizes): put them "
+                "back, or begin a new run from its model"
+            )
         self.epoch, self.block, self._begin = state["epoch"], state["block"], state["begin"]
         self.kept, self.skipped = state["kept"], state["skipped"]
         self._load()
         self.index = state["index"]
-        if self.index > len(self.buffer):
-            raise UserError(f"{self.found.name}: the corpus is not the one that the run began with: put it back")
 
     def _advance(self) -> None:
         """The next buffer, or the first of a new pass."""
