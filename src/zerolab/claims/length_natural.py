@@ -16,13 +16,13 @@ question, half of the speakers are careless, fewer facts are guessed, and everyo
 mend what went wrong. Control: a fair coin in the place of the verdict, under which both arms must grow alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolab.claims.length_transformer import RECIPES, TWO_ARMS, Condition
 from zerolab.claims.lengths import draw, holds_at, length_numbers, main_statements, meter_statements, vanishes_at
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Statement, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -81,6 +81,16 @@ def _heeds(when: str, arm: str, text: str, condition: str = "reference") -> Stat
     return Statement(text, number(f"heeds_{when}", arm=arm, condition=condition), (0.05, 1.0), role="shown")
 
 
+def _learns(arm: str, text: str, condition: str) -> Statement:
+    """Without it a null says nothing of the arm."""
+
+    def gains(table: Sequence[Row]) -> list[float]:
+        rows = chosen(table, arm=arm, condition=condition)
+        return [float(row["accuracy_end"]) - float(row["accuracy_start"]) for row in rows]
+
+    return Statement(text, gains, (0.05, 1.0), role="shown")
+
+
 PROTOCOL = Protocol(
     id="L1.natural",
     claim="L1",
@@ -102,6 +112,11 @@ PROTOCOL = Protocol(
             number("truncated_end", arm="grpo", condition="reference"),
             (0.0, 0.02),
             role="shown",
+        ),
+        *(
+            _learns(arm, f"gain in accuracy under {text}: {condition}", condition)
+            for condition in ("reference", "fresh")
+            for arm, text in (("grpo", "GRPO"), ("dr_grpo", "Dr. GRPO"))
         ),
         _heeds("start", "grpo", "goes on more often after a wrong result: at the start"),
         _heeds("end", "grpo", "at the end, under GRPO"),
