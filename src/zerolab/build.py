@@ -281,7 +281,8 @@ def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) ->
     evaluation: EvaluationConfig = config.evaluation
     if not evaluation.every:
         return None
-    held_out = load_questions(evaluation.questions).train if evaluation.questions else questions.holdout
+    asked = load_questions(evaluation.questions) if evaluation.questions else questions
+    held_out = asked.holdout or asked.train
     source = QuestionStream(held_out, seed=0, order="shuffle")
     parameters = SamplingParameters(
         samples=evaluation.samples_per_question,

@@ -1,7 +1,7 @@
 """A cell that is a training run: a recipe with changes, its metrics in, the numbers of the cell out."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,12 @@ def run_config(recipe: str, folder: Path, base: PretrainConfig, overrides: Seque
     return load(find_recipe(recipe), [*QUIET, f"out='{folder / 'run'}'", model, *overrides], verb="train")
 
 
-def trained(config: RunConfig) -> Mapping[str, list[float]]:
-    """Trains, or goes on where a killed cell stopped; the metrics of every step, NaN where nothing was measured."""
+def trained(config: RunConfig, look: Callable[[Path], None] = lambda policy: None) -> Mapping[str, list[float]]:
+    """Trains, or goes on where a killed cell stopped; the metrics of every step, NaN where nothing was measured.
+
+    `look` sees the folder of the final policy before it is deleted.
+    """
+    from zerolab.learner.checkpoint import latest_checkpoint
     from zerolab.report.progress import Progress
     from zerolab.rundir import read_metrics
     from zerolab.train import train
@@ -30,7 +34,10 @@ def trained(config: RunConfig) -> Mapping[str, list[float]]:
     going_on = (config.folder / "config.json").exists() and (config.folder / "checkpoints").exists()
     train(config, resume=going_on, overwrite=not going_on, progress=Progress(config.name, config.steps, quiet=True))
     rows = [row for row in read_metrics(config.folder) if row["step"] > 0]
-    shutil.rmtree(config.folder / "checkpoints")  # the policy of a cell is not looked at again
+    policy = latest_checkpoint(config.folder / "checkpoints")
+    assert policy is not None  # a run ends with one
+    look(policy)
+    shutil.rmtree(config.folder / "checkpoints")
     return {name: [_number(row.get(name)) for row in rows] for name in {key for row in rows for key in row}}
 
 

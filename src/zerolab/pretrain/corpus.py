@@ -22,6 +22,8 @@ from zerolab.data.synthetic import (
 from zerolab.errors import UserError
 from zerolab.models.tokenizer import word_tokenizer
 from zerolab.pretrain.chains import ChainDerivations, DerivationOptions
+from zerolab.pretrain.columns import ColumnsOptions, FramedColumns
+from zerolab.pretrain.staged import StagedColumns, StagedOptions
 from zerolab.pretrain.styled import StyledArithmetic, StyledOptions
 from zerolab.toml import parse
 from zerolab.types import Question
@@ -201,6 +203,8 @@ CORPORA: dict[str, tuple[type[Strict], Callable[[int, Any], Corpus]]] = {
     "arithmetic": (WorkedArithmeticOptions, _worked_arithmetic),
     "countdown": (WorkedCountdownOptions, _worked_countdown),
     "chain-derivations": (DerivationOptions, ChainDerivations),
+    "columns": (ColumnsOptions, FramedColumns),
+    "staged-columns": (StagedOptions, StagedColumns),
 }
 
 
