@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference
+from zerolab.claims.protocol import Row, chosen
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -81,12 +82,13 @@ def asked(model: Path, frame: str, budget: int, seed: int) -> dict[str, float]:
     }
 
 
-def above(text: str, name: str, first: Mapping[str, str], second: Mapping[str, str], by: float) -> Statement:
-    """A number of one arm is above that of another by at least so much, base by base."""
-    return Statement(text, difference(name, first, second), (by, INFINITY))
-
-
-def draw_curves(table: Sequence[Row], path: Path, panels: str, lines: str, titles: Mapping[str, str]) -> None:
+def draw_curves(
+    table: Sequence[Row],
+    path: Path,
+    lines: str,
+    panels: str | None = None,
+    titles: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Held-out accuracy over RL steps: a panel for each value of one factor, a line for each of another, thin ones for
     the replicates."""
     import matplotlib
@@ -95,13 +97,13 @@ def draw_curves(table: Sequence[Row], path: Path, panels: str, lines: str, title
     import matplotlib.pyplot as plt
     import numpy as np
 
-    names = list(dict.fromkeys(str(row[panels]) for row in table))
+    names = list(dict.fromkeys(str(row[panels]) for row in table)) if panels else [""]
     figure, axes = plt.subplots(
-        1, len(names), figsize=(3.4 * len(names), 3.4), sharey=True, squeeze=False, constrained_layout=True
+        1, len(names), figsize=(1.5 + 3 * len(names), 3.4), sharey=True, squeeze=False, constrained_layout=True
     )
     for axis, name in zip(axes[0], names, strict=True):
         for k, line in enumerate(dict.fromkeys(str(row[lines]) for row in table)):
-            rows = chosen(table, **{panels: name, lines: line})
+            rows = chosen(table, **{lines: line}, **({panels: name} if panels else {}))
             steps = sorted(int(key.removeprefix("curve_")) for key in (rows[0] if rows else {}) if "curve_" in key)
             curves = [[row["strict_start"], *(row[f"curve_{step}"] for step in steps)] for row in rows]
             for curve in curves:

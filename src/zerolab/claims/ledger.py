@@ -28,7 +28,7 @@ MODULES = (
     *("length_policy", "length_transformer", "length_natural", "question_weight", "other_losses", "random_reward"),
     *("base_answering", "base_exploration", "base_reflection", "base_accuracy", "base_templates"),
     "minimalist",
-    "template_questions",
+    *("template_questions", "domain_pretraining", "domain_lengths"),
 )
 
 
