@@ -18,7 +18,7 @@ from zerolab.claims.base_models import bars
 from zerolab.claims.column_models import rebuilt
 from zerolab.claims.domain_pretraining import BUDGET, base
 from zerolab.claims.lengths import length_numbers
-from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Recipe, Row, Statement, difference, number
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -86,13 +86,4 @@ PROTOCOL = Protocol(
         ),
     ),
     draw=draw,
-    larger={
-        "paper": Recipe(
-            recipes=("paper/llama-3.2-3b-numinaqa", "paper/llama-3.2-3b-numinaqa-grpo"),
-            hours=2 * 90,
-            hardware="A100-80",
-            choices="RL alone, one seed of both arms; 90 hours a run are those of the published 7B run scaled by "
-            "parameters; template R1 and MATH-12k are ours",
-        )
-    },
 )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zerolab.claims.column_models import base_config, draw_curves, rebuilt
-from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Recipe, Row, Statement, difference, number
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -78,13 +78,4 @@ PROTOCOL = Protocol(
     ),
     draw=partial(draw_curves, lines="text"),
     seeds=3,
-    larger={
-        "paper": Recipe(
-            recipes=("paper/llama-3.2-3b", "paper/llama-3.2-3b-finemath", "paper/llama-3.2-3b-numinaqa"),
-            hours=3 * 90,
-            hardware="A100-80",
-            choices="RL alone, one seed of three arms; 90 hours a run are those of the published 7B run scaled by "
-            "parameters. Learning rate and token counts of the paper's pretraining are not stated",
-        )
-    },
 )

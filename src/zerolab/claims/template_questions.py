@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zerolab.claims.column_models import base_config, draw_curves, rebuilt
-from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Recipe, Row, Statement, chosen
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -134,13 +134,4 @@ PROTOCOL = Protocol(
         ),
     ),
     draw=partial(draw_curves, panels="template", lines="set", titles=TEMPLATES),
-    larger={
-        "paper": Recipe(
-            recipes=("paper/duet-r1", "paper/duet-qwen-math", "paper/duet-none"),
-            hours=12 * 45,
-            hardware="A100-80",
-            choices="three templates on ORZ-57K, MATH-12k, GSM-8K and ASDiv-2K, one seed as in the paper; 45 hours a "
-            "run are those of the published 7B run scaled by parameters; number of steps and evaluation set are ours",
-        )
-    },
 )
