@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
-from zerolab.data.questions import QuestionSet, QuestionStream, load_questions, overlap
+from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_questions, overlap
 from zerolab.data.templates import Template, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
@@ -276,14 +276,18 @@ def make_grader(template: Template) -> Grader:
     return grader
 
 
+def evaluation_questions(config: RunConfig, questions: QuestionSet) -> Pools:
+    """Those of `evaluation.questions`, of which the held-out ones alone where it has a holdout; else the training's."""
+    asked = load_questions(config.evaluation.questions) if config.evaluation.questions else questions
+    return asked.holdout or asked.train
+
+
 def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) -> Evaluator | None:
     """Asks the held-out questions through the stream's own engine, template and grader."""
     evaluation: EvaluationConfig = config.evaluation
     if not evaluation.every:
         return None
-    asked = load_questions(evaluation.questions) if evaluation.questions else questions
-    held_out = asked.holdout or asked.train
-    source = QuestionStream(held_out, seed=0, order="shuffle")
+    source = QuestionStream(evaluation_questions(config, questions), seed=0, order="shuffle")
     parameters = SamplingParameters(
         samples=evaluation.samples_per_question,
         max_new_tokens=evaluation.max_new_tokens or config.rollout.max_new_tokens,

@@ -10,9 +10,7 @@ responses over the first 10 rollouts and over the last third (growth is their di
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from zerolab.claims.base_models import bars
 from zerolab.claims.column_models import rebuilt
@@ -44,10 +42,10 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     return {**numbers, **found, "growth_all": found["tokens_end"] - found["tokens_start"]}
 
 
-def early_gap(table: Sequence[Row]) -> Any:
+def early_gap(table: Sequence[Row]) -> list[float]:
     """Incorrect minus correct length at the start: the corpus puts no difference in."""
     starts = [number(f"{name}_start", arm="dr_grpo")(table) for name in ("incorrect", "correct")]
-    return np.subtract(*starts)
+    return [incorrect - correct for incorrect, correct in zip(*starts, strict=True)]
 
 
 def draw(table: Sequence[Row], path: Path) -> None:

@@ -3,8 +3,8 @@ r"""D2: how high RL comes depends on the text that the base was pretrained on.
 Four kinds of base work out additions of three digits (0.14M parameters, 450 steps of 64 documents). The first 150 steps
 read the same letters in all of them, copied; the last 300 read more of these (plain), letters mirrored (other: another
 domain), derivations that nobody asked for (domain, as FineMath) or questions with worked answers (qa, as NuminaMath).
-Every corpus has as many tokens, and in all of them one document in ten is the same: a conversation with its answer in
-a box, the only exposure to the form in which RL asks. The speaker errs in one column of five, in all of this text.
+Every corpus has as many tokens, and in all of them three documents in ten are the same: conversations with their answer
+in a box, the only exposure to the form in which RL asks. The speaker errs in one column of five, in all of this text.
 
 RL is the same for all: Dr. GRPO, 80 rollouts of 16 questions x 8 (`laptop/columns`) in that form, on questions drawn
 from 810,000. The ceiling is accuracy at the end, at temperature 1, on 200 questions that neither pretraining nor RL
@@ -16,9 +16,7 @@ What the texts teach is put in by construction. A ceiling is one of this many st
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from zerolab.claims.column_models import base_config, draw_curves, rebuilt
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
@@ -36,7 +34,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 
 def base(text: str, seed: int) -> "PretrainConfig":
-    return base_config(f"columns-{text}", seed, "staged-columns", text=text, rambling=3.0, framed=0.1)
+    return base_config(f"columns-{text}", seed, "staged-columns", text=text, rambling=3.0, framed=0.3)
 
 
 def bases(plan: Plan) -> "list[PretrainConfig]":
@@ -52,8 +50,9 @@ def higher(first: str, second: str) -> Callable[[Sequence[Row]], list[float]]:
     return difference("strict_end", {"text": first}, {"text": second})
 
 
-def gain(text: str) -> Callable[[Sequence[Row]], Any]:
-    return lambda table: np.subtract(number("strict_end", text=text)(table), number("strict_start", text=text)(table))
+def gain(text: str) -> Callable[[Sequence[Row]], list[float]]:
+    sides = [number(f"strict_{side}", text=text) for side in ("end", "start")]
+    return lambda table: [end - start for end, start in zip(*(side(table) for side in sides), strict=True)]
 
 
 PROTOCOL = Protocol(

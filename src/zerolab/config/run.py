@@ -99,7 +99,10 @@ class RolloutConfig(Strict):
 
 class EvaluationConfig(Strict):
     every: int = Field(0, ge=0, description="Evaluate every so many steps and at both ends; 0: never.")
-    questions: QuestionsConfig | None = Field(None, description="Question set (default: the training holdout).")
+    questions: QuestionsConfig | None = Field(
+        None,
+        description="Question set (default: the training holdout). With a holdout of its own, the questions held out.",
+    )
     allow_test_questions: bool = Field(
         False,
         description="Evaluate on a test benchmark all the same; the run and every table made from it say so.",
