@@ -16,7 +16,7 @@ What the base has seen is put in by construction, 1 % among it: the claim is abo
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,8 +59,8 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     return {**numbers, "training_end": sum(series["accuracy"][-10:]) / 10}
 
 
-def cell(name: str, template: str, width: str) -> Callable[[Sequence[Row]], np.ndarray]:
-    """A number of the cells of one template and one set, NaN where a seed has not run."""
+def cell(name: str, template: str, width: str) -> Callable[[Sequence[Row]], Any]:
+    """A number of the cells of one template and one set, an array over seeds; NaN where one has not run."""
 
     def of(table: Sequence[Row]) -> np.ndarray:
         seeds = sorted({int(row["seed"]) for row in table})
@@ -70,21 +70,21 @@ def cell(name: str, template: str, width: str) -> Callable[[Sequence[Row]], np.n
     return of
 
 
-def fall(measure: str) -> Callable[[Sequence[Row]], np.ndarray]:
+def fall(measure: str) -> Callable[[Sequence[Row]], Any]:
     """Zero-step accuracy, matched minus mismatched template."""
     return lambda t: cell(f"{measure}_start", "bare", "wide")(t) - cell(f"{measure}_start", "r1-like", "wide")(t)
 
 
-def widens(template: str) -> Callable[[Sequence[Row]], np.ndarray]:
+def widens(template: str) -> Callable[[Sequence[Row]], Any]:
     """Accuracy after RL on the wide set minus that on the narrow one."""
     return lambda t: cell(END, template, "wide")(t) - cell(END, template, "narrow")(t)
 
 
-def best(table: Sequence[Row]) -> np.ndarray:
+def best(table: Sequence[Row]) -> Any:
     return np.fmax.reduce([cell(START, template, "wide")(table) for template in TEMPLATES])
 
 
-def over_best(table: Sequence[Row]) -> np.ndarray:
+def over_best(table: Sequence[Row]) -> Any:
     """The mismatched template after RL on the wide set, minus the best template of the base without any RL."""
     return cell(END, "r1-like", "wide")(table) - best(table)
 
