@@ -98,6 +98,10 @@ COMBINATIONS = {
         ["objective=reinforce", "rollout.samples_per_question=1", "rollout.refill_rounds=1"],
         ["rollout.refill_rounds", "set rollout.samples_per_question to 2 or more"],
     ),
+    "mixed groups without dynamic sampling": (
+        ["rollout.mixed=correct"],
+        ["rollout.mixed", "set rollout.refill_rounds"],
+    ),
     "a margin beyond the budget": (
         ["reward.truncation=soft", "reward.soft_margin=9", "rollout.max_new_tokens=8"],
         ["reward.soft_margin is larger than rollout.max_new_tokens", "lower it"],

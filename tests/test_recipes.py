@@ -1,6 +1,7 @@
 """Every recipe that ships is parsed, resolved and dry-run, says what it is for, and differs in what it says."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from zerolab.plan.shapes import published
 from zerolab.recipes import difference, find_recipe, header, kind, load, shipped
 
 RECIPES = shipped()
-PAPER = [name for name in RECIPES if name.startswith("paper/")]
+LARGE = [name for name in RECIPES if name.startswith("paper/")]
+WORKS = [name for name in LARGE if header(RECIPES[name])[0].startswith("Similar work: ")]
+PAPER = [name for name in LARGE if name not in WORKS]
+PLANNED = re.compile(r"`zerolab plan (\S+) --gpus (\S+)` says (\d+) A100 hours")
 # length x std: (aggregation, scale) of the laptop arms
 ARMS = {
     "laptop/grpo": ("response_mean", "group_std"),
@@ -94,6 +98,38 @@ def test_a_pretraining_recipe_says_the_hours_and_tokens_that_its_dry_run_prints(
     assert f"about {a100_hours(config, shape):.0f} A100 hours" in text
     assert f"{config.steps * config.tokens_per_step / 1e9:.2g} billion tokens" in text
     assert dict(text_memory(config, shape))["sum, without activations"] < 60
+
+
+def test_similar_works_are_there_each_with_a_laptop_version() -> None:
+    assert WORKS == ["paper/countdown-qwen2.5-3b", "paper/dapo-qwen2.5-32b", "paper/open-rs-1.5b"]
+    for name, laptop in zip(WORKS, ("laptop/countdown", "laptop/dapo", "laptop/small-llm"), strict=True):
+        assert name in " ".join(header(RECIPES[laptop]))
+        ours, theirs = load(RECIPES[laptop]), load(RECIPES[name])
+        assert ours.objective == theirs.objective
+        assert ours.reward.cosine == theirs.reward.cosine
+        assert ours.rollout.mixed == theirs.rollout.mixed
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_similar_work_names_its_source_what_is_known_and_the_hours_that_the_plan_computes(name: str) -> None:
+    text = " ".join(header(RECIPES[name]))
+    for part in ("Never run here", "Cost: ", "Known, ", "Not known: ", "Ours: "):
+        assert part in text
+    assert re.search(r"arXiv \d{4}\.\d{5}|github\.com/", header(RECIPES[name])[0])
+    planned, gpus, hours = PLANNED.findall(text)[0]
+    plan = make_plan(load(RECIPES[name]), gpus)
+    assert (planned, hours) == (name, f"{plan.estimate.gpu_hours:.0f}")
+    assert bool(plan.problems) == ("it does not fit" in text)
+
+
+def test_dapo_pays_and_fills_up_as_its_source_does() -> None:
+    """2503.14476, section 4.1: 16,384 tokens expected, 4,096 more at a falling reward; 16 updates of 512 responses."""
+    config = load(RECIPES["paper/dapo-qwen2.5-32b"])
+    rollout, learner, objective = config.rollout, config.learner, config.objective
+    assert rollout.max_new_tokens - config.reward.soft_margin == 16_384
+    assert rollout.questions_per_step * rollout.samples_per_question / learner.updates_per_rollout == 512
+    assert (objective.clip_low, objective.clip_high, objective.aggregation) == (0.2, 0.28, "token_mean")
+    assert (config.reward.overlong_weight, rollout.mixed, objective.kl) == (1.0, "correct", 0)
 
 
 def test_the_recipe_for_24_gb_keeps_room_for_activations_in_both_phases() -> None:

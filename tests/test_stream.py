@@ -12,7 +12,7 @@ from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
-from zerolab.rl.reward import is_mixed, make_group
+from zerolab.rl.reward import has_right_and_wrong, is_mixed, make_group
 from zerolab.rollout.engine import Request
 from zerolab.rollout.sampling import SamplingParameters
 from zerolab.rollout.stream import Rollout, Stream
@@ -36,7 +36,14 @@ class KnownEngine:
     def close(self) -> None: ...
 
 
-def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, greedy: bool = False, **rollout: int) -> Stream:
+def make_stream(
+    engine: KnownEngine,
+    limit: int = 100,
+    seed: int = 0,
+    greedy: bool = False,
+    reward: RewardConfig | None = None,
+    **rollout: int | str,
+) -> Stream:
     questions = load_questions(parse(QuestionsConfig, {"path": "synthetic:modular"}, "test"))
     source = QuestionStream(questions.train, seed=seed)
     settings = {
@@ -53,8 +60,8 @@ def make_stream(engine: KnownEngine, limit: int = 100, seed: int = 0, greedy: bo
     parts = (engine, list_of_characters, source, TEMPLATES["none"], grader)
     config = RolloutConfig(**settings)
     parameters = SamplingParameters(config.samples_per_question, config.max_new_tokens, 1.0, (), seed, greedy=greedy)
-    reward = partial(make_group, config=RewardConfig(), budget=config.max_new_tokens)
-    return Stream(*parts, config, reward, parameters)
+    rewarded = partial(make_group, config=reward or RewardConfig(), budget=config.max_new_tokens)
+    return Stream(*parts, config, rewarded, parameters)
 
 
 def list_of_characters(text: str) -> list[int]:
@@ -101,6 +108,25 @@ def test_dynamic_sampling_refills_until_groups_are_mixed() -> None:
     assert refilled.counts["groups"] > 6
     kept = [g for g in plain.groups if is_mixed(g)]
     assert [g.prompt.text for g in refilled.groups[: len(kept)]] == [g.prompt.text for g in kept]
+
+
+def test_by_answers_a_group_that_only_lengths_divide_makes_place() -> None:
+    """Short prompts are always right, but their responses differ in length: mixed by a soft penalty, not by answers."""
+
+    class Longer(KnownEngine):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+            for c in super().generate(requests):
+                length = 4 + c.request_id % 4
+                yield Completion(c.request_id, c.text, np.arange(length), np.zeros(length, np.float32), "stop", 0)
+
+    dull = len("3 + 4 = ?")
+    penalty = RewardConfig(truncation="soft", soft_margin=4)
+    by_reward = make_stream(Longer(dull), reward=penalty, refill_rounds=20).rollout()
+    assert by_reward.counts["rounds"] == 1
+    assert not all(map(has_right_and_wrong, by_reward.groups))
+    by_answers = make_stream(Longer(dull), reward=penalty, refill_rounds=20, mixed="correct").rollout()
+    assert by_answers.counts["rounds"] > 1
+    assert all(map(has_right_and_wrong, by_answers.groups))
 
 
 def test_when_rounds_run_out_the_rollout_is_filled_with_dull_groups() -> None:

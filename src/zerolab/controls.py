@@ -14,6 +14,7 @@ from zerolab.toml import parse
 NO_TERMS: dict[str, Any] = {
     "correctness": 0.0,
     "format": 0.0,
+    "think": 0.0,
     "overlong": 0.0,
     "cosine": None,
     "functions": [],

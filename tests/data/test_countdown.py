@@ -118,6 +118,21 @@ def test_gold_round_trip() -> None:
     assert decode_gold(GOLD) == (225, [3, 7, 25, 50])
 
 
+def test_ascending_questions_of_one_set_of_numbers_and_target_are_one_text() -> None:
+    """So that a holdout, which is chosen by a hash of the text, shares no numbers and target with training."""
+    options = CountdownOptions(numbers=3, max_number=6, max_target=30, ascending=True)
+    family = make_family("countdown", options.model_dump())
+    texts: dict[str, set[str]] = {}
+    for i in range(600):
+        question = family.question(i)
+        target, numbers = decode_gold(question.answers[0])
+        assert numbers == sorted(numbers)
+        assert verify(countdown_problem(options, i)[2], question.answers[0])
+        texts.setdefault(encode_gold(numbers, target), set()).add(question.text)
+    assert max(map(len, texts.values())) == 1
+    assert len(texts) < 400  # questions did come again
+
+
 @pytest.mark.parametrize("numbers", [2, 3, 4, 6, 8])
 def test_every_generated_problem_has_a_solution_within_its_limits(numbers: int) -> None:
     options = CountdownOptions(numbers=numbers, max_number=30, max_target=200, seed=5)

@@ -1,5 +1,7 @@
 """Truncation policies and reward terms, on a group with every kind of response."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,16 +9,16 @@ from zerolab.config import RewardConfig
 from zerolab.rl.batch import make_batch
 from zerolab.rl.metrics import rollout_metrics
 from zerolab.rl.objective import PRESETS
-from zerolab.rl.reward import is_mixed, make_group
+from zerolab.rl.reward import has_right_and_wrong, is_mixed, make_group
 from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 BUDGET = 10
 KINDS = [("stop", True, 4), ("stop", False, 8), ("length", True, 10), ("length", False, 10)]  # finish, correct, length
 
 
-def group(**config: object) -> Group:
+def group(texts: tuple[str, ...] = ("",) * 4, **config: object) -> Group:
     completions = [
-        Completion(i, "", np.arange(length), np.zeros(length, np.float32), finish, 0)  # type: ignore[arg-type]
+        Completion(i, texts[i], np.arange(length), np.zeros(length, np.float32), finish, 0)  # type: ignore[arg-type]
         for i, (finish, _, length) in enumerate(KINDS)
     ]
     grades = [Grade(correct, True, "correct" if correct else "wrong") for _, correct, _ in KINDS]
@@ -47,6 +49,27 @@ def test_masked_responses_do_not_enter_statistics_or_batch() -> None:
     assert batch.response_len_N.tolist() == [4, 8]
     assert batch.advantage_N.tolist() == [0.5, -0.5]
     assert is_mixed(masked)
+
+
+def test_a_thought_ends_once() -> None:
+    texts = ("a</think>b", "a", "a</think>b</think>", "</think>")
+    made = group(texts, truncation="keep", correctness=0.0, think=0.5)
+    assert made.parts_G["think"].tolist() == made.rewards_G.tolist() == [0.5, 0, 0, 0.5]
+    assert group(texts, truncation="zero", think=0.5).rewards_G.tolist() == [1.5, 0, 0, 0]
+    alone = group(texts, truncation="keep", correctness=0.0, think=0.5)
+    assert alone.enters_G is None  # a term with an opinion about every response
+
+
+def test_mixed_by_reward_and_by_answers_differ_where_a_length_penalty_alone_does() -> None:
+    """2503.14476 eq. 11: 0 < number of right answers < G."""
+    penalised = group(truncation="soft", soft_margin=4)
+    all_wrong = replace(penalised, grades=tuple(Grade(False, True, "wrong") for _ in KINDS))
+    assert (is_mixed(penalised), has_right_and_wrong(penalised)) == (True, True)
+    assert (is_mixed(all_wrong), has_right_and_wrong(all_wrong)) == (True, False)
+    unpaid = group(truncation="keep", correctness=0.0, format=1.0)
+    assert (is_mixed(unpaid), has_right_and_wrong(unpaid)) == (False, True)
+    finished = replace(penalised, enters_G=np.array([True, False, True, False]))
+    assert (is_mixed(finished), has_right_and_wrong(finished)) == (True, False)  # both that enter are right
 
 
 def test_a_group_with_equal_rewards_has_advantages_of_exactly_zero() -> None:

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from zerolab.config.strict import Strict
 
-TERMS = ("correctness", "format", "cosine", "overlong", "random", "kl", "mean")  # names of parts that are taken
+# names of parts that are taken
+TERMS = ("correctness", "format", "think", "cosine", "overlong", "random", "kl", "mean")
 
 
 class CosineReward(Strict):
@@ -56,6 +57,11 @@ class RewardFunction(Strict):
 class RewardConfig(Strict):
     correctness: float = Field(1.0, description="Weight of the 0/1 correctness term.")
     format: float = Field(0.0, description="Weight of the 0/1 format term.")
+    think: float = Field(
+        0.0,
+        description="Weight of a 0/1 term: a single </think> in the response, whose thought the prompt has begun (a "
+        "format reward as in 2503.16219).",
+    )
     overlong: float = Field(
         0.0,
         description="Weight of DAPO's overlong penalty, 0 to -1 over the last `soft_margin` tokens of the budget.",
@@ -81,9 +87,14 @@ class RewardConfig(Strict):
         return 1.0 if self.truncation == "soft" else self.overlong
 
     @property
+    def has_term(self) -> bool:
+        """Whether a term of zerolab's own has an opinion about every response."""
+        return bool(self.correctness or self.format or self.think or self.cosine or self.overlong_weight or self.random)
+
+    @property
     def may_be_negative(self) -> bool:
         """Whether a term could pay less than nothing; of functions nothing is known."""
-        lowest = min(self.correctness, self.format, self.random)
+        lowest = min(self.correctness, self.format, self.think, self.random)
         return bool(lowest < 0 or self.overlong_weight or self.cosine or self.functions)
 
     @model_validator(mode="after")

@@ -83,6 +83,11 @@ class RolloutConfig(Strict):
         description="Sample ahead while the learner learns: no token that is learned from was sampled under weights "
         "more than so many updates old. 0: sampling and learning take turns.",
     )
+    mixed: Literal["reward", "correct"] = Field(
+        "reward",
+        description="When a group is mixed: with different rewards, or with right and wrong answers, as DAPO has it "
+        "(2503.14476 eq. 11), where a length penalty alone does not count.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -268,6 +273,10 @@ class RunConfig(Strict):
             (
                 self.rollout.engine == "vllm" and 0 < self.evaluation.temperature < 0.01,
                 "vLLM samples at temperatures from 0.01 upwards: set evaluation.temperature to 0 (greedy) or to 0.01",
+            ),
+            (
+                self.rollout.mixed != "reward" and not self.rollout.refill_rounds,
+                "rollout.mixed says which groups dynamic sampling keeps: set rollout.refill_rounds",
             ),
             (
                 self.reward.soft_margin is not None and self.reward.soft_margin > self.rollout.max_new_tokens,

@@ -70,6 +70,11 @@ class CountdownOptions(Strict):
     numbers: int = Field(4, ge=2, le=8, description="Numbers of a question.")
     max_number: int = Field(99, ge=2, le=1000, description="Largest number.")
     max_target: int = Field(999, ge=10, le=100000, description="Largest target; the smallest is 1.")
+    ascending: bool = Field(
+        False,
+        description="Numbers from small to large, so that no question is another one in another order: a holdout then "
+        "shares none with training.",
+    )
     seed: int = Field(0, ge=0, description="Another seed, other questions.")
 
 
@@ -159,6 +164,7 @@ def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int
     draw = _Random(options.seed, i)
     while True:
         numbers = [1 + draw.below(options.max_number) for _ in range(options.numbers)]
+        numbers = sorted(numbers) if options.ascending else numbers
         values = [(n, str(n)) for n in numbers]
         while len(values) > 1:
             first, second = (values.pop(draw.below(len(values))) for _ in range(2))

@@ -37,6 +37,7 @@ PUBLISHED = {
     "qwen2.5-7b": (28, 3584, 28, 4, 128, 18_944, 152_064, False, True),
     "qwen2.5-14b": (48, 5120, 40, 8, 128, 13_824, 152_064, False, True),
     "qwen2.5-32b": (64, 5120, 40, 8, 128, 27_648, 152_064, False, True),
+    "deepseek-r1-distill-qwen-1.5b": (28, 1536, 12, 2, 128, 8960, 151_936, False, True),
     "llama-3.2-1b": (16, 2048, 32, 8, 64, 8192, 128_256, True, False),
     "llama-3.2-3b": (28, 3072, 24, 8, 128, 8192, 128_256, True, False),
     "llama-3.1-8b": (32, 4096, 32, 8, 128, 14_336, 128_256, False, False),
@@ -44,6 +45,7 @@ PUBLISHED = {
 # The same shapes under other names: Qwen2.5-Math-7B, Llama-3.2-3B-NuminaQA, FineMath-Llama-3B.
 FAMILIES = (
     (r"qwen2\.5-(?:math-|coder-)?(\d+(?:\.\d+)?b)\b", "qwen2.5-{}"),
+    (r"(deepseek-r1-distill-qwen-1\.5b)\b", "{}"),
     (r"llama-3\.([12])-(\d+b)\b", "llama-3.{}-{}"),
     (r"finemath-llama-(3b)\b", "llama-3.2-{}"),
 )

@@ -13,6 +13,8 @@ from zerolab.config import CosineReward, RewardConfig
 from zerolab.rl.reward_function import Term
 from zerolab.types import Completion, Grade, Group, Prompt
 
+THOUGHT_ENDS = "</think>"
+
 
 def make_group(
     prompt: Prompt,
@@ -35,6 +37,8 @@ def make_group(
     parts_G = {"correctness": config.correctness * correct_G.astype(float)}
     if config.format:
         parts_G["format"] = config.format * np.array([float(g.formatted) for g in grades])
+    if config.think:
+        parts_G["think"] = config.think * np.array([float(c.text.count(THOUGHT_ENDS) == 1) for c in completions])
     if config.cosine:
         parts_G["cosine"] = config.cosine.weight * cosine_reward(
             lengths_G, correct_G, truncated_G, budget, config.cosine
@@ -44,7 +48,7 @@ def make_group(
         parts_G["overlong"] = config.overlong_weight * overlong_penalty(lengths_G, budget, config.soft_margin)
     if config.random:
         parts_G["random"] = config.random * coins(seed, prompt, completions)
-    always = bool(config.correctness or config.format or config.cosine or config.overlong_weight or config.random)
+    always = config.has_term
     scored_G = np.full(len(completions), always or not terms)
     for term in terms:
         rewards_G = term.rewards_G(prompt, completions)
@@ -84,6 +88,12 @@ def cosine_reward(
     at_budget_G = np.where(correct_G, values.correct[1], values.wrong[1])
     share_G = (1 + np.cos(np.pi * np.minimum(lengths_G / budget, 1.0))) / 2
     return np.where(truncated_G, values.exceed, at_budget_G + (at_zero_G - at_budget_G) * share_G)
+
+
+def has_right_and_wrong(group: Group) -> bool:
+    """Whether some entering responses are right and some wrong, whatever they earned (2503.14476 eq. 11)."""
+    correct_G = np.array([grade.correct for grade in group.grades])
+    return bool(len(np.unique(correct_G if group.enters_G is None else correct_G[group.enters_G])) == 2)
 
 
 def is_mixed(group: Group) -> bool:

@@ -16,7 +16,7 @@ from zerolab.config import RolloutConfig
 from zerolab.data.questions import Draw
 from zerolab.data.templates import Template
 from zerolab.errors import UserError
-from zerolab.rl.reward import is_mixed
+from zerolab.rl.reward import has_right_and_wrong, is_mixed
 from zerolab.rollout.ahead import Ahead
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
@@ -88,9 +88,10 @@ class Stream:
         return self._with_staleness(rollout) if self.ahead else rollout
 
     def rollout(self) -> Rollout:
-        """P groups. With refill rounds, groups of equal rewards make place for fresh questions while rounds last; what
-        is still missing then is filled up with them, at no cost for a centred advantage."""
+        """P groups. With refill rounds, groups that are not mixed make place for fresh questions while rounds last;
+        what is still missing then is filled up with them, at no cost for a centred advantage of equal rewards."""
         wanted, rounds = self.config.questions_per_step, self.config.refill_rounds
+        mixed = has_right_and_wrong if self.config.mixed == "correct" else is_mixed
         kept: list[tuple[Group, int]] = []
         spare: list[tuple[Group, int]] = []
         counts: Counter[str] = Counter()
@@ -100,7 +101,7 @@ class Stream:
             groups = self.sample(prompts)
             counts.update(rounds=1, groups=len(groups), tokens=self.sampled_tokens - before)
             for group, (_, counter) in zip(groups, prompts, strict=True):
-                (kept if is_mixed(group) or not rounds else spare).append((group, counter))
+                (kept if mixed(group) or not rounds else spare).append((group, counter))
         chosen = kept + spare[: wanted - len(kept)]
         counts["dropped_prompts"] = self.dropped
         return Rollout([g for g, _ in chosen], {**counts}, [counter for _, counter in chosen], self._now())
