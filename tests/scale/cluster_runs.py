@@ -23,7 +23,9 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 
 def see_tests() -> None:
-    """Processes of Ray import engines of these folders."""
+    """Processes of Ray import engines of these folders, and run as zerolab asks Ray to."""
+    import zerolab.cluster  # noqa: F401
+
     here = Path(__file__).parent
     known = os.environ.get("PYTHONPATH", "")
     if str(here) not in known.split(os.pathsep):
@@ -47,8 +49,8 @@ def local_ray(cpus: int = 4) -> Iterator[None]:
         ray.shutdown()
 
 
-def write_model(folder: Path) -> Path:
-    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
+def write_model(folder: Path, family: str = "qwen2", **changes: Any) -> Path:
+    export_model(tiny_model(family, **changes), tiny_tokenizer(), folder)
     return folder
 
 
