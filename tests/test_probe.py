@@ -1,5 +1,6 @@
 """The probe that asks after every update whether the engine samples from the learner's weights."""
 
+import tomllib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,7 @@ class Deaf(TorchEngine):
 
 
 def test_a_run_stops_when_its_engine_does_not_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where sampling runs ahead, at the latest after MAX_UNCHECKED updates. Unchecked it goes on."""
     monkeypatch.chdir(tmp_path)
     export_model(tiny_model("qwen2"), tiny_tokenizer(), tmp_path / "model")
     recipe = write_recipe(tmp_path / "recipe.toml", tmp_path / "model", steps=3)
@@ -99,12 +101,12 @@ def test_a_run_stops_when_its_engine_does_not_follow(tmp_path: Path, monkeypatch
     def deaf(config: Any, model: Any, tokenizer: Any, device: Any) -> Deaf:
         return Deaf(model, tokenizer)
 
-    with pytest.raises(UserError, match="does not sample from the new weights"):
-        train(recipe, engine=deaf)
-    train({**_raw(recipe), "rollout": {**_raw(recipe)["rollout"], "check_weights": False}}, engine=deaf, overwrite=True)
+    for changes in ({"steps": 3}, {"steps": 40, "max_staleness": 1}):
+        with pytest.raises(UserError, match="does not sample from the new weights"):
+            train(with_rollout(recipe, **changes), engine=deaf, overwrite=True)
+    train(with_rollout(recipe, steps=3, check_weights=False), engine=deaf, overwrite=True)
 
 
-def _raw(recipe: Path) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(recipe.read_text())
+def with_rollout(recipe: Path, *, steps: int, **changes: Any) -> dict[str, Any]:
+    raw = tomllib.loads(recipe.read_text())
+    return {**raw, "steps": steps, "rollout": {**raw["rollout"], **changes}}

@@ -75,18 +75,23 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
     dtype = COMPUTE[config.model.precision]
     kv_bytes, graphs = int(config.rollout.kv_gb * 2**30), config.rollout.cuda_graphs
     if config.rollout.engine == "vllm":
-        from zerolab.vllm.engine import VllmEngine, VllmOptions
-
-        options = VllmOptions(
-            precision=config.model.precision,
-            device=str(device),
-            kv_bytes=kv_bytes,
-            max_tokens=longest_prompt(config, model.config) + largest_budget(config),
-            cuda_graphs=graphs,
-            sleep=config.rollout.sleep or offloads(config),
-        )
-        return VllmEngine(model_path(config.model), options)
+        return make_vllm_engine(config, model.config, device)
     return TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes, cuda_graphs=graphs)
+
+
+def make_vllm_engine(config: RunConfig, model_config: Any, device: torch.device) -> Engine:
+    """Loads the model by itself."""
+    from zerolab.vllm.engine import VllmEngine, VllmOptions
+
+    options = VllmOptions(
+        precision=config.model.precision,
+        device=str(device),
+        kv_bytes=int(config.rollout.kv_gb * 2**30),
+        max_tokens=longest_prompt(config, model_config) + largest_budget(config),
+        cuda_graphs=config.rollout.cuda_graphs,
+        sleep=config.rollout.sleep or offloads(config),
+    )
+    return VllmEngine(model_path(config.model), options)
 
 
 EngineFactory = Callable[[RunConfig, Any, Any, torch.device], Engine]
@@ -176,6 +181,8 @@ def load_policy(config: RunConfig, path: str) -> tuple[Any, torch.device]:
 
 def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -> Engine:
     """An engine in a process of its own."""
+    if new_engine is make_engine and config.rollout.engine == "vllm":
+        return make_vllm_engine(config, load_config(path), pick_device(config.model.device))
     model, device = load_policy(config, path)
     return new_engine(config, model, load_tokenizer(path), device)
 

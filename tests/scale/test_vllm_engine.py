@@ -129,10 +129,12 @@ def test_a_temperature_that_vllm_would_change_is_refused(temperature: float, tie
 
 
 def test_weights_arrive_whole_whatever_the_threads(tied: Subject, tmp_path: Path) -> None:
-    """And the process is left as it was: vLLM takes torch.set_num_threads away and reseeds the generators."""
+    """An untied head, grouped queries, scaled rotary angles. And the process is left as it was: vLLM takes
+    torch.set_num_threads away and reseeds the generators."""
     from zerolab.vllm.engine import VllmEngine, VllmOptions
 
-    export_model(tied.model, tied.tokenizer, tmp_path)
+    first, second = (tiny_model("llama", seed=seed, head_dim=32) for seed in (0, 1))
+    export_model(first, tied.tokenizer, tmp_path)
     tied.make().close()
     torch.set_num_threads(2)
     torch.manual_seed(3)
@@ -141,7 +143,7 @@ def test_weights_arrive_whole_whatever_the_threads(tied: Subject, tmp_path: Path
     engine = VllmEngine(tmp_path, VllmOptions(**OPTIONS))
     assert torch.rand(1) == expected
     requests = tied.requests(samples=1)
-    for version, model in enumerate((tied.model, tied.other)):
+    for version, model in enumerate((first, second)):
         if version:
             engine.update_weights(version, named_weights(model))
         assert torch.get_num_threads() == 2

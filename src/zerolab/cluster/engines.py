@@ -10,11 +10,12 @@ import ray
 import torch
 
 from zerolab.cluster.calls import Gone, fetch, gather
-from zerolab.cluster.job import Job, chunks, unbegun
+from zerolab.cluster.job import Job, chunks
 from zerolab.cluster.parcel import Parcel, ParcelLost, store
 from zerolab.cluster.seat import Seat
 from zerolab.config import ClusterConfig
 from zerolab.errors import UserError
+from zerolab.rollout.completions import unbegun
 from zerolab.rollout.engine import Request
 from zerolab.types import Completion
 

@@ -12,7 +12,6 @@ import ray
 from zerolab.cluster.calls import Gone, fetch
 from zerolab.cluster.seat import Seat
 from zerolab.rollout.engine import Request
-from zerolab.types import Completion
 
 CHECKS = 10  # per deadline
 
@@ -54,9 +53,3 @@ def chunks(requests: Sequence[Request], count: int) -> Iterator[list[Request]]:
     for rows in np.array_split(np.arange(len(questions)), count) if count else ():
         if len(rows):
             yield [request for row in rows for request in questions[row]]
-
-
-def unbegun(request: Request, version: int) -> Completion:
-    """What an abort leaves of a request that no engine had begun."""
-    none = np.zeros(0)
-    return Completion(request.id, "", none.astype(np.int64), none.astype(np.float32), "abort", version)
