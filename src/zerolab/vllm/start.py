@@ -165,4 +165,6 @@ def reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # pydantic: a count first, then the place, then "Value error, ..." with its own type and input behind
     said = [line for line in lines if line.startswith("Value error, ")] or lines or [type(error).__name__]
-    return re.sub(r"\s*(\[type=|Supported architectures:).*", "", said[0].removeprefix("Value error, "))[:300]
+    text = re.sub(r"\s*(\[type=|Supported architectures:|Based on the available).*", "", said[0])
+    advice = "; raise rollout.kv_gb (--kv-gb), or lower the budget of tokens" if "KV cache" in text else ""
+    return text.removeprefix("Value error, ")[:300].rstrip(".") + advice
