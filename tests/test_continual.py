@@ -166,6 +166,35 @@ def test_a_fresh_model_has_a_tokenizer_of_its_texts_and_python_gets_its_folder(r
     assert len(tokenizer("What is")["input_ids"]) < 7  # merges were learned
 
 
+def test_a_laptop_base_goes_on_from_its_weights_with_its_own_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate of next to nothing the result is the base."""
+    from zerolab.pretrain.pretrain import base_model
+
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+    base = tmp_path / "base.toml"
+    base.write_text(
+        "steps = 2\ndocuments_per_step = 4\n[corpus]\nname = 'arithmetic'\n[gate]\nresponses = 1\nmax_new_tokens = 1"
+    )
+    folder = pretrain(
+        {
+            "steps": 2,
+            "tokens_per_step": 100,
+            "threads": 1,
+            "out": str(tmp_path / "run"),
+            "model": {"base": str(base)},
+            "corpora": {"path": "synthetic:arithmetic"},
+            "learner": {"lr": 1e-9},
+            "evaluation": {"every": 1, "max_documents": 2},
+        }
+    )
+    before, after = (load_file(f / "model.safetensors") for f in (base_model(str(base)), folder))
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+    assert len({row["eval/loss"] for row in read_metrics(tmp_path / "run")}) > 1  # it did step
+
+
 def test_a_laptop_base_and_a_run_on_texts_are_told_apart(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert "--overwrite" in refusal(capsys, "pretrain", recipe, "--force")
     assert "--force" in refusal(capsys, "pretrain", "laptop/smoke-base", "--resume")
