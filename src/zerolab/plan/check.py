@@ -1,7 +1,8 @@
-"""The cost model beside what was measured: benchmarks/results/plan.json, one CPU core.
+"""The cost model beside what was measured on one CPU core: benchmarks/results/plan.json and rl_step.json.
 
 Three constants are fitted to three points, which is said of them: the share of the matrix peak in learning, that in
-sampling, and the host's time per decoding step. Every other point is predicted. Bandwidth is taken as measured.
+sampling, and the host's time per decoding step. Every other point is predicted. Bandwidth is taken as measured. The
+whole RL steps of rl_step.json are another benchmark, run at another time.
 """
 
 import json
@@ -22,6 +23,7 @@ from zerolab.plan.workload import Sampled
 
 FITTED = (("sampling", "15M", 256), ("sampling", "1M", 32), ("learning", "15M", 64))
 ROOM = 1e12  # bytes: no rollout of the benchmark waits for memory
+RESPONSES, GROUP, PROMPT, BUDGET = 256, 8, 48.0, 128  # of benchmarks/rl_step.py
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Point:
     layers: Layers
     parameters: int
     seconds: float  # measured, of one core
+    of: str = "alone"  # or a part of something larger
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -63,6 +66,26 @@ def _point(raw: Mapping[str, Any]) -> Point:
     return Point(raw["kind"], raw["size"], rows, Layers(**shape), parameters, raw["seconds"])
 
 
+def read_steps(path: Path, points: list[Point]) -> list[Point]:
+    """Sampling and learning of the whole RL steps on one thread, with the shapes of `points`.
+
+    What the learner spares is what the benchmark measured: the tokens that it forwarded, and a group's prompt once.
+    """
+    shapes = {point.size: point for point in points}
+    found = []
+    for raw in json.loads(path.read_text(encoding="utf-8"))["results"]["steps"]:
+        if raw["threads"] != 1:
+            continue
+        ours, like = raw["zerolab"], shapes[raw["size"]]
+        lengths = Lengths(ours["length"], BUDGET)
+        sampled = Sampled(RESPONSES, GROUP, PROMPT, lengths)
+        learned = Sampled(round(RESPONSES * ours["coverage"]), GROUP, PROMPT / GROUP, lengths)
+        name = f"RL step, {raw['rewards']}, {raw['updates']} update" + "s" * (raw["updates"] > 1)
+        found.append(replace(like, kind="sampling", rows=sampled, seconds=ours["sample"], of=name))
+        found.append(replace(like, kind="learning", rows=learned, seconds=ours["learn"], of=name))
+    return found
+
+
 def predict(point: Point, core: Gpu, assumed: Assumptions) -> float:
     """Seconds of a rollout, or of an optimizer step on one rank."""
     machine = Machine(core, assumed, FULL)
@@ -92,7 +115,9 @@ def fit(core: Gpu, points: list[Point]) -> Assumptions:
 def check(path: Path) -> tuple[Assumptions, list[Checked]]:
     core, points = read(path)
     fitted = fit(core, points)
-    return fitted, [Checked(point, predict(point, core, fitted), point.key in FITTED) for point in points]
+    steps = read_steps(path.with_name("rl_step.json"), points)
+    alone = [Checked(point, predict(point, core, fitted), point.key in FITTED) for point in points]
+    return fitted, alone + [Checked(point, predict(point, core, fitted), fitted=False) for point in steps]
 
 
 def check_tables(path: Path) -> dict[str, str]:
@@ -101,6 +126,7 @@ def check_tables(path: Path) -> dict[str, str]:
     rows = [
         [
             row.point.kind,
+            row.point.of,
             row.point.size,
             f"{row.point.rows.responses}",
             f"{row.point.seconds:.2f}",
@@ -109,7 +135,7 @@ def check_tables(path: Path) -> dict[str, str]:
         ]
         for row in found
     ]
-    heads = ("what", "parameters", "responses", "measured, CPU-seconds", "model", "model / measured")
+    heads = ("what", "of", "parameters", "responses", "measured, CPU-seconds", "model", "model / measured")
     words = (
         f"Fitted: {fitted.learn_utilisation:.0%} of the matrix peak in learning, {fitted.prefill_utilisation:.0%} in "
         f"sampling, {fitted.host_ms:.1f} ms of the host per decoding step.\n"
