@@ -127,7 +127,7 @@ def test_sampling_counts_the_responses_that_the_command_asks_for() -> None:
     assert once.gpu_hours("1xA100-80") > once.gpu_hours("1xH100")
 
 
-@pytest.mark.parametrize("name", [n for n in shipped() if n.startswith("gpu1/") and "lora" not in n])
+@pytest.mark.parametrize("name", sorted({work.recipe for gpus, work in trainings() if gpus == "1xH100"}))
 def test_a_recipe_for_one_gpu_says_the_hours_that_the_plan_computes(name: str) -> None:
     plan = make_plan(load(shipped()[name]), "1xH100")
     assert plan.problems == []
