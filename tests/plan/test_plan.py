@@ -60,7 +60,8 @@ def test_a_published_shape_is_that_of_the_model_transformers_makes(key: str) -> 
 
 def test_published_sizes_are_those_of_the_model_cards() -> None:
     cards = {"qwen2.5-0.5b": 0.49, "qwen2.5-1.5b": 1.54, "qwen2.5-3b": 3.09, "qwen2.5-7b": 7.61, "qwen2.5-14b": 14.7,
-             "qwen2.5-32b": 32.5, "llama-3.2-1b": 1.23, "llama-3.2-3b": 3.21, "llama-3.1-8b": 8.03}  # fmt: skip
+             "qwen2.5-32b": 32.5, "llama-3.2-1b": 1.23, "llama-3.2-3b": 3.21, "llama-3.1-8b": 8.03,
+             "deepseek-r1-distill-qwen-1.5b": 1.78}  # fmt: skip
     assert set(cards) == set(PUBLISHED)
     for key, billions in cards.items():
         shape = published(key)
