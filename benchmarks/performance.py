@@ -86,7 +86,7 @@ def pretraining(found: list[dict[str, Any]]) -> str:
         "against transformers' Trainer. `rows`: documents of like length side by side, as shipped on a CPU; `packed`: "
         "several in a row of 512 tokens with closed borders, whose mask costs more on a CPU than the padding it saves. "
         "The Trainer that groups documents by length is the stronger opponent, and as fast: what is gained over the "
-        "other is gained on padding. Its micro-batch is the fastest for it of those in the command below."
+        "other is gained on padding. Its micro-batch is the fastest for it of those that the command below names."
     ) + table(heads, rows)
 
 
