@@ -68,13 +68,14 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(AUDIT_STAMP) ## ratios in one run, written to benchmarks/results; then `make docs` for docs/performance.md
+bench: $(AUDIT_STAMP) $(SCALE_STAMP) ## ratios in one run, written to benchmarks/results; then `make docs` for docs/performance.md
 	$(BIN)/python benchmarks/rl_step.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/sharded.py
+	$(SCALE)/bin/python benchmarks/cluster.py
 
 docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md and docs/scaling.md, docs/performance.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m zerolab.reference docs

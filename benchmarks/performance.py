@@ -162,6 +162,35 @@ def sharded(found: dict[str, Any]) -> str:
     ) + table(("of one process", "one process", "each of two ranks"), rows)
 
 
+def cluster(found: dict[str, Any]) -> str:
+    rows = [
+        (f"{what}, s", *(f"{found[side][name]:.2f}" for side in ("one process", "ray")))
+        for what, name in (("CPU time of a step", "cpu"), ("wall time of a step", "wall"))
+    ]
+    ahead = [
+        (side, *(f"{found[side][name]:.2f}" for name in ("step", "sample", "learn"))) for side in ("sync", "async")
+    ]
+    return (
+        prose(
+            "The 15M model, 8 questions x 8 samples of up to 64 tokens, Dr. GRPO, one AdamW step in fp32, one thread "
+            "per process: one engine and one learner rank over Ray on one host beside the same run in one process, step "
+            f"by step in turn. Medians of the ratios: CPU time of all processes **{found['cpu_ratio']:.2f}**, wall time "
+            f"**{found['wall_ratio']:.2f}**, at a load average of {found['load_average']:.0f} on these cores, where "
+            "wall times say little. Publishing "
+            f"{found['push_mb']:.0f} MB of weights, from the learner's process into the engine's, took "
+            f"**{found['push_s']:.2f} s**."
+        )
+        + table(("median", "one process", "Ray"), rows)
+        + "\n"
+        + prose(
+            "Sampling ahead: seconds of wall time for a step, for waiting on samples, and for learning, with "
+            "rollout.max_staleness 0 (before and after) and 1. The step can become as short as the longer of its "
+            f"parts, {found['ideal_step_s']:.2f} s; **{found['share_of_ideal_gain']:.0%}** of that gain was there."
+        )
+        + table(("", "step", "waits for samples", "learns"), ahead)
+    )
+
+
 def gpu(found: list[dict[str, Any]]) -> str:
     rows = []
     for r in found:
@@ -183,6 +212,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rl_step": ("A whole RL step", rl_step),
     "pretraining": ("Pretraining on texts", pretraining),
     "sharded": ("Sharded training", sharded),
+    "cluster": ("Over Ray", cluster),
     "sampling": ("Sampling", sampling),
     "vllm_sampling": ("vLLM on a CPU", vllm_sampling),
     "grading": ("Grading", grading),

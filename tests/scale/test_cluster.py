@@ -23,6 +23,7 @@ from slow_engine import slow
 from engine_contract import CHECKS, Subject
 from tiny_models import EOS, tiny_model, tiny_tokenizer
 from zerolab import train
+from zerolab.errors import UserError
 from zerolab.report.progress import Progress
 
 pytestmark = pytest.mark.scale
@@ -112,23 +113,37 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def subject(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
-    """Two engines behind one, slow enough that a check finds them busy."""
+def hired(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two engines, slow enough that a check finds them busy, and a learner."""
     from zerolab.build import build
     from zerolab.config import RunConfig
-    from zerolab.models.hf import named_weights
 
     config = RunConfig.model_validate(recipe(model, tmp_path_factory.mktemp("run"), 1, "cluster.engines=2"))
     run = build(config, partial(slow, 0.006))
+    yield run
+    run.close()
+
+
+@pytest.fixture(scope="module")
+def subject(hired: Any) -> Subject:
+    from zerolab.models.hf import named_weights
+
+    engine = hired.stream.engine
     ours, other = (tiny_model("qwen2", seed=seed) for seed in (0, 1))
 
     def make() -> Any:
-        run.stream.engine.wake()
-        run.stream.engine.update_weights(0, named_weights(ours))
-        return Kept(run.stream.engine)
+        engine.wake()
+        engine.update_weights(0, named_weights(ours))
+        return Kept(engine)
 
-    yield Subject(make, ours, other, tiny_tokenizer(), EOS)
-    run.close()
+    return Subject(make, ours, other, tiny_tokenizer(), EOS)
+
+
+def test_a_checkpoint_of_another_model_is_refused(hired: Any, tmp_path: Path) -> None:
+    """In the words of the learner, which goes on as it was."""
+    with pytest.raises(UserError, match="another"):
+        hired.learner.load(write_model(tmp_path / "other", "llama"))
+    assert hired.learner.version == 0
 
 
 @pytest.mark.parametrize("check", CHECKS)
