@@ -23,6 +23,7 @@ from typing import Any
 
 import record
 
+TIMES = ("wall", "cpu")
 SIZE, QUESTIONS, SAMPLES, TOKENS = "15M", 8, 8, 64
 
 
@@ -31,8 +32,10 @@ def main() -> None:
     record.begin_with(1)
     with tempfile.TemporaryDirectory() as folder, local_ray():
         raw = write_inputs(Path(folder))
-        results: dict[str, Any] = {}
+        results: dict[str, Any] = known(options)
         for part in (overhead, overlap):
+            if options.only not in (None, part.__name__):
+                continue
             results |= part(raw, options.steps)
             print(json.dumps(record.rounded(results)), file=sys.stderr, flush=True)
     results["load_average"] = os.getloadavg()[0]
@@ -43,8 +46,15 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=4, help="steps of every case, after one that does not count")
+    parser.add_argument("--only", choices=("overhead", "overlap"), help="keeps the other figures of the last results")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
+
+
+def known(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the last results, where only a part of them is taken anew."""
+    file = options.json or record.RESULTS / "cluster.json"
+    return json.loads(file.read_text())["results"] if options.only and file.exists() else {}
 
 
 @contextmanager
@@ -130,6 +140,7 @@ def cpu_seconds() -> float:
 
 
 def overhead(raw: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Ratios of medians: on a busy machine a single pair says little."""
     local, remote = Steps(raw, False), Steps(raw, True)
     for each in (local, remote):
         each.take()
@@ -145,8 +156,7 @@ def overhead(raw: dict[str, Any], steps: int) -> dict[str, Any]:
     return {
         "one process": {name: median(a[name] for a, _ in pairs) for name in pairs[0][0]},
         "ray": {name: median(b[name] for _, b in pairs) for name in pairs[0][0]},
-        "wall_ratio": median(b["wall"] / a["wall"] for a, b in pairs),
-        "cpu_ratio": median(b["cpu"] / a["cpu"] for a, b in pairs),
+        **{f"{name}_ratio": median(b[name] for _, b in pairs) / median(a[name] for a, _ in pairs) for name in TIMES},
         "push_s": median(pushes),
         "push_first_s": pushes[0],
         "push_mb": size / 1e6,

@@ -173,12 +173,11 @@ def cluster(found: dict[str, Any]) -> str:
     return (
         prose(
             "The 15M model, 8 questions x 8 samples of up to 64 tokens, Dr. GRPO, one AdamW step in fp32, one thread "
-            "per process: one engine and one learner rank over Ray on one host beside the same run in one process, step "
-            f"by step in turn. Medians of the ratios: CPU time of all processes **{found['cpu_ratio']:.2f}**, wall time "
-            f"**{found['wall_ratio']:.2f}**, at a load average of {found['load_average']:.0f} on these cores, where "
-            "wall times say little. Publishing "
-            f"{found['push_mb']:.0f} MB of weights, from the learner's process into the engine's, took "
-            f"**{found['push_s']:.2f} s**."
+            "per process: one engine and one learner rank over Ray on one host beside the same run in one process, "
+            f"step by step in turn. Ratio of the medians: CPU time of all processes **{found['cpu_ratio']:.2f}**, "
+            f"wall time **{found['wall_ratio']:.2f}**, at a load average of {found['load_average']:.0f} on these "
+            f"cores, where wall times say little. Publishing {found['push_mb']:.0f} MB of weights, from the learner's "
+            f"process into the engine's, took **{found['push_s']:.2f} s**."
         )
         + table(("median", "one process", "Ray"), rows)
         + "\n"
