@@ -190,6 +190,17 @@ def test_staleness_hides_the_shorter_of_sampling_and_learning() -> None:
     assert waits.gpu_hours == pytest.approx(8 * waits.hours)
 
 
+def test_dynamic_sampling_draws_more_and_learns_from_as_much() -> None:
+    plain, refilled, short = (
+        estimate(job_on("8xH100", *keys), Layout(8, 8, True))
+        for keys in ([], ["rollout.refill_rounds=9"], ["rollout.refill_rounds=1"])
+    )
+    assert refilled.work.rollout.responses == 2 * plain.work.rollout.responses  # half of the groups are mixed
+    assert short.work == refilled.work
+    assert refilled.sample > plain.sample
+    assert refilled.products == plain.products
+
+
 @pytest.mark.parametrize(
     ("changes", "slower"),
     [

@@ -22,6 +22,9 @@ class Assumptions:
     )
     prompt_tokens: float = _assumed(150, "mean prompt with its template, at most rollout.max_prompt_tokens")
     learned_share: float = _assumed(1.0, "tokens that are forwarded: groups that are all right or all wrong are not", 1)
+    mixed_share: float = _assumed(
+        0.5, "groups with right and wrong answers: dynamic sampling draws 1 / that as many, at most its rounds", 1
+    )
     learn_utilisation: float = _assumed(
         0.4, "of the peak, in forward and backward: Llama 3 reports .38 to .43 (arXiv 2407.21783)", 1
     )

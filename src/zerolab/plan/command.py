@@ -95,7 +95,7 @@ def time_lines(found: Estimate) -> list[str]:
         f"a step: {work.rollout.responses:,} responses of {lengths.mean:,.0f} tokens on average (budget "
         f"{lengths.budget:,}, {lengths.truncated:.1%} cut), {work.updates} optimizer steps",
         f"  sampling             {found.sample:>9.1f} s  {work.rollout.tokens / found.sample:>10,.0f} tokens/s",
-        f"  learning             {found.learn:>9.1f} s  {work.rollout.tokens / found.learn:>10,.0f} tokens/s, "
+        f"  learning             {found.learn:>9.1f} s  {work.kept * lengths.mean / found.learn:>10,.0f} tokens/s, "
         f"bound by {learning} ({found.products:.1f} s of products, {found.gathers:.1f} s of gathers, "
         f"{found.optimizer:.1f} s of the optimizer)",
         f"  new weights          {found.push:>9.1f} s",

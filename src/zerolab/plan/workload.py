@@ -25,6 +25,7 @@ class Sampled:
 class Workload:
     steps: int
     rollout: Sampled
+    kept: int  # responses that are learned from: without those whose groups dynamic sampling replaced
     updates: int
     evaluations: int
     evaluation: Sampled
@@ -32,22 +33,24 @@ class Workload:
     @property
     def learned(self) -> int:
         """Responses of one optimizer step."""
-        return -(-self.rollout.responses // self.updates)
+        return -(-self.kept // self.updates)
 
 
 def workload(config: RunConfig, assumed: Assumptions) -> Workload:
-    """Dynamic sampling counts with all its rounds."""
+    """Dynamic sampling draws until the assumed share of mixed groups fills the batch, or its rounds end."""
     rollout, evaluation = config.rollout, config.evaluation
     prompt = min(assumed.prompt_tokens, rollout.max_prompt_tokens)
 
     def sampled(questions: int, samples: int, budget: int) -> Sampled:
         return Sampled(questions * samples, samples, prompt, Lengths(max(1.0, assumed.response_share * budget), budget))
 
-    questions = rollout.questions_per_step * (1 + rollout.refill_rounds)
+    draws = min(1 + rollout.refill_rounds, 1 / assumed.mixed_share) if rollout.refill_rounds else 1
+    questions = round(rollout.questions_per_step * draws)
     budget = evaluation.max_new_tokens or rollout.max_new_tokens
     return Workload(
         steps=config.steps,
         rollout=sampled(questions, rollout.samples_per_question, rollout.max_new_tokens),
+        kept=rollout.questions_per_step * rollout.samples_per_question,
         updates=config.learner.updates_per_rollout,
         evaluations=1 + -(-config.steps // evaluation.every) if evaluation.every else 0,
         evaluation=sampled(evaluation.max_questions, evaluation.samples_per_question, budget),
