@@ -12,7 +12,7 @@ from zerolab.controls import CONTROLS, controlled
 from zerolab.data.questions import load_questions
 from zerolab.errors import UserError
 from zerolab.models.hf import export_model
-from zerolab.recipes import difference, find_recipe, load, shipped
+from zerolab.recipes import difference, find_recipe, kind, load, shipped
 from zerolab.rl.reward import coins, make_group
 from zerolab.rundir import read_metrics
 from zerolab.toml import parse
@@ -21,8 +21,8 @@ from zerolab.types import Completion, Grade, Prompt, Question
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_every_training_recipe_has_its_matched_arm(control: str) -> None:
-    for name in shipped():
-        if name.startswith(("laptop/grpo", "laptop/dr-grpo", "paper/")):
+    for name, path in shipped().items():
+        if name.startswith(("laptop/grpo", "laptop/dr-grpo", "paper/")) and kind(path) == "train":
             config = load(find_recipe(name), verb="train")
             arm = controlled(config, control)
             changed = set(_changed(config.model_dump(), arm.model_dump()))
