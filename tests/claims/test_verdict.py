@@ -10,7 +10,7 @@ from zerolab.claims.lengths import GROWS, STAYS
 from zerolab.claims.protocol import INFINITY, Statement, chosen, paired, window
 from zerolab.claims.report import markdown, page
 from zerolab.claims.results import write_results
-from zerolab.claims.verdict import Finding, findings, judge, overall, together
+from zerolab.claims.verdict import Finding, findings, judge, overall
 
 
 def draws(mean: float, spread: float, count: int, seed: int = 0) -> np.ndarray:
@@ -82,9 +82,6 @@ def test_a_claim_is_as_good_as_its_weakest_statement_and_a_failed_control_takes_
     assert verdict_of(("claim", "reproduced"), ("claim", "underpowered")) == "underpowered"
     assert verdict_of(("claim", "reproduced"), ("shown", "not reproduced")) == "reproduced"
     assert verdict_of(("shown", "reproduced")) == "underpowered"
-    assert together(["reproduced", "needs hardware"]) == "reproduced"
-    assert together(["reproduced", "underpowered"]) == "underpowered"
-    assert together(["needs hardware"]) == "needs hardware"
 
 
 def test_pairs_are_made_within_base_and_seed_and_windows_skip_what_was_not_measured() -> None:

@@ -1,13 +1,12 @@
 """The learner on real small models: memory, precision, schedules, save and load."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from peak import step_mib
 from small_learner import make_learner, random_batch, weights
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import OptimizerConfig
@@ -168,32 +167,11 @@ def test_schedules() -> None:
     assert learning_rate(99, 4, OptimizerConfig(lr=0.5)) == 0.5
 
 
-PEAK = """
-import re, sys, numpy as np, torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from zerolab.config import LearnerConfig
-from zerolab.learner.learner import Learner
-from zerolab.rl.batch import pack
-from zerolab.rl.objective import PRESETS
-torch.set_num_threads(1)
-
-def peak():  # in KiB; ru_maxrss would begin with that of the process that started this one
-    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-
-config = Qwen2Config(vocab_size=50_000, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
-                     num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True)
-learner = Learner(Qwen2ForCausalLM(config), LearnerConfig(logits_mb=int(sys.argv[1])), budget=256, total_steps=1)
-rows = [(2, 254, 0, 0.0, i - 3.5, 0) for i in range(8)]
-step = pack([np.arange(256)] * 8, [np.full(254, -10.0, np.float32)] * 8, rows)
-learner.forward_backward(step.select(np.arange(1)), PRESETS["dr_grpo"])  # what is imported and allocated once
-before = peak()
-learner.forward_backward(step, PRESETS["dr_grpo"])
-print((peak() - before) / 1024)
-"""
+LARGE_VOCABULARY = {"vocab_size": 50_000, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 def test_peak_memory_is_bounded_by_the_logits_budget() -> None:
     """The logits of this micro-batch take 390 MB in fp32; with a budget of 64 MB the whole step stays far below."""
-    peak = {mb: float(subprocess.check_output([sys.executable, "-c", PEAK, str(mb)])) for mb in (64, 4096)}
+    peak = {mb: step_mib(LARGE_VOCABULARY, {"logits_mb": mb}) for mb in (64, 4096)}
     assert peak[4096] > 390
     assert peak[64] < 200

@@ -1,13 +1,12 @@
 """Low precision and activation checkpointing: what is lost is bounded, and nothing is lost silently."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from peak import step_mib
 from small_learner import make_learner, random_batch, weights
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
@@ -170,31 +169,10 @@ def test_checkpointing_changes_no_gradient_and_wakes_no_dropout(family: str) -> 
     assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-12
 
 
-PEAK = """
-import re, sys, numpy as np, torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from zerolab.config import LearnerConfig
-from zerolab.learner.learner import Learner
-from zerolab.rl.batch import pack
-from zerolab.rl.objective import PRESETS
-torch.set_num_threads(1)
-
-def peak():  # in KiB; ru_maxrss would begin with that of the process that started this one
-    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-
-config = Qwen2Config(vocab_size=100, hidden_size=64, intermediate_size=256, num_hidden_layers=8,
-                     num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True)
-learner = Learner(Qwen2ForCausalLM(config), LearnerConfig(checkpointing=sys.argv[1] == "on"), budget=256, total_steps=1)
-rows = [(2, 254, 0, 0.0, i - 3.5, 0) for i in range(8)]
-step = pack([np.arange(256) % 100] * 8, [np.full(254, -4.0, np.float32)] * 8, rows)
-learner.forward_backward(step.select(np.arange(1)), PRESETS["dr_grpo"])  # what is imported and allocated once
-before = peak()
-learner.forward_backward(step, PRESETS["dr_grpo"])
-print((peak() - before) / 1024)
-"""
+EIGHT_LAYERS = {"vocab_size": 100, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 8}
 
 
 def test_checkpointing_needs_far_less_memory() -> None:
     """Eight layers whose activations take some 90 MB; with checkpointing one layer's, and every layer's input."""
-    peak = {word: float(subprocess.check_output([sys.executable, "-c", PEAK, word])) for word in ("on", "off")}
-    assert peak["on"] < 0.6 * peak["off"], peak
+    peak = {on: step_mib(EIGHT_LAYERS, {"checkpointing": on}) for on in (True, False)}
+    assert peak[True] < 0.6 * peak[False], peak

@@ -16,7 +16,7 @@ from zerolab.claims.protocol import SCALES, Plan, Protocol
 from zerolab.claims.results import read_verdict, write_results
 from zerolab.claims.runner import cost, missing, run_cells, table
 from zerolab.claims.scales import Larger
-from zerolab.claims.verdict import Finding, Verdict, together
+from zerolab.claims.verdict import Finding, Verdict
 from zerolab.cores import cores
 from zerolab.errors import UserError
 
@@ -191,13 +191,6 @@ def hours_of(larger: Larger) -> str:
 def hours(larger: Larger) -> str:
     found = larger.gpu_hours()
     return f"{found:,.0f}" if found >= 10 else f"{found:.1f}" if found >= 0.95 else f"{found:.2g}"
-
-
-def claim_verdict(claim: str, results: Path, scale: str = "laptop") -> Verdict | None:
-    """Of all experiments of a claim that have results; None where none has."""
-    records = [read_verdict(results / scale / p.id) for p in protocols() if p.claim == claim]
-    verdicts = [record["verdict"] for record in records if record]
-    return together(verdicts) if verdicts else None
 
 
 def number(value: float | None) -> str:

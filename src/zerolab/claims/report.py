@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.command import between, claim_verdict, duration, hours, hours_of, number
+from zerolab.claims.command import between, duration, hours, hours_of, number
 from zerolab.claims.larger import LARGER
 from zerolab.claims.ledger import CLAIMS, protocols
 from zerolab.claims.protocol import SCALES, Protocol, Scale
@@ -47,27 +47,39 @@ INTRO = (
 def summary(results: Path) -> str:
     rows = []
     for claim, sentence in CLAIMS.items():
-        verdicts = "".join(f"<td>{badge(standing(claim, scale, results))}</td>" for scale in SCALES)
+        verdicts = "".join(f"<td>{_badges(standing(claim, scale, results))}</td>" for scale in SCALES)
         link = f'<a href="#{claim.lower()}">{claim}</a>' if any(p.claim == claim for p in protocols()) else claim
         rows.append(f"<tr><td>{link}</td><td>{escape(sentence)}</td>{verdicts}</tr>")
     return _table(("claim", "in a sentence", *(f"{scale} scale" for scale in SCALES)), rows)
 
 
-def standing(claim: str, scale: Scale, results: Path) -> str:
-    """The verdict of a claim at a scale, or what is said where there is none."""
-    if verdict := claim_verdict(claim, results, scale):
-        return verdict
+def standing(claim: str, scale: Scale, results: Path) -> list[tuple[str, str]]:
+    """(experiment, its verdict) at a scale, or what is said where there is none; a single one goes without its name."""
     experiments = [p for p in protocols() if p.claim == claim]
-    if scale == "laptop" and any(p.on_a_laptop for p in experiments):
+    if scale != "laptop":
+        larger = LARGER[claim][scale]
+        return [("", f"needs hardware: {hours(larger)} GPU h" if larger.gpus else "no GPU needed")]
+    if not experiments:
+        return [("", "no experiment yet")]
+    return [(p.id.partition(".")[2] if len(experiments) > 1 else "", _verdict(p, results)) for p in experiments]
+
+
+def _verdict(protocol: Protocol, results: Path) -> str:
+    if not protocol.on_a_laptop:
+        return "needs hardware"
+    record = read_verdict(results / "laptop" / protocol.id)
+    if record is None:
         return "not run"
-    if scale == "laptop":
-        return "needs hardware" if experiments else "no experiment yet"
-    larger = LARGER[claim][scale]
-    return f"needs hardware: {hours(larger)} GPU h" if larger.gpus else "no GPU needed"
+    return record["verdict"] + (" (quick)" if record["quick"] else "")
+
+
+def _badges(found: Sequence[tuple[str, str]]) -> str:
+    return "<br>".join(f"{escape(name)} {badge(verdict)}".strip() for name, verdict in found)
 
 
 def badge(verdict: str) -> str:
-    return f'<span class="verdict {MARKS.get(verdict, "muted")}">{escape(verdict)}</span>'
+    mark = MARKS.get(verdict.removesuffix(" (quick)"), "muted")
+    return f'<span class="verdict {mark}">{escape(verdict)}</span>'
 
 
 def experiment(protocol: Protocol, results: Path) -> str:
@@ -157,7 +169,8 @@ def markdown(results: Path) -> str:
     heads = ("claim", "in a sentence", *(f"{scale} scale" for scale in SCALES))
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for claim, sentence in CLAIMS.items():
-        lines.append(f"| {claim} | {sentence} | {' | '.join(standing(claim, s, results) for s in SCALES)} |")
+        verdicts = ["; ".join(f"{n}: {v}" if n else v for n, v in standing(claim, s, results)) for s in SCALES]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (claim, sentence, *verdicts)) + " |")
     for protocol in protocols():
         record = read_verdict(results / "laptop" / protocol.id)
         if record:

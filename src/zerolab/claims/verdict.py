@@ -105,14 +105,3 @@ def overall(found: Sequence[Finding]) -> Verdict:
     if "not reproduced" in deciding:
         return "not reproduced"
     return "reproduced" if deciding and all(v == "reproduced" for v in deciding) else "underpowered"
-
-
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of the experiments of one claim. Those that need hardware decide nothing as long as others ran."""
-    ran = [v for v in verdicts if v != "needs hardware"]
-    if not ran:
-        return "needs hardware"
-    for verdict in ("not reproduced", "underpowered"):
-        if verdict in ran:
-            return verdict
-    return "reproduced"
