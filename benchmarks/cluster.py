@@ -24,6 +24,7 @@ from typing import Any
 import record
 
 TIMES = ("wall", "cpu")
+BLOCKS = 3
 SIZE, QUESTIONS, SAMPLES, TOKENS = "15M", 8, 8, 64
 
 
@@ -164,26 +165,22 @@ def overhead(raw: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def overlap(raw: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Sync before and after async, so that a load that drifts does not count for either."""
-    found: dict[str, list[dict[str, float]]] = {"sync": [], "async": []}
-    for kind in ("sync", "async", "sync"):
-        each = Steps(raw, True, staleness=int(kind == "async"))
-        each.take()
-        begun = time.perf_counter()
-        rows = [each.take() for _ in range(steps)]
-        found[kind].append(
-            {
-                "step": (time.perf_counter() - begun) / steps,
-                "sample": sum(r["sample"] for r in rows) / steps,
-                "learn": sum(r["learn"] for r in rows) / steps,
-            }
-        )
+    """Blocks of steps in turn; the first of a block does not count, since what the other run left behind ends in it."""
+    runs = {"sync": Steps(raw, True), "async": Steps(raw, True, staleness=1)}
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in runs}
+    for _ in range(BLOCKS):
+        for kind, each in runs.items():
+            each.take()
+            found[kind] += [each.take() for _ in range(steps)]
+    for each in runs.values():
         each.run.close()
-    sync = {name: sum(row[name] for row in found["sync"]) / 2 for name in ("step", "sample", "learn")}
-    ahead = found["async"][0]
-    ideal = max(sync["sample"], sync["learn"])
-    gain = (sync["step"] - ahead["step"]) / (sync["step"] - ideal)
-    return {"sync": sync, "async": ahead, "ideal_step_s": ideal, "share_of_ideal_gain": gain}
+    kinds = {
+        kind: {name: median(row[name] for row in rows) for name in ("wall", "sample", "learn")}
+        for kind, rows in found.items()
+    }
+    sync, ideal = kinds["sync"], max(kinds["sync"]["sample"], kinds["sync"]["learn"])
+    gain = (sync["wall"] - kinds["async"]["wall"]) / (sync["wall"] - ideal)
+    return {**kinds, "ideal_step_s": ideal, "share_of_ideal_gain": gain}
 
 
 if __name__ == "__main__":

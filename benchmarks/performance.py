@@ -168,7 +168,7 @@ def cluster(found: dict[str, Any]) -> str:
         for what, name in (("CPU time of a step", "cpu"), ("wall time of a step", "wall"))
     ]
     ahead = [
-        (side, *(f"{found[side][name]:.2f}" for name in ("step", "sample", "learn"))) for side in ("sync", "async")
+        (side, *(f"{found[side][name]:.2f}" for name in ("wall", "sample", "learn"))) for side in ("sync", "async")
     ]
     return (
         prose(
@@ -183,7 +183,7 @@ def cluster(found: dict[str, Any]) -> str:
         + "\n"
         + prose(
             "Sampling ahead: seconds of wall time for a step, for waiting on samples, and for learning, with "
-            "rollout.max_staleness 0 (before and after) and 1. The step can become as short as the longer of its "
+            "rollout.max_staleness 0 and 1, in turn. The step can become as short as the longer of its "
             f"parts, {found['ideal_step_s']:.2f} s; **{found['share_of_ideal_gain']:.0%}** of that gain was there."
         )
         + table(("", "step", "waits for samples", "learns"), ahead)

@@ -13,6 +13,9 @@ from zerolab.config import ClusterConfig
 from zerolab.errors import UserError
 
 POLL_S = 0.05
+# Actors compute in threads that are not the main one. glibc would give each a heap of its own that cannot hold a large
+# tensor, so that every one is mapped, and its pages cleared, anew.
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Room:
     def make(self, kind: Any, index: int = 0) -> Any:
         """An actor in bundle `index`."""
         there = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=index)
-        return kind.options(scheduling_strategy=there, **self.each.options).remote()
+        own = {"env_vars": ENVIRONMENT}
+        return kind.options(scheduling_strategy=there, runtime_env=own, **self.each.options).remote()
 
     def leave(self) -> None:
         remove_placement_group(self.group)
