@@ -237,7 +237,7 @@ def test_files_that_are_no_question_files(tmp_path: Path) -> None:
         ({"path": "gsm8k_tes"}, "did you mean gsm8k_test"),
         ({"path": "nothing"}, "built in are math12k"),
         ({"path": "math500", "data_dir": "/no/such/folder"}, "no such folder"),
-        ({"path": "synthetic:modula"}, "choose one of modular, arithmetic, countdown"),
+        ({"path": "synthetic:modula"}, "choose one of modular, arithmetic, chain, countdown"),
         ({"path": "synthetic:modular", "options": {"modulo": 7}}, "did you mean modulus"),
         ({"path": "synthetic:modular", "options": {"modulus": 1}}, "greater than or equal to 2"),
         ({"path": "synthetic:arithmetic", "options": {"operations": "+/"}}, "draw from some of"),
