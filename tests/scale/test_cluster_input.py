@@ -73,7 +73,7 @@ def test_room_that_never_comes(file: Path, capsys: pytest.CaptureFixture) -> Non
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    others = placement_group([{"CPU": 1}])
+    others = placement_group([{"CPU": 1}, {"CPU": 1}])
     ray.get(others.ready(), timeout=30)
     line = refused(capsys, file, "cluster.placement_s=1")
     remove_placement_group(others)

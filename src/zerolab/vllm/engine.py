@@ -166,6 +166,8 @@ class VllmEngine:
     def _advance(self) -> list[Completion]:
         """One step for what vLLM has scheduled. Returns what finished."""
         self.steps += 1
+        # Asking gives OpenMP in a thread of its own the number that was set; until then its kernels disagree about it.
+        torch.get_num_threads()
         with eager(self.options.device):
             outputs = self._llm.step()
         reasons: dict[str, FinishReason] = {}
