@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,17 @@ def test_bad_recipes(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     for word in words:
         assert word in line
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("package", "setting"), [("ray", "cluster.engines=1"), ("vllm", "rollout.engine=vllm")])
+def test_an_extra_that_is_not_installed(
+    package: str, setting: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed here")
+    line = refusal(capsys, "train", recipe, "--set", setting, "--set", f"out={tmp_path / 'run'}")
+    assert f"zerolab[{package}]" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
