@@ -14,7 +14,7 @@ from tiny_models import VOCABULARY, tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.learner.scorer import Scorer
 from zerolab.models.hf import export_model, named_weights
-from zerolab.rollout.probe import Probe
+from zerolab.rollout.probe import TOLERANCE, Probe
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.train import train
 
@@ -43,10 +43,11 @@ def test_updates_that_arrive_pass(precision: str, temperature: float) -> None:
     engine = TorchEngine(model, tiny_tokenizer(), dtype=DTYPES[precision])
     probe = Probe(VOCABULARY, precision=precision, temperature=temperature)
     score = scored_by(model, precision, temperature)
-    probe(engine, score)
+    differences = [probe(engine, score)]
     for version, size in enumerate((1e-3, 0.05, 0.0, 1e-7), 1):
         engine.update_weights(version, named_weights(nudged(model, size)))
-        probe(engine, score)
+        differences.append(probe(engine, score))
+    assert max(differences) <= TOLERANCE[precision]
 
 
 @pytest.mark.parametrize("name", ["", "lm_head", "layers.1.mlp.down_proj"])

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerolab.claims.length_transformer import RECIPES, TWO_ARMS, Condition
+from zerolab.claims.length_transformer import RECIPES, TWO_ARMS, Condition, cells_of
 from zerolab.claims.lengths import draw, holds_at, length_numbers, main_statements, meter_statements, vanishes_at
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
@@ -45,13 +45,7 @@ def _conditions(plan: Plan) -> Mapping[str, Condition]:
 
 
 def cells(plan: Plan) -> list[Cell]:
-    return [
-        Cell({"condition": name, "arm": arm, "base": base, "seed": seed}, seconds=30)
-        for name, condition in _conditions(plan).items()
-        for base in condition.bases
-        for arm in condition.arms
-        for seed in plan.seeds
-    ]
+    return cells_of(_conditions(plan), plan, seconds=30)
 
 
 def bases(plan: Plan) -> "list[PretrainConfig]":

@@ -62,9 +62,14 @@ def _conditions(plan: Plan) -> Mapping[str, Condition]:
 
 
 def cells(plan: Plan) -> list[Cell]:
+    return cells_of(_conditions(plan), plan, seconds=45)
+
+
+def cells_of(conditions: Mapping[str, Condition], plan: Plan, seconds: float) -> list[Cell]:
+    """Every arm, base and seed of every condition."""
     return [
-        Cell({"condition": name, "arm": arm, "base": base, "seed": seed}, seconds=45)
-        for name, condition in _conditions(plan).items()
+        Cell({"condition": name, "arm": arm, "base": base, "seed": seed}, seconds)
+        for name, condition in conditions.items()
         for base in condition.bases
         for arm in condition.arms
         for seed in plan.seeds

@@ -13,8 +13,8 @@ from zerolab.config import ClusterConfig
 from zerolab.errors import UserError
 
 POLL_S = 0.05
-# Actors compute in threads that are not the main one, to which glibc gives heaps of their own that cannot hold a large
-# tensor: every one is mapped, and its pages cleared, anew. Learning was slower so; see the lab log for how sure that is.
+# Actors compute in threads that are not the main one, to which glibc gives heaps that cannot hold a large tensor: every
+# one is mapped, and its pages cleared, anew. Learning seemed slower so; the lab log says how sure that is.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
