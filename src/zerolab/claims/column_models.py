@@ -16,14 +16,14 @@ EVERY, CURVE = 20, 100  # a point of a curve: so many steps apart, so many quest
 WIDE = "{path='synthetic:arithmetic', options={digits=3, operations='+', seed=1}, holdout=0.1}"
 
 
-def base_config(name: str, seed: int, corpus: str, **options: Any) -> "PretrainConfig":
-    """450 steps of 64 documents of a corpus, otherwise as laptop/columns-base."""
+def base_config(name: str, seed: int, corpus: str, steps: int = 450, **options: Any) -> "PretrainConfig":
+    """So many steps of 64 documents of a corpus, otherwise as laptop/columns-base."""
     from zerolab.config import CorpusConfig
     from zerolab.recipes import find_recipe, load
 
     base = load(find_recipe("laptop/columns-base"), verb="pretrain")
     config = CorpusConfig(name=corpus, options=options)
-    return base.model_copy(update={"name": name, "seed": seed, "steps": 450, "corpus": config})
+    return base.model_copy(update={"name": name, "seed": seed, "steps": steps, "corpus": config})
 
 
 def rebuilt(folder: Path, base: "PretrainConfig", frame: str, seed: int, *changes: str) -> tuple[Any, dict[str, float]]:

@@ -1,7 +1,7 @@
 r"""D3: does length grow with reward on a base raised on question-answer text, or does GRPO make it grow?
 
 The question-answer bases of D2, whose speaker goes on after an answer with a geometric number of empty words (mean 3),
-independent of truth. GRPO against Dr. GRPO, the same seeds, 80 rollouts of 16 questions x 8 (`laptop/columns`), budget
+independent of truth. GRPO against Dr. GRPO, the same seeds, 160 rollouts of 16 questions x 8 (`laptop/columns`), budget
 of 40 tokens, truncated responses earn nothing. The model sees its own columns when it goes on, so it may know by then
 that an answer is wrong; nothing else ties length to truth. Measured are the mean length of all and of the incorrect
 responses over the first 10 rollouts and over the last third (growth is their difference), and accuracy at the end on
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zerolab.claims.base_models import bars
 from zerolab.claims.column_models import rebuilt
-from zerolab.claims.domain_pretraining import BUDGET, base
+from zerolab.claims.domain_pretraining import RL, base
 from zerolab.claims.lengths import length_numbers
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
 
@@ -27,7 +27,7 @@ BOTH = ({"arm": "grpo"}, {"arm": "dr_grpo"})
 
 
 def cells(plan: Plan) -> list[Cell]:
-    return [Cell({"arm": arm, "seed": seed}, seconds=30) for arm in ARMS for seed in plan.seeds]
+    return [Cell({"arm": arm, "seed": seed}, seconds=44) for arm in ARMS for seed in plan.seeds]
 
 
 def bases(plan: Plan) -> "list[PretrainConfig]":
@@ -37,7 +37,7 @@ def bases(plan: Plan) -> "list[PretrainConfig]":
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     seed = int(factors["seed"])
     objective = f"objective.preset={factors['arm']}"
-    series, numbers = rebuilt(folder, base("qa", seed), "turns", seed, BUDGET, objective)
+    series, numbers = rebuilt(folder, base("qa", seed), "turns", seed, *RL, objective)
     found = length_numbers(series)
     return {**numbers, **found, "growth_all": found["tokens_end"] - found["tokens_start"]}
 

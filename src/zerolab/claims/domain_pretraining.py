@@ -1,12 +1,12 @@
 r"""D2: how high RL comes depends on the text that the base was pretrained on.
 
-Four kinds of base work out additions of three digits (0.14M parameters, 450 steps of 64 documents). The first 150 steps
-read the same letters in all of them, copied; the last 300 read more of these (plain), letters mirrored (other: another
+Four kinds of base work out additions of three digits (0.14M parameters, 900 steps of 64 documents). The first 300 steps
+read the same letters in all of them, copied; the last 600 read more of these (plain), letters mirrored (other: another
 domain), derivations that nobody asked for (domain, as FineMath) or questions with worked answers (qa, as NuminaMath).
-Every corpus has as many tokens, and in all of them three documents in ten are the same: conversations with their answer
+Every corpus has as many tokens, and in all of them 15 documents in 100 are the same: conversations with their answer
 in a box, the only exposure to the form in which RL asks. The speaker errs in one column of five, in all of this text.
 
-RL is the same for all: Dr. GRPO, 80 rollouts of 16 questions x 8 (`laptop/columns`) in that form, on questions drawn
+RL is the same for all: Dr. GRPO, 160 rollouts of 16 questions x 8 (`laptop/columns`) in that form, on questions drawn
 from 810,000. The ceiling is accuracy at the end, at temperature 1, on 200 questions that neither pretraining nor RL
 asks, 2 responses to each. Every replicate has its own bases; the four of a replicate share their conversations.
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 TEXTS = ("plain", "other", "domain", "qa")
 HIGHER, ALIKE = 0.05, 0.10  # in accuracy
-BUDGET = "rollout.max_new_tokens=40"
+RL = ("steps=160", "rollout.max_new_tokens=40")
 
 
 def cells(plan: Plan) -> list[Cell]:
-    return [Cell({"text": text, "seed": seed}, seconds=28) for text in TEXTS for seed in plan.seeds]
+    return [Cell({"text": text, "seed": seed}, seconds=42) for text in TEXTS for seed in plan.seeds]
 
 
 def base(text: str, seed: int) -> "PretrainConfig":
-    return base_config(f"columns-{text}", seed, "staged-columns", text=text, rambling=3.0, framed=0.3)
+    options = {"text": text, "first_steps": 300, "framed": 0.15, "rambling": 3.0}
+    return base_config(f"columns-{text}", seed, "staged-columns", 900, **options)
 
 
 def bases(plan: Plan) -> "list[PretrainConfig]":
@@ -43,7 +44,7 @@ def bases(plan: Plan) -> "list[PretrainConfig]":
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     seed = int(factors["seed"])
-    return rebuilt(folder, base(str(factors["text"]), seed), "turns", seed, BUDGET)[1]
+    return rebuilt(folder, base(str(factors["text"]), seed), "turns", seed, *RL)[1]
 
 
 def higher(first: str, second: str) -> Callable[[Sequence[Row]], list[float]]:
@@ -59,7 +60,7 @@ PROTOCOL = Protocol(
     id="D2.columns",
     claim="D2",
     sentence="After the same RL, plain text comes last, domain text higher, question-answer text highest.",
-    metric="strict accuracy on held-out questions after 80 rollouts",
+    metric="strict accuracy on held-out questions after 160 rollouts",
     test="t interval over replicates; differences from 5 points count",
     refuted="domain text within 5 points of plain text or below, or question-answer text of domain text",
     cells=cells,
@@ -76,5 +77,4 @@ PROTOCOL = Protocol(
         *(Statement(f"{t}: gain by RL", gain(t), (HIGHER, INFINITY), "shown") for t in TEXTS),
     ),
     draw=partial(draw_curves, lines="text"),
-    seeds=3,
 )

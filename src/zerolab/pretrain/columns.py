@@ -131,6 +131,8 @@ class Speaker:
         return frame.template.format(question=text), columns + frame.answer % said + RAMBLE * rambling
 
     def documents(self, texts: "list[tuple[str, str]]") -> "list[Document]":
+        if not texts:  # which the tokenizer refuses
+            return []
         prompts = self.tokenizer([prompt for prompt, _ in texts])["input_ids"]
         whole = self.tokenizer([prompt + response for prompt, response in texts])["input_ids"]
         end = self.tokenizer.eos_token_id
