@@ -1,5 +1,5 @@
 """Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md and
-docs/scaling.md, the words of self-reflection in docs/analysis.md.
+docs/scaling.md, the words of self-reflection in docs/analysis.md, the claims in docs/results.md and README.md.
 
 python -m zerolab.reference docs        (make docs)
 """
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from zerolab.claims.report import markdown
+from zerolab.claims.tables import headlines, ledger
 from zerolab.config import (
     CosineReward,
     DemoConfig,
@@ -215,14 +215,15 @@ def pages(folder: Path) -> dict[Path, str]:
     planned = scaling.read_text(encoding="utf-8")
     for name, content in tables(folder.parent / "benchmarks" / "results").items():
         planned = between(planned, name, content)
-    ledger = markdown(folder.parent / "results")
+    readme, measured = folder.parent / "README.md", folder.parent / "results"
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
     return {
         folder / "config.md": config_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
         scaling: planned,
-        results: between(results.read_text(encoding="utf-8"), "ledger", ledger),
+        results: between(results.read_text(encoding="utf-8"), "ledger", ledger(measured)),
+        readme: between(readme.read_text(encoding="utf-8"), "claims", headlines(measured)),
     }
 
 

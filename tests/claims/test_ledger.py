@@ -15,6 +15,7 @@ from zerolab.claims.ledger import CLAIMS, MODULES, find, protocols
 from zerolab.claims.protocol import Plan
 from zerolab.claims.results import cell_folder, read_table, write_results
 from zerolab.claims.runner import missing, run_cells, table
+from zerolab.claims.tables import headlines, ledger
 from zerolab.errors import UserError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "zerolab" / "claims"
@@ -123,7 +124,7 @@ def test_bad_input_is_one_line(
 
 
 def test_the_page_and_the_document_hold_what_was_measured_and_nothing_of_a_hostile_file_runs(tmp_path: Path) -> None:
-    from zerolab.claims.report import markdown, write
+    from zerolab.claims.report import write
 
     protocol = question_weight.PROTOCOL
     work, results = tmp_path / "work", tmp_path / "results"
@@ -137,10 +138,27 @@ def test_the_page_and_the_document_hold_what_was_measured_and_nothing_of_a_hosti
     assert "<script>alert(1)" not in page
     assert "data:image/png;base64," in page
     assert "1.41" in page
-    text = markdown(results)
+    text = ledger(results)
     assert "| L2 |" in text
     assert re.search(r"\| R1 \|.*\| needs hardware \| needs hardware: .* GPU h \| needs hardware: .* GPU h \|", text)
     assert "zerolab train paper/qwen2.5-1.5b-r1" in page
+    rows = {row.split("|")[1].strip(): row for row in headlines(results).splitlines()[2:]}
+    assert {re.sub(r"\[(.*)\]\(.*", r"\1", name) for name in rows} == {p.id for p in protocols()}
+    [measured] = [row for name, row in rows.items() if "L2.weight" in name]
+    assert measured.endswith("| underpowered (quick) |")
+    assert rows["L1.natural"].endswith("| not run |")
+    assert "GPU h |" in rows["R1.minimalist"]
+
+
+def test_a_headline_is_a_statement_with_the_verdict_of_its_experiment() -> None:
+    root = Path(__file__).resolve().parents[2]
+    for row in headlines(root / "results").splitlines()[2:]:
+        name, _, text, *_, verdict = (cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1])
+        if name.startswith("["):
+            record = json.loads((root / "results" / "laptop" / name[1:].split("]")[0] / "verdict.json").read_text())
+            assert (text, verdict) in [
+                (s["text"], record["verdict"]) for s in record["statements"] if s["verdict"] == verdict
+            ]
 
 
 def test_committed_results_are_those_of_today_s_protocols() -> None:

@@ -8,8 +8,9 @@ import pytest
 from zerolab.claims import random_reward
 from zerolab.claims.lengths import GROWS, STAYS
 from zerolab.claims.protocol import INFINITY, Statement, chosen, paired, window
-from zerolab.claims.report import markdown, page
+from zerolab.claims.report import page
 from zerolab.claims.results import write_results
+from zerolab.claims.tables import ledger
 from zerolab.claims.verdict import Finding, findings, judge, overall
 
 
@@ -110,5 +111,5 @@ def test_what_a_number_is_net_of_its_control_stands_beside_it_and_decides_nothin
     session = {"quick": True, "seeds": [0, 1, 2], "cells": 12, "date": "", "cores": 1, "seconds": 1, "platform": ""}
     write_results(tmp_path / "laptop" / protocol.id, protocol, table, session)
     assert "<th>net of control</th>" in page(tmp_path)
-    assert "| role | statement | estimate | interval | n | holds in | net of control | verdict |" in markdown(tmp_path)
-    assert "| 0.21, 0.185 .. 0.235 |" in markdown(tmp_path)
+    assert "| role | statement | estimate | interval | n | holds in | net of control | verdict |" in ledger(tmp_path)
+    assert "| 0.21, 0.185 .. 0.235 |" in ledger(tmp_path)

@@ -1,4 +1,4 @@
-"""The ledger as one self-contained page, and as the table of docs/results.md."""
+"""The ledger as one self-contained page."""
 
 import base64
 from collections.abc import Sequence
@@ -162,34 +162,3 @@ def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
 def _image(path: Path, alt: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img class="figure" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
-
-
-def markdown(results: Path) -> str:
-    """The ledger's table for docs/results.md: every claim, and every statement of the experiments that ran."""
-    heads = ("claim", "in a sentence", *(f"{scale} scale" for scale in SCALES))
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for claim, sentence in CLAIMS.items():
-        verdicts = ["; ".join(f"{n}: {v}" if n else v for n, v in standing(claim, s, results)) for s in SCALES]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (claim, sentence, *verdicts)) + " |")
-    for protocol in protocols():
-        record = read_verdict(results / "laptop" / protocol.id)
-        if record:
-            lines += ["", *_markdown(protocol, record)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(protocol: Protocol, record: dict[str, Any]) -> list[str]:
-    seeds = f"{len(record['seeds'])} seeds, {record['cells']} runs" + (", quick" if record["quick"] else "")
-    net = any(s.get("net") for s in measured(record))
-    lines = [
-        f"### {protocol.id}: {record['verdict']}",
-        "",
-        f"{protocol.sentence} {seeds}; {record['date']}, {record['cores']} cores, {duration(record['seconds'])}.",
-        "",
-        "| " + " | ".join(heads(net)) + " |",
-        "| --- " * len(heads(net)) + "|",
-    ]
-    for s in measured(record):
-        cells = [cell.replace("|", "\\|") for cell in (*statement_cells(s, net), s["verdict"])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
