@@ -6,7 +6,7 @@ from typing import Any
 
 from zerolab.claims.command import duration
 from zerolab.claims.ledger import CLAIMS, protocols
-from zerolab.claims.protocol import SCALES, Protocol
+from zerolab.claims.protocol import SCALES, Protocol, Scale
 from zerolab.claims.report import heads, measured, standing, statement_cells
 from zerolab.claims.results import read_verdict
 
@@ -47,7 +47,7 @@ def _headlines(claim: str, results: Path) -> Iterator[Sequence[str]]:
             verdict = record["verdict"] + (" (quick)" if record["quick"] else "")
             yield name, "laptop", text, estimate, interval, region, verdict
         else:
-            scale = "laptop" if protocol.on_a_laptop else "paper"
+            scale: Scale = "laptop" if protocol.on_a_laptop else "paper"
             *_, (_, verdict) = standing(claim, scale, results)
             yield protocol.id, scale, protocol.sentence, "", "", "", "not run" if scale == "laptop" else verdict
 
