@@ -44,6 +44,7 @@ class Run:
     objective: Objective
     evaluator: Evaluator | None
     probe: Probe | None
+    partial: bool  # whether an update is sent without what it leaves as it was: under adapters all but the adapted
     release: Callable[[], None]  # of what was started for the run
 
     @contextmanager
@@ -62,7 +63,7 @@ class Run:
         """The learner's weights to the engine, and whether it samples from them. UserError where it does not."""
         probe = self.probe
         check = (lambda engine: probe(engine, self.learner.logprobs_of)) if probe else None
-        return self.stream.publish(self.learner.version, self.learner.weights(), check)
+        return self.stream.publish(self.learner.version, self.learner.weights(self.partial), check, self.partial)
 
     def close(self) -> None:
         try:
@@ -141,7 +142,8 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     except BaseException:
         workers.release()
         raise
-    return Run(config, tokenizer, stream, workers.learner, config.objective, evaluator, probe, workers.release)
+    pieces = config, tokenizer, stream, workers.learner, config.objective, evaluator, probe
+    return Run(*pieces, partial=takes_partial(config, new_engine), release=workers.release)
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,12 @@ def pick_device(name: str) -> torch.device:
 
 def offloads(config: RunConfig) -> bool:
     return config.lora is not None and config.lora.offload
+
+
+def takes_partial(config: RunConfig, new_engine: EngineFactory) -> bool:
+    """Not vLLM, nor an engine that drops its weights for lora.offload, nor one of the user's own."""
+    own = new_engine is not make_engine or config.rollout.engine != "torch"
+    return config.lora is not None and not offloads(config) and not own
 
 
 def make_probe(config: RunConfig, model_config: Any) -> Probe | None:

@@ -1,6 +1,7 @@
 """LoRA: the base never changes, engine and disk get plain merged weights, the base is the reference."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.batch import Batch, pack
 from zerolab.rl.objective import PRESETS
+from zerolab.rollout.stream import Stream
 from zerolab.rundir import read_metrics
 
 pytest.importorskip("peft")
@@ -174,6 +176,39 @@ def test_with_offload_the_engine_has_no_weights_while_the_learner_learns(
     left, right = (latest_checkpoint(tmp_path / name / "checkpoints") for name in ("false", "true"))
     a, b = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("family", "target"), [("qwen2", "q_proj"), ("gpt2", "c_attn")])
+def test_an_engine_needs_the_adapted_matrices_alone(
+    family: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kind of matrix is sent, and the run is that of an engine which gets all weights, to the bit."""
+    export_model(tiny_model(family), tiny_tokenizer(), tmp_path / "model")
+    recipe = write_recipe(tmp_path / "recipe.toml", tmp_path / "model")
+    sent: list[set[str]] = []
+    publish = Stream.publish
+
+    def watched(self: Stream, version: int, weights: Any, *more: Any) -> dict[str, float]:
+        tensors = [(name, tensor.clone()) for name, tensor in weights]
+        sent.append({name for name, _ in tensors})
+        return publish(self, version, tensors, *more)
+
+    monkeypatch.setattr(Stream, "publish", watched)
+    reward = settings("reward.random=1", "reward.truncation=keep", "learner.lr=1e-2")  # so that all of them learn
+    common = [*settings("evaluation.every=0", "steps=3", f"lora={{rank=4, targets=['{target}']}}"), *reward]
+    assert run("train", recipe, *common, *settings(f"out={tmp_path / 'partial'}")) == 0
+    assert all(names and all(target in name for name in names) for names in sent)
+    monkeypatch.setattr("zerolab.build.takes_partial", lambda *_: False)
+    sent.clear()
+    assert run("train", recipe, *common, *settings(f"out={tmp_path / 'whole'}")) == 0
+    assert any("embed" in name or "wte" in name for name in sent[-1])
+    partial, whole = (
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in read_metrics(tmp_path / name)]
+        for name in ("partial", "whole")
+    )
+    assert partial == whole
+    assert partial[-1]["learned_tokens"]
+    assert partial[-1]["mismatch/abs"] < 1e-4
 
 
 def test_the_settings_of_the_24_gb_recipe_train_a_small_model(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def adapted(sharded: bool, folder: Path) -> list[Arrays]:
         learner.forward_backward(step, objective)
         found.append({name: _full(p.grad) for name, p in model_of(learner).named_parameters() if p.requires_grad})
         learner.optim_step()
-    found += [weights(learner), {name: tensor.clone().numpy() for name, tensor in learner.changed_weights()}]
+    found += [weights(learner), {name: tensor.clone().numpy() for name, tensor in learner.weights(changed_only=True)}]
     learner.export(tiny_tokenizer(), folder)
     learner.save(folder)
     for _ in range(2):

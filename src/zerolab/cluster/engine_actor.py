@@ -44,8 +44,10 @@ class EngineActor:
         return getattr(self.engine, verb)(*arguments)
 
     @ray.method(concurrency_group="control")
-    def update(self, version: int, parcel: Parcel) -> None:
-        self.engine.update_weights(version, self.inbox.unpack(parcel))
+    def update(self, version: int, parcel: Parcel, partial: bool) -> None:
+        """An engine of one's own need not know of `partial`: it is asked for nothing but all weights."""
+        how = {"partial": True} if partial else {}
+        self.engine.update_weights(version, self.inbox.unpack(parcel), **how)
 
 
 def together(completions: Iterable[Completion], seconds: float) -> Iterator[list[Completion]]:

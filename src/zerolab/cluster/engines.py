@@ -36,6 +36,7 @@ class RemoteEngines:
         self.version = 0
         self.replaced = 0
         self._parcel: Parcel | None = None
+        self._partial = False
         self._lock = threading.RLock()  # over seats and weights
         self._busy = self._paused = self._aborted = False
         self._alone_since: float | None = None  # no engine was ready since
@@ -150,7 +151,7 @@ class RemoteEngines:
 
     def _send(self, seats: Sequence[Seat]) -> None:
         parcel = self._parcel
-        refs = [(seat, seat.actor.update.remote(self.version, parcel)) for seat in seats]
+        refs = [(seat, seat.actor.update.remote(self.version, parcel, self._partial)) for seat in seats]
         for seat in seats:
             seat.parcel = parcel
         for seat, ref in refs:
@@ -204,8 +205,11 @@ class RemoteEngines:
         self._everywhere("resume")
         self._paused = False
 
-    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def update_weights(
+        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
+    ) -> None:
         with self._lock:
+            self._partial = partial
             self._parcel = tensors if isinstance(tensors, Parcel) else store(tensors)
             self.version = version
             self._send(self._ready())

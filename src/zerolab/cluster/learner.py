@@ -82,9 +82,10 @@ class RemoteLearner:
     def values_of(self, batch: Batch) -> np.ndarray:
         return self._call("values_of", batch)
 
-    def weights(self) -> Parcel:
+    def weights(self, changed_only: bool = False) -> Parcel:
         """The current policy, on its way: an iterable of (name, tensor), which remote engines read by themselves."""
-        refs = [rank.ship.remote(self.ranks[0] if i == 0 else None) for i, rank in enumerate(self.ranks)]
+        first = self.ranks[0]
+        refs = [rank.ship.remote(first if rank is first else None, changed_only) for rank in self.ranks]
         self._parcel = self._answers(refs)[0]
         return self._parcel
 

@@ -67,9 +67,9 @@ class RankActor:
             )
         getattr(self.learner, verb)(*arguments, folder)
 
-    def ship(self, sender: Any) -> Parcel | None:
+    def ship(self, sender: Any, changed_only: bool) -> Parcel | None:
         """The weights, ready to be sent; every rank takes part, rank 0 (which gets a sender) has them."""
-        tensors = self.learner.weights()
+        tensors = self.learner.weights(changed_only)
         if sender is not None:
             return self.outbox.pack(tensors, sender)
         for _ in tensors:

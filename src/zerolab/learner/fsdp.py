@@ -126,20 +126,13 @@ class ShardedLearner:
         """There is no critic here: raises ValueError, as a learner without one does."""
         return self.learner.values_of(batch)
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, full tensor) of the policy as a plain model, one tensor gathered at a time.
+    def weights(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Hugging Face name, full tensor) as `Learner.weights`, one tensor gathered at a time.
 
         All ranks have to go through all of it together. A tied weight comes under both its names, one after the other.
         """
-        for names, tensor in self._gathered(self.adapters.merged() if self.adapters else named_weights(self._model())):
-            yield from ((name, tensor) for name in names)
-
-    def changed_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """As `Learner.changed_weights`: with adapters the matrices that have one, merged; else all weights."""
-        if not self.adapters:
-            yield from self.weights()
-            return
-        for names, tensor in self._gathered(self.adapters.merged(changed_only=True)):
+        found = self.adapters.merged(changed_only) if self.adapters else named_weights(self._model())
+        for names, tensor in self._gathered(found):
             yield from ((name, tensor) for name in names)
 
     @torch.no_grad()

@@ -205,16 +205,13 @@ class Learner:
     def _scale_metrics(self, skipped: bool) -> dict[str, float]:
         return {"scale/value": self.scale.value, "scale/skipped": float(skipped)} if self.scale else {}
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Of the policy as a plain model: adapters are merged in."""
-        return self.adapters.merged() if self.adapters else named_weights(self.model)
+    def weights(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """Of the policy as a plain model: adapters are merged in.
 
-    def changed_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Those of `weights()` that training changes: with adapters the matrices that have one, merged; else all.
-
-        Whoever holds the weights that the learner began with needs no others after an update.
+        `changed_only`: those that training changes, which are with adapters the matrices that have one. Whoever holds
+        the weights that the learner began with needs no others after an update.
         """
-        return self.adapters.merged(changed_only=True) if self.adapters else self.weights()
+        return self.adapters.merged(changed_only) if self.adapters else named_weights(self.model)
 
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
         """Writes the policy as a Hugging Face folder that knows nothing of adapters."""

@@ -52,8 +52,9 @@ class Decoder(Protocol):
         """Recomputes keys and values under new weights: of the prompts and of all but the newest token of each row."""
         ...
 
-    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Copies weights in place by Hugging Face name. ValueError for a missing, unknown or misshapen tensor."""
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
+        """Copies weights in place by Hugging Face name. ValueError for an unknown or misshapen tensor, and for a
+        missing one unless they are `partial`."""
         ...
 
     def release(self) -> None:
@@ -174,7 +175,7 @@ class CachedDecoder:
     def rebuild(self, responses: Sequence[np.ndarray]) -> None:
         self._forward_all([p + tuple(r[:-1].tolist()) for p, r in zip(self._prompts, responses, strict=True)])
 
-    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         take_back(self._model.parameters())
         own = self._model.state_dict()
         given: set[str] = set()
@@ -185,6 +186,8 @@ class CachedDecoder:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
             own[name].copy_(tensor)
             given.add(name)
+        if partial:
+            return
         # The second name of a tied tensor may be left out: its storage is reached through the first.
         reached = {own[name].data_ptr() for name in given}
         check_names(given, set(own), {name for name in own if own[name].data_ptr() in reached})

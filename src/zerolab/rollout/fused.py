@@ -88,8 +88,8 @@ class FusedDecoder:
         if cuda_graphs and device.type == "cuda":
             self._graphs = StepGraphs(self._forward_rows, self._kv_heads, device=device)
 
-    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        self._weights.load(tensors)
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
+        self._weights.load(tensors, partial)
 
     def drop_weights(self) -> None:
         self._weights.drop()

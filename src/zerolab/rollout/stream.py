@@ -149,16 +149,21 @@ class Stream:
         return Prompt(question, text, token_ids) if len(token_ids) <= self.config.max_prompt_tokens else None
 
     def publish(
-        self, version: int, weights: Iterable[tuple[str, torch.Tensor]], check: Check | None = None
+        self,
+        version: int,
+        weights: Iterable[tuple[str, torch.Tensor]],
+        check: Check | None = None,
+        partial: bool = False,
     ) -> dict[str, float]:
-        """pi_old <- pi, and what `check` then says of the engine. What is being sampled ahead is held between two
-        tokens meanwhile."""
+        """pi_old <- pi (all of it, or `partial`: what changed), and what `check` then says of the engine. What is being
+        sampled ahead is held between two tokens meanwhile."""
+        how = {"partial": True} if partial else {}
         if not self.ahead:
-            self.engine.update_weights(version, weights)
+            self.engine.update_weights(version, weights, **how)
             return self._checked(check)
         self.engine.pause()
         try:
-            self.engine.update_weights(version, weights)
+            self.engine.update_weights(version, weights, **how)
         finally:
             self.engine.resume()
         checked = self._checked(check)

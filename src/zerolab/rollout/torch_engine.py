@@ -82,9 +82,11 @@ class TorchEngine:
     def resume(self) -> None:
         self._gate.resume()
 
-    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def update_weights(
+        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
+    ) -> None:
         with self._gate.updating():
-            self._decoder.load(tensors)
+            self._decoder.load(tensors, partial)
             if self._gate.busy:
                 self._stale = True
                 for row in range(self._rows.n):

@@ -122,7 +122,7 @@ class Weights:
         drop(self._whole())
 
     @torch.no_grad()
-    def load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def load(self, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         """Copies in place. ValueError for a missing, unknown or misshapen tensor."""
         take_back(self._whole())
         given: set[str] = set()
@@ -136,4 +136,5 @@ class Weights:
                 tensor = tensor.unflatten(0, (heads, -1))[:, self._interleave.to(tensor.device)].flatten(0, 1)
             place.copy_(tensor)
             given.add(name)
-        check_names(given, set(self._places), {"lm_head.weight"} if self.tied else set())
+        if not partial:
+            check_names(given, set(self._places), {"lm_head.weight"} if self.tied else set())
