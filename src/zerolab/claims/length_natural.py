@@ -45,7 +45,7 @@ def _conditions(plan: Plan) -> Mapping[str, Condition]:
 
 
 def cells(plan: Plan) -> list[Cell]:
-    return cells_of(_conditions(plan), plan, seconds=30)
+    return cells_of(_conditions(plan), plan, seconds=23)
 
 
 def bases(plan: Plan) -> "list[PretrainConfig]":

@@ -28,7 +28,7 @@ MARGIN = 0.03
 
 def cells(plan: Plan) -> list[Cell]:
     return [
-        Cell({"arm": arm, "reward": reward, "seed": seed}, seconds=25)
+        Cell({"arm": arm, "reward": reward, "seed": seed}, seconds=28)
         for arm in RECIPES
         for reward in REWARDS
         for seed in plan.seeds

@@ -36,7 +36,7 @@ def cells(plan: Plan) -> list[Cell]:
     templates = ("bare", "r1-like") if plan.quick else TEMPLATES
     sets = ("narrow", "wide") if plan.quick else SETS
     return [
-        Cell({"template": template, "set": width, "seed": seed}, seconds=28)
+        Cell({"template": template, "set": width, "seed": seed}, seconds=17)
         for template in templates
         for width in sets
         for seed in plan.seeds
