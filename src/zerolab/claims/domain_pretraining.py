@@ -30,7 +30,7 @@ RL = ("steps=160", "rollout.max_new_tokens=40")
 
 
 def cells(plan: Plan) -> list[Cell]:
-    return [Cell({"text": text, "seed": seed}, seconds=42) for text in TEXTS for seed in plan.seeds]
+    return [Cell({"text": text, "seed": seed}, seconds=38) for text in TEXTS for seed in plan.seeds]
 
 
 def base(text: str, seed: int) -> "PretrainConfig":
