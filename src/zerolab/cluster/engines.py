@@ -205,9 +205,7 @@ class RemoteEngines:
         self._everywhere("resume")
         self._paused = False
 
-    def update_weights(
-        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
-    ) -> None:
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         with self._lock:
             self._partial = partial
             self._parcel = tensors if isinstance(tensors, Parcel) else store(tensors)

@@ -59,9 +59,7 @@ class Engine(Protocol):
 
     def resume(self) -> None: ...
 
-    def update_weights(
-        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
-    ) -> None:
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         """Copies new weights in place, by Hugging Face name. Only while idle or paused; caches are recomputed.
 
         With `partial`, which vLLM refuses with ValueError and no other engine is asked for, what does not come stays.

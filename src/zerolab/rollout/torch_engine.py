@@ -82,9 +82,7 @@ class TorchEngine:
     def resume(self) -> None:
         self._gate.resume()
 
-    def update_weights(
-        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
-    ) -> None:
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         with self._gate.updating():
             self._decoder.load(tensors, partial)
             if self._gate.busy:

@@ -87,9 +87,7 @@ class VllmEngine:
     def resume(self) -> None:
         self._gate.resume()
 
-    def update_weights(
-        self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False
-    ) -> None:
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         if partial:  # vLLM fuses matrices, and makes them anew from all of their parts
             raise ValueError("vLLM takes all weights or none")
         with self._gate.updating():
