@@ -62,7 +62,7 @@ class Engine(Protocol):
     def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         """Copies new weights in place, by Hugging Face name. Only while idle or paused; caches are recomputed.
 
-        With `partial`, which vLLM refuses with ValueError and no other engine is asked for, what does not come stays.
+        With `partial` what does not come stays as it is: asked of the torch engine alone, vLLM raises ValueError.
         Raises RuntimeError while generating, ValueError for a tensor that is missing, unknown or of another shape.
         """
         ...
