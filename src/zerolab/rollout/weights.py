@@ -123,7 +123,7 @@ class Weights:
 
     @torch.no_grad()
     def load(self, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
-        """Copies in place. ValueError for an unknown or misshapen tensor, and a missing one unless they are `partial`."""
+        """Copies in place. ValueError for an unknown or misshapen tensor, and where one is missing unless `partial`."""
         take_back(self._whole())
         given: set[str] = set()
         for name, tensor in tensors:
