@@ -13,7 +13,7 @@ import torch
 
 from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
 from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_questions, overlap
-from zerolab.data.templates import Template, make_template
+from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.evaluation.local import LocalParts
@@ -29,7 +29,7 @@ from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.probe import Probe
-from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, request_seed
+from zerolab.rollout.sampling import Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.types import Grade, Question
@@ -271,17 +271,6 @@ def longest_prompt(config: RunConfig, model_config: Any) -> int:
             "lower rollout.max_new_tokens or evaluation.max_new_tokens"
         )
     return min(config.rollout.max_prompt_tokens, context - budget if context else config.rollout.max_prompt_tokens)
-
-
-def make_encode(tokenizer: Any) -> Encode:
-    """Text to token ids as the model expects a text to begin: with a BOS token where its tokenizer adds one."""
-
-    def encode(text: str) -> list[int]:
-        has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-        ids = tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
-        return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
-
-    return encode
 
 
 def make_grader(template: Template) -> Grader:

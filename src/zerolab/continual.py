@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from zerolab.build import make_encode, make_grader, model_path, pick_device
+from zerolab.build import make_grader, model_path, pick_device
 from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunConfig
 from zerolab.data.questions import QuestionStream, load_questions
-from zerolab.data.templates import make_template
+from zerolab.data.templates import make_encode, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint

@@ -8,7 +8,7 @@ import pytest
 
 from tiny_models import tiny_tokenizer
 from zerolab.config import TemplateConfig
-from zerolab.data.templates import SHOTS, STRICT_FORMAT, TEMPLATES, Template, make_template
+from zerolab.data.templates import SHOTS, STRICT_FORMAT, TEMPLATES, Template, make_encode, make_template
 from zerolab.errors import UserError
 from zerolab.grading.extract import MODES, extract
 
@@ -168,3 +168,55 @@ def test_a_chat_template_that_cannot_be_used_is_one_line(chat_template: str | No
 def test_a_chat_prompt_is_not_known_without_its_tokenizer() -> None:
     with pytest.raises(UserError, match="only with the model's tokenizer"):
         template(name="chat").render("q")
+
+
+TURNS = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+SHAPES = {
+    "bare": TURNS,
+    "bos first": "{{ bos_token }}" + TURNS + "<assistant>",
+    "white space before bos": "\n  {{ bos_token }}" + TURNS,
+    "two bos": "{{ bos_token }}{{ bos_token }}" + TURNS,
+    "eos last": TURNS + "{{ eos_token }}",
+    "eos after every turn": "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
+    "bos and eos": "{{ bos_token }}" + TURNS + "{{ eos_token }}",
+    "eos and white space": "{{ bos_token }}" + TURNS + "{{ eos_token }}\n\n",
+    "eos twice": TURNS + "{{ eos_token }}{{ eos_token }}",
+    "white space at both ends": " " + TURNS + " ",
+}
+ADDS = {"nothing": "$A", "bos": "<bos> $A", "bos and eos": "<bos> $A <eos>", "eos": "$A <eos>"}
+END = 0  # id of <eos>
+
+
+def adding(around: str, chat_template: str | None = None) -> Any:
+    """A tokenizer that puts special tokens around a text: `$A` is the text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = chatty(chat_template)
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    bos = tokenizer.bos_token_id
+    special = [("<bos>", bos), ("<eos>", END)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=around, special_tokens=special)
+    return tokenizer
+
+
+@pytest.mark.parametrize("around", ADDS.values(), ids=ADDS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("question", ["1 + 1 = ?", "<bos> what is <eos>"])
+def test_a_chat_prompt_has_the_tokens_of_apply_chat_template(shape: str, around: str, question: str) -> None:
+    tokenizer = adding(around, SHAPES[shape])
+    prompt = template(name="chat").bound(tokenizer).render(question)
+    turns = [{"role": "user", "content": question}]
+    expected = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True)["input_ids"]
+    assert make_encode(tokenizer)(prompt) == expected
+
+
+@pytest.mark.parametrize("around", ADDS)
+@pytest.mark.parametrize(
+    "text", ["{question}", "<bos>{question}", " \n<bos>{question}", "{question}<eos>", "<eos>{question}"]
+)
+def test_a_plain_prompt_begins_with_one_bos_and_keeps_an_eos_that_it_ends_in(text: str, around: str) -> None:
+    tokenizer = adding(ADDS[around])
+    ids = make_encode(tokenizer)(template(name="mine", text=text).render("abcd 12"))
+    assert ids.count(tokenizer.bos_token_id) == ("<bos>" in text or "bos" in around)
+    assert ids.count(END) == text.count("<eos>")
+    assert (ids[-1] == END) == text.endswith("<eos>")

@@ -28,6 +28,37 @@ STRICT_FORMAT = {
 }
 
 
+class ChatPrompt(str):
+    """A prompt in which the model's chat template has written every special token that belongs there."""
+
+
+def make_encode(tokenizer: Any) -> Callable[[str], list[int]]:
+    """A function from a prompt to its token ids.
+
+    The prompt gets what the tokenizer puts before a text (usually BOS), unless the prompt begins with it (white space
+    aside) or is a ChatPrompt. It never gets what the tokenizer puts after a text, because the response follows. Special
+    tokens that the prompt itself holds stay where they are, at both ends.
+    """
+    prefix = special_prefix(tokenizer)
+    names = tuple(name for name in tokenizer.convert_ids_to_tokens(prefix) if name)
+
+    def encode(text: str) -> list[int]:
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return ids if isinstance(text, ChatPrompt) or text.lstrip().startswith(names) else prefix + ids
+
+    return encode
+
+
+def special_prefix(tokenizer: Any) -> list[int]:
+    """Ids that the tokenizer puts before every text."""
+    for text in ("a", "1", "."):
+        whole, bare = (list(tokenizer(text, add_special_tokens=add)["input_ids"]) for add in (True, False))
+        places = [i for i in range(len(whole)) if bare and whole[i : i + len(bare)] == bare]
+        if places:
+            return whole[: places[0]]
+    return []
+
+
 @dataclass(frozen=True)
 class Template:
     """`stop` ends a response and is kept in it; a response under no stop string ends by EOS alone."""
@@ -88,7 +119,7 @@ class Chat:
         turns = [{"role": "system", "content": self.system}] if self.system is not None else []
         turns.append({"role": "user", "content": text})
         try:
-            return self.apply(turns, tokenize=False, add_generation_prompt=True, **self.options)
+            return ChatPrompt(self.apply(turns, tokenize=False, add_generation_prompt=True, **self.options))
         except Exception as error:  # whatever a Jinja template of somebody else's raises
             raise UserError(
                 f"the model's chat template fails ({' '.join(str(error).split())[:200]}): change template.system or "

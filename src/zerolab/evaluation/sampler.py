@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from zerolab.rollout.engine import Engine, Request
+from zerolab.rollout.stops import decode
 
 CUT_TOKENS = 64  # every so many tokens it is noted where in the text they end
 
@@ -72,7 +75,7 @@ class EngineSampler:
         self.engine, self.tokenizer, self.encode, self.context = engine, tokenizer, encode, context
 
     def sample(self, asks: Sequence[Ask]) -> Iterator[Sampled | Failed]:
-        requests, room = [], {}
+        requests, room, stops = [], {}, {ask.id: ask.stop for ask in asks}
         ids = {prompt: tuple(self.encode(prompt)) for prompt in dict.fromkeys(ask.prompt for ask in asks)}
         for ask in asks:
             prompt_ids = ids[ask.prompt]
@@ -90,7 +93,7 @@ class EngineSampler:
                 len(completion),
                 completion.finish_reason,
                 room[completion.request_id],
-                token_cuts(self.tokenizer, completion.token_ids_L.tolist()),
+                token_cuts(self.tokenizer, completion.token_ids_L, stops[completion.request_id]),
             )
 
     @staticmethod
@@ -105,10 +108,7 @@ class EngineSampler:
         self.engine.close()
 
 
-def token_cuts(tokenizer: Any, token_ids: list[int]) -> tuple[int, ...]:
+def token_cuts(tokenizer: Any, token_ids_L: np.ndarray, stop: tuple[str, ...] = ()) -> tuple[int, ...]:
     """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""
-    prefixes = [token_ids[:end] for end in range(CUT_TOKENS, len(token_ids) + 1, CUT_TOKENS)]
-    if not prefixes:
-        return ()
-    texts = tokenizer.batch_decode(prefixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return tuple(len(text) for text in texts)
+    ends = range(CUT_TOKENS, len(token_ids_L) + 1, CUT_TOKENS)
+    return tuple(len(decode(tokenizer, token_ids_L[:end], stop)) for end in ends)

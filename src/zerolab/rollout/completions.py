@@ -25,7 +25,7 @@ def make_completion(
     first, versions_L = token_versions(len(token_ids_L), version, marks)
     return Completion(
         request_id=request.id,
-        text=decode(tokenizer, token_ids_L),
+        text=decode(tokenizer, token_ids_L, request.stop),
         token_ids_L=token_ids_L,
         logprobs_L=logprobs_L,
         finish_reason=reason,

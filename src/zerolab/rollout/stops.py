@@ -1,8 +1,12 @@
 """Stop strings, found in the text although tokens do not respect their borders."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+# Special tokens with these texts stay in a response: grading/extract.py looks for them.
+ANSWER_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 class StopStrings:
@@ -47,26 +51,59 @@ class StopStrings:
             return False
         strings = self._strings[number]
         tail = token_ids_L[-(4 * max(map(len, strings)) + 8) :]
-        text = decode(self._tokenizer, tail)
+        text = decode(self._tokenizer, tail, strings)
         if not min_tokens:
             return any(s in text for s in strings)
         # One that was complete earlier came too early to count; a character that is not whole yet counts as new.
-        before = len(decode(self._tokenizer, tail[:-1]).rstrip("\ufffd"))
+        before = len(decode(self._tokenizer, tail[:-1], strings).rstrip("\ufffd"))
         return any(text.rfind(s) + len(s) > before for s in strings if s in text)
 
     def _enders(self, strings: tuple[str, ...]) -> np.ndarray:
         """bool [V]: the token contains a stop string, begins with the end of one, or is no whole character."""
         if self._texts is None:
             self._texts = token_texts(self._tokenizer, self._vocab_size)
+        texts = list(self._texts)
+        for token, text in kept_special_tokens(self._tokenizer, strings).items():
+            if token < len(texts):
+                texts[token] = text
         ends = tuple({s[k:] for s in strings for k in range(len(s))})
         return np.array(
-            [text.startswith(ends) or "\ufffd" in text or any(s in text for s in strings) for text in self._texts]
+            [text.startswith(ends) or "\ufffd" in text or any(s in text for s in strings) for text in texts]
         )
 
 
-def decode(tokenizer: Any, token_ids_L: np.ndarray) -> str:
-    """Text without special tokens, spaces untouched."""
-    return tokenizer.decode(token_ids_L.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def decode(tokenizer: Any, token_ids_L: np.ndarray, stop: tuple[str, ...] = ()) -> str:
+    """Text of a response, spaces untouched. Special tokens are left out, except `kept_special_tokens`."""
+    ids, kept = token_ids_L.tolist(), kept_special_tokens(tokenizer, stop)
+    if kept:
+        special = special_tokens(tokenizer)
+        ids = [i for i in ids if i in kept or i not in special]
+    return tokenizer.decode(ids, skip_special_tokens=not kept, clean_up_tokenization_spaces=False)
+
+
+def kept_special_tokens(tokenizer: Any, stop: tuple[str, ...] = ()) -> dict[int, str]:
+    """Special tokens that the text of a response keeps: answer tags, and tokens that are part of a stop string.
+
+    Without them neither the format nor the stop string could be found in the text.
+    """
+    return _kept(tokenizer, (*ANSWER_TAGS, *stop))
+
+
+@lru_cache(maxsize=32)
+def _kept(tokenizer: Any, sought: tuple[str, ...]) -> dict[int, str]:
+    return {
+        token: text
+        for token, text in special_tokens(tokenizer).items()
+        if text.strip() and any(text.strip() in string for string in sought)
+    }
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Text of every special token by its id."""
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    added = {token: str(entry) for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    return named | added
 
 
 def token_texts(tokenizer: Any, vocab_size: int) -> list[str]:
@@ -79,18 +116,18 @@ def token_texts(tokenizer: Any, vocab_size: int) -> list[str]:
     return [text[before:] for text in texts] + [""] * (vocab_size - size)
 
 
-def token_pieces(tokenizer: Any, token_ids_L: np.ndarray) -> list[str]:
+def token_pieces(tokenizer: Any, token_ids_L: np.ndarray, stop: tuple[str, ...] = ()) -> list[str]:
     """What each token of a response adds to its text: joined, they are `decode` of the whole.
 
-    A character that is spread over several tokens belongs to the one that completes it, and a special token adds
-    nothing. Each piece is the difference of two short decodes from the same start, since a token's text can depend on
-    what stands before it. In a long run of bytes that are no text, a character may get lost.
+    A character that is spread over several tokens belongs to the one that completes it, and a special token that
+    `decode` leaves out adds nothing. Each piece is the difference of two short decodes from the same start, since a
+    token's text can depend on what stands before it. In a long run of bytes that are no text, a character may get lost.
     """
     pieces: list[str] = []
     start = shown = 0  # tokens before `start` are not decoded again, the text up to `shown` is given out
     for end in range(1, len(token_ids_L) + 1):
-        known = decode(tokenizer, token_ids_L[start:shown])
-        text = decode(tokenizer, token_ids_L[start:end])
+        known = decode(tokenizer, token_ids_L[start:shown], stop)
+        text = decode(tokenizer, token_ids_L[start:end], stop)
         whole = not text.endswith("\ufffd") or end == len(token_ids_L) or end - shown >= 256
         pieces.append(text[len(known) :] if whole else "")
         if whole and pieces[-1]:

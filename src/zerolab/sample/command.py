@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from zerolab.build import make_encode, make_grader, model_path, pick_device
+from zerolab.build import make_grader, model_path, pick_device
 from zerolab.config import SampleConfig
 from zerolab.data.questions import QuestionStream, load_questions
-from zerolab.data.templates import Template, make_template
+from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.errors import UserError
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.rollout.engine import Request, generate_all
@@ -129,7 +129,7 @@ def show(model: Model, question: Question, number: int, config: SampleConfig, sc
     grades: list[Grade] = []
     for i, completion in enumerate(completions, 1):
         grades.append(grade(completion.text, asked))
-        pieces = token_pieces(model.tokenizer, completion.token_ids_L)
+        pieces = token_pieces(model.tokenizer, completion.token_ids_L, model.template.stop)
         named = named_pieces(model.tokenizer, pieces, completion.token_ids_L)
         screen.response(f"[{i} of {len(completions)}]", named, completion, verdict_of(grades[-1], known))
     if known and len(grades) > 1:
