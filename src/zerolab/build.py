@@ -19,6 +19,7 @@ from zerolab.evaluation.evaluate import Evaluator
 from zerolab.evaluation.local import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.learner.adapters import Adapters
+from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.learner.verbs import Verbs
@@ -124,6 +125,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     template = make_template(config.template).bound(tokenizer)
     workers = (make_workers if config.cluster is None else hire)(config, path, tokenizer, new_engine)
     try:
+        check_checkpoint(config, workers.model_config, tokenizer)
         rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, workers.model_config)})
         encode, grader = make_encode(tokenizer), make_grader(template)
         source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)

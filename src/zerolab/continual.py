@@ -21,6 +21,7 @@ from zerolab.data.templates import make_encode, make_template
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.models.hf import load_model, load_tokenizer
@@ -151,6 +152,7 @@ def build(config: TextRunConfig) -> TextRun:
     found = find_corpora(config)
     device = pick_device(config.model.device)
     model, tokenizer = start(config, found, device)
+    check_checkpoint(config, model.config, tokenizer)
     context, begin = longest_piece(config, model), make_encode(tokenizer)
     evaluates = config.evaluation.every > 0
     evaluator = make_evaluator(config, model, tokenizer, device) if evaluates and config.evaluation.questions else None

@@ -107,4 +107,4 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _short(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:300]

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
+from zerolab.models.generation import repair_generation_config
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 PROBE_TOKENS = 6
@@ -161,19 +162,36 @@ def describe_model(
     _name_end_tokens(model, tokenizer)
     model.config.architectures, model.config.dtype = [type(model).__name__], dtype
     try:
-        with _quiet():
-            model.config.save_pretrained(str(folder))
-            if model.generation_config is not None:
-                model.generation_config.save_pretrained(str(folder))
-            tokenizer.save_pretrained(str(folder))
+        write_description(model.config, model.generation_config, tokenizer, folder)
     except OSError as error:
         raise UserError(f"cannot write the model to {folder}: {error}") from error
+
+
+def write_description(
+    config: Any, generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase, folder: str | Path
+) -> None:
+    """Writes config, generation config and tokenizer. Raises what transformers raises."""
+    with _quiet():
+        config.save_pretrained(str(folder))
+        if generation is not None:
+            generation.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+
+
+def count_parameters(config: Any) -> int:
+    """Parameters of the causal LM of this config; nothing is allocated."""
+    from transformers import AutoModelForCausalLM
+
+    with _quiet(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _name_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     generation = model.generation_config
     if generation is None:
         return
+    repair_generation_config(generation)
     ids = eos_token_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids) or None
