@@ -82,3 +82,38 @@ def tiny_model(family: str = "qwen2", *, seed: int = 0, tied: bool | None = None
             else:
                 weight.normal_(0, 0.3 if weight.dim() == 1 else 1.2 / weight.shape[-1] ** 0.5)
     return model.eval()
+
+
+def unusual_model(family: str) -> Any:
+    """A random two-layer model of a family that is unusual in how it sees positions; spread as `tiny_model` is.
+
+    bloom, mpt: ALiBi, without max_position_embeddings; lfm2: a convolution layer; phi3: longrope that changes at 32
+    tokens; dynamic: a Llama whose rotary embeddings change at 32 tokens.
+    """
+    import transformers as hf
+
+    ends = {"vocab_size": VOCABULARY, "eos_token_id": EOS, "pad_token_id": 1, "bos_token_id": EOS}
+    shape = ends | {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape["num_key_value_heads"] = 2
+    torch.manual_seed(0)
+    if family == "bloom":
+        model: Any = hf.BloomForCausalLM(hf.BloomConfig(**ends, hidden_size=48, n_layer=2, n_head=4))
+    elif family == "mpt":
+        model = hf.MptForCausalLM(hf.MptConfig(**ends, d_model=48, n_layers=2, n_heads=4, max_seq_len=128))
+    elif family == "lfm2":
+        model = hf.Lfm2ForCausalLM(hf.Lfm2Config(**shape, layer_types=["conv", "full_attention"]))
+    elif family == "phi3":
+        rope = {"rope_type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6, "rope_theta": 1e4}
+        rope["original_max_position_embeddings"] = 32
+        limits = {"max_position_embeddings": 256, "original_max_position_embeddings": 32}
+        model = hf.Phi3ForCausalLM(hf.Phi3Config(**shape | limits, rope_parameters=rope))
+    elif family == "dynamic":
+        rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**shape, max_position_embeddings=32, rope_parameters=rope))
+    else:
+        raise ValueError(f"unknown family {family}")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "norm" not in name:
+                weight.normal_(0, 1.2 / weight.shape[-1] ** 0.5)
+    return model.eval()

@@ -23,6 +23,7 @@ from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.learner.verbs import Verbs
+from zerolab.models.context import context_length, largest_budget, prompt_limit
 from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
@@ -258,21 +259,9 @@ def make_probe(config: RunConfig, model_config: Any) -> Probe | None:
     )
 
 
-def largest_budget(config: RunConfig) -> int:
-    """The most new tokens that any response may have."""
-    return max(config.rollout.max_new_tokens, config.evaluation.max_new_tokens or 0)
-
-
 def longest_prompt(config: RunConfig, model_config: Any) -> int:
-    """Longest prompt in tokens that leaves room for every budget. Raises UserError where no prompt would."""
-    context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    budget = largest_budget(config)
-    if context is not None and budget >= context:
-        raise UserError(
-            f"a budget of {budget} new tokens leaves no room for a prompt in the model's context of {context} tokens: "
-            "lower rollout.max_new_tokens or evaluation.max_new_tokens"
-        )
-    return min(config.rollout.max_prompt_tokens, context - budget if context else config.rollout.max_prompt_tokens)
+    """Longest prompt in tokens that leaves room for every budget. Raises UserError if no prompt would."""
+    return prompt_limit(config, context_length(model_config))
 
 
 def make_grader(template: Template) -> Grader:

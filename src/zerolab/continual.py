@@ -18,12 +18,12 @@ from zerolab.build import make_grader, model_path, pick_device
 from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import make_encode, make_template
-from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
+from zerolab.models.context import context_length, evaluation_room, piece_limit
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.models.tiny import tiny_qwen2
 from zerolab.models.tokenizer import train_bpe
@@ -40,7 +40,6 @@ from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rundir import RunDirectory, clear_errors
 from zerolab.signals import GracefulStop
 
-LONGEST_BY_DEFAULT = 4096  # tokens of a piece, where the model's context is longer
 TOKENIZER_TEXTS = 20_000  # of each corpus, for a tokenizer of its own
 MODEL = "model"  # the finished model, in the run's folder
 
@@ -153,7 +152,7 @@ def build(config: TextRunConfig) -> TextRun:
     device = pick_device(config.model.device)
     model, tokenizer = start(config, found, device)
     check_checkpoint(config, model.config, tokenizer)
-    context, begin = longest_piece(config, model), make_encode(tokenizer)
+    context, begin = piece_limit(config, context_length(model.config)), make_encode(tokenizer)
     evaluates = config.evaluation.every > 0
     evaluator = make_evaluator(config, model, tokenizer, device) if evaluates and config.evaluation.questions else None
     asked = evaluates and config.holds_out
@@ -192,28 +191,12 @@ def start(config: TextRunConfig, found: list[Found], device: torch.device) -> tu
     return model.to(device=device, dtype=COMPUTE[config.model.weights]).eval(), tokenizer
 
 
-def longest_piece(config: TextRunConfig, model: Any) -> int:
-    """Tokens of the longest piece. Raises UserError where the model cannot hold it."""
-    holds = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if config.context is None:
-        return min(holds or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
-    if holds is not None and config.context > holds:
-        raise UserError(f"context = {config.context} is longer than the model's of {holds} tokens: lower it")
-    return config.context
-
-
 def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: torch.device) -> Evaluator:
     """Asks questions through an engine of its own, whose weights are those of the moment."""
     evaluation = config.evaluation
     assert evaluation.questions is not None
     assert evaluation.max_new_tokens is not None
-    holds = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    room = (holds or 2**31) - evaluation.max_new_tokens
-    if room < 1:
-        raise UserError(
-            f"evaluation.max_new_tokens = {evaluation.max_new_tokens} leaves no room for a prompt in the model's "
-            f"context of {holds} tokens: lower it"
-        )
+    room = evaluation_room(config, context_length(model.config))
     template = make_template(evaluation.template).bound(tokenizer)
     source = QuestionStream(load_questions(evaluation.questions).train, seed=0, order="shuffle")
     questions = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}

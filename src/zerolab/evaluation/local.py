@@ -46,6 +46,7 @@ def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sample
     import torch
 
     from zerolab.evaluation.sampler import EngineSampler
+    from zerolab.models.context import context_length
     from zerolab.models.hf import load_model, load_tokenizer
     from zerolab.rollout.torch_engine import TorchEngine
 
@@ -62,7 +63,7 @@ def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sample
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
     engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes)
-    context = int(model.config.get_text_config().max_position_embeddings)
+    context = context_length(model.config)
     return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer), context), tokenizer
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
+from zerolab.models.context import rotary_limit
 from zerolab.models.generation import repair_generation_config
 
 if TYPE_CHECKING:
@@ -63,7 +64,19 @@ def load_model(
         )
     model.to(device).eval()
     probe(model, str(path))
+    warn_of_rotary_limit(model.config, str(path))
     return model
+
+
+def warn_of_rotary_limit(config: Any, name: str) -> None:
+    """Says once if a model is used up to a part of its context only."""
+    limit, named = rotary_limit(config), getattr(config.get_text_config(), "max_position_embeddings", 0)
+    if limit is not None and limit < named:
+        warnings.warn(
+            f"{name} is used up to {limit} of its {named} tokens of context, because its rotary embeddings change "
+            "beyond them",
+            stacklevel=3,
+        )
 
 
 def load_config(path: str | Path) -> Any:

@@ -1,6 +1,7 @@
 """What pretraining will need, from its config alone: printed by `zerolab pretrain --dry-run`."""
 
 from zerolab.config import PretrainConfig, TextRunConfig
+from zerolab.models.context import evaluation_room, piece_limit
 from zerolab.plan.assumptions import Assumptions
 from zerolab.plan.gpus import find_gpu
 from zerolab.plan.memory import GIB, Rows
@@ -15,6 +16,10 @@ def describe_pretraining(config: PretrainConfig | TextRunConfig) -> str:
     if isinstance(config, PretrainConfig):
         return resolved
     shape = text_shape(config)
+    if shape is not None and shape.context is not None:
+        piece_limit(config, shape.context)
+        if config.evaluation.every and config.evaluation.questions:
+            evaluation_room(config, shape.context)
     lines = [resolved, "", *(f"{name:36} {value:>16,.0f}" for name, value in text_tokens(config))]
     if shape is None:
         return "\n".join([*lines, "", f"memory: unknown until the model is at hand ({config.model.path})"])

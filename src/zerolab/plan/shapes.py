@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zerolab.config import ModelConfig, PretrainConfig
+from zerolab.models.context import context_length
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ModelShape:
     linear_width: int  # inputs + outputs of every linear layer but the head, summed: what adapters of rank 1 take
     source: str
     layers: Layers | None = None  # None where only the size is known
+    context: int | None = None  # tokens; None if the config is not at hand
 
 
 # Name: layers, hidden, heads, key and value heads, width of a head, MLP, vocabulary, head tied to the embedding, biases
@@ -133,4 +135,5 @@ def measure(model: Any, source: str) -> ModelShape:
         body=sum(m.numel() for m in matrices),
         head=text.vocab_size * text.hidden_size,
     )
-    return ModelShape(sum(p.numel() for p in model.parameters()), sum(sum(m.shape) for m in matrices), source, layers)
+    parameters, linear = sum(p.numel() for p in model.parameters()), sum(sum(m.shape) for m in matrices)
+    return ModelShape(parameters, linear, source, layers, context_length(model.config))

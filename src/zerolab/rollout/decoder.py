@@ -92,6 +92,18 @@ def make_decoder(
     return CachedDecoder(model, device=device, dtype=dtype)
 
 
+def refuse_other_states(model: PreTrainedModel) -> None:
+    """UserError if some layers remember something other than keys and values (LFM2's convolutions, Mamba's states)."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    others = sorted({kind for kind in kinds if "attention" not in kind or "linear" in kind})
+    if getattr(model, "_is_stateful", False) or others:
+        of = f" in its {' and '.join(others)} layers" if others else ""
+        raise UserError(
+            f"{type(model).__name__} keeps a recurrent state{of}, which the torch engine does not support: choose "
+            'a model with attention alone, or rollout.engine = "vllm"'
+        )
+
+
 def refuse_ignored_soft_caps(model: PreTrainedModel) -> None:
     """UserError where attention scores are to be soft-capped (Gemma 2) and the attention in use does not do it."""
     config: Any = model.config.get_text_config()
@@ -115,8 +127,7 @@ class CachedDecoder:
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
-        if getattr(model, "_is_stateful", False):
-            raise UserError(f"{type(model).__name__} keeps a recurrent state, which the torch engine does not support")
+        refuse_other_states(model)
         refuse_ignored_soft_caps(model)
         # Tied weights stay tied in a deep copy, so an update under either name reaches both.
         source: Any = model

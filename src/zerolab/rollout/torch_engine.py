@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from zerolab.models.context import context_length
 from zerolab.rollout.categorical import sample
 from zerolab.rollout.completions import make_completion, unbegun
 from zerolab.rollout.decoder import make_decoder
@@ -55,7 +56,7 @@ class TorchEngine:
         self.steps = 0  # forward passes so far: a sign of life for who watches from outside
         self._tokenizer = tokenizer
         self._decoder = make_decoder(model, device=torch.device(device), dtype=as_dtype(dtype), cuda_graphs=cuda_graphs)
-        self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._context = context_length(model.config)
         self._eos = np.zeros(self._decoder.vocab_size, dtype=bool)
         self._eos[[i for i in eos_token_ids(model, tokenizer) if i < len(self._eos)]] = True
         self._eos_ids = torch.from_numpy(np.nonzero(self._eos)[0]).to(device)

@@ -12,6 +12,7 @@ from zerolab.config import SampleConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.errors import UserError
+from zerolab.models.context import context_length
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.rollout.engine import Request, generate_all
 from zerolab.rollout.sampling import request_seed
@@ -78,7 +79,7 @@ def open_model(config: SampleConfig) -> Model:
     template = make_template(config.template).bound(tokenizer)
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if config.model.precision == "bf16" else torch.float32
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", 2**20)
+    context = context_length(model.config)
     return Model(
         tokenizer, template, TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=KV_BYTES), context
     )
