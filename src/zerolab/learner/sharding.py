@@ -17,6 +17,7 @@ from zerolab.errors import UserError
 from zerolab.learner.activations import decoder_layers
 from zerolab.learner.shards import Shards, read_into
 from zerolab.models.hf import check_folder, load_model, probe
+from zerolab.models.untrusted import check_files
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -66,6 +67,8 @@ def sharded(
 def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) -> Whole | None:
     """None where the files do not have the model's tensors under their names."""
     folder = check_folder(source) or _downloaded(str(source))
+    if folder:
+        check_files(str(folder))
     files = sorted(folder.glob("model*.safetensors")) if folder else []
     if folder is None or not files:
         return None

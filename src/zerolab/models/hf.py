@@ -21,6 +21,7 @@ from torch import nn
 from zerolab.errors import UserError
 from zerolab.models.context import rotary_limit
 from zerolab.models.generation import repair_generation_config
+from zerolab.models.untrusted import check_files, check_finite, check_hub
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -44,6 +45,7 @@ def load_model(
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no *.safetensors weights{_other_weights(folder)}")
     with _quiet():
+        check_files(str(folder or path))
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder or path),
@@ -63,6 +65,7 @@ def load_model(
             "config.json and weights do not belong together"
         )
     model.to(device).eval()
+    check_finite(model, str(path))
     probe(model, str(path))
     warn_of_rotary_limit(model.config, str(path))
     return model
@@ -86,6 +89,7 @@ def load_config(path: str | Path) -> Any:
     folder = check_folder(path)
     with _quiet():
         try:
+            check_files(str(folder or path))
             return AutoConfig.from_pretrained(str(folder or path), trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(_explain(path, error)) from error
@@ -256,6 +260,8 @@ def probe(model: PreTrainedModel, name: str) -> None:
         hidden = hidden_states(model, ids_BS)
     finally:
         handle.remove()
+    if not torch.isfinite(hidden).all():
+        raise UserError(f"{name}: its hidden states are NaN or infinite: the weights are damaged, or diverged")
     if not torch.equal(logits.float(), expected.float()) or not torch.equal(seen[0], hidden):
         raise UserError(
             f"{name}: {type(model).__name__} computes its logits by more than lm_head(hidden state), not supported"
@@ -287,8 +293,8 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     return value
 
 
-def check_folder(path: str | Path) -> Path | None:
-    """The local folder, checked; None where `path` reads as a hub id. Raises UserError where it can be neither."""
+def check_folder(path: str | Path, ask_hub: bool = True) -> Path | None:
+    """The local folder, checked; None if `path` is a hub id. UserError if it is neither, or unknown to the hub."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -297,6 +303,8 @@ def check_folder(path: str | Path) -> Path | None:
     text = str(path)
     if isinstance(path, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.exists():
         raise UserError(f"{path} is not a folder; give a model folder or a hub id such as Qwen/Qwen2.5-Math-1.5B")
+    if ask_hub:
+        check_hub(text)
     return None
 
 

@@ -101,7 +101,7 @@ def _at_hand(path: str) -> ModelShape | None:
 
     from zerolab.models.hf import check_folder
 
-    check_folder(path)
+    check_folder(path, ask_hub=False)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
