@@ -162,6 +162,36 @@ def test_a_step_that_cannot_be_recorded_is_launched_as_it_is() -> None:
     assert np.mean(same) >= subject.same_share
 
 
+def test_graphs_come_back_after_a_passing_shortage_and_it_is_said_once() -> None:
+    subject = make_subject("qwen2")
+    engine: Any = subject.make()
+    engine._decoder._block = None
+    tries: list[bool] = []
+
+    def scarce() -> Any:
+        def record(body: Any) -> Any:
+            tries.append(len(tries) >= 2)
+            if not tries[-1]:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+            return tape_recorder()(body)
+
+        return record
+
+    engine._decoder._graphs = graphs = make_graphs(engine._decoder, scarce)
+    requests = subject.requests()
+    with pytest.warns(UserWarning, match="the next one tries again") as said:
+        rollouts = [generate_all(engine, requests) for _ in range(3)]
+    assert len([warning for warning in said if "tries again" in str(warning.message)]) == 1
+    assert tries[:2] == [False, False]
+    assert len(tries) > 2
+    assert all(tries[2:])
+    assert any(replay is not None for replay in graphs._recorded.values())
+    plain = generate_all(subject.make(), requests)
+    for completions in rollouts:
+        same = [same_tokens(a, b) for a, b in zip(completions, plain, strict=True)]
+        assert np.mean(same) >= subject.same_share
+
+
 def test_a_recurrent_family_is_refused() -> None:
     from transformers import MambaConfig, MambaForCausalLM
 

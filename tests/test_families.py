@@ -1,5 +1,6 @@
 """Families that see positions in another way: sampled as transformers samples them, or refused in one line."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,25 @@ def test_a_dry_run_refuses_the_budgets_that_the_run_refuses(
     budget = ("--set", "rollout.max_new_tokens=256", "--set", f"out='{tmp_path / 'run'}'")
     assert run("train", recipe, *budget, *arguments) == 2
     assert "leaves no room for a prompt in the model's context of 256 tokens" in capsys.readouterr().err
+
+
+UNSUPPORTED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "family": ("gpt2", {}, "gpt2 is none of the families"),
+    "activation": ("llama", {"hidden_act": "gelu"}, "its activation is gelu"),
+    "biases": ("llama", {"mlp_bias": True}, "biases"),
+    "sliding window": ("mistral", {"sliding_window": 8}, "sliding window"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_the_slower_decoder_is_said_with_its_reason(case: str) -> None:
+    family, changes, reason = UNSUPPORTED[case]
+    with pytest.warns(UserWarning, match=f"slower than the fused one, because .*{reason}"):
+        TorchEngine(tiny_model(family, **changes), tiny_tokenizer())
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "mistral"])
+def test_nothing_is_said_of_the_fused_decoder(family: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TorchEngine(tiny_model(family), tiny_tokenizer())

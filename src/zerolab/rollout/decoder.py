@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -83,13 +84,18 @@ def take_back(tensors: Iterable[torch.Tensor]) -> None:
 def make_decoder(
     model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
 ) -> Decoder:
-    """The fused decoder where it knows the family, else transformers' forward pass. Both copy the weights."""
+    """The fused decoder if it knows the family, else transformers' forward pass. Both copy the weights."""
     from zerolab.rollout.fused import FusedDecoder
-    from zerolab.rollout.weights import supports
+    from zerolab.rollout.weights import why_unsupported
 
-    if supports(model):
+    reason = why_unsupported(model)
+    if reason is None:
         return FusedDecoder(model, device=device, dtype=dtype, cuda_graphs=cuda_graphs)
-    return CachedDecoder(model, device=device, dtype=dtype)
+    decoder = CachedDecoder(model, device=device, dtype=dtype)
+    warnings.warn(
+        f"sampling uses transformers' forward pass, which is slower than the fused one, because {reason}", stacklevel=3
+    )
+    return decoder
 
 
 def refuse_other_states(model: PreTrainedModel) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from zerolab.rollout.attention import Layout, Own, arrange, prompt_bias
 from zerolab.rollout.memory import Plan
+from zerolab.rollout.shortage import is_shortage
 
 Body = Callable[[], object]
 Forward = Callable[[torch.Tensor, torch.Tensor, Layout, Own], torch.Tensor]
@@ -81,10 +82,13 @@ class StepGraphs:
         self._recorded: dict[tuple[Plan, Bucket], Body | None] = {}
         self._inputs: dict[Plan, Inputs] = {}
         self._memory = 0
-        self.off = False
+        self.off = False  # for good: recording failed for another reason than memory
+        self.paused = False  # until the next `reserve`: memory ran out while a step was recorded
+        self._said = False
 
     def reserve(self, plan: Plan, own_kv: torch.Tensor, prompt_kv: torch.Tensor) -> None:
         """Says where keys and values lie from now on. A graph is of use as long as they lie where it saw them."""
+        self.paused = False
         if prompt_kv.data_ptr() != self._memory or len(self._recorded) > MOST:
             self.forget()
         self._memory = prompt_kv.data_ptr()
@@ -111,7 +115,7 @@ class StepGraphs:
         A bucket is run as it is at its first use, which also warms up what must not be set up while recording, recorded
         at its second, and replayed from then on.
         """
-        if self.off:
+        if self.off or self.paused:
             return None
         n = len(tokens_N)
         bucket = Bucket.of(n, len(self._lengths_Q), self._members, int(index_N.max()) + 1, self._plan)
@@ -127,19 +131,33 @@ class StepGraphs:
         return inputs.logits[:n]
 
     def _replay(self, key: tuple[Plan, Bucket]) -> bool:
-        """Replays a bucket, recording it before if need be. False where that fails; there are no graphs then."""
+        """Replays a bucket and records it before if need be. False if that fails; this rollout then has no graphs."""
         replay = self._recorded[key]
         if replay is None:
             try:
                 self._record = self._record or self._recorder()
                 replay = self._recorded[key] = self._record(self._body(key[1]))
             except RuntimeError as error:
-                self.off = True
-                self.forget()
-                warnings.warn(f"sampling goes on without CUDA graphs, as recording failed: {error}", stacklevel=2)
+                self._give_up(error)
                 return False
         replay()
         return True
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """No graphs until the next rollout if memory ran out, and none at all otherwise. Says so once."""
+        self.paused = is_shortage(error)
+        self.off = not self.paused
+        self.forget()
+        reason = " ".join(str(error).split())[:300]
+        if self.off:
+            warnings.warn(f"sampling goes on without CUDA graphs, as recording failed: {reason}", stacklevel=4)
+        elif not self._said:
+            self._said = True
+            warnings.warn(
+                f"memory ran out while a decoding step was recorded ({reason}): this rollout goes on without CUDA "
+                "graphs, and the next one tries again (to make room, lower rollout.kv_gb)",
+                stacklevel=4,
+            )
 
     def _body(self, bucket: Bucket) -> Body:
         """The step of a bucket: everything it reads is in the buffers and memory of now."""

@@ -14,16 +14,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
+ROTARY = ("default", "linear", "llama3", "yarn")
+
+
 def supports(model: PreTrainedModel) -> bool:
-    """Whether this forward pass is the model's: family, activation, full attention, rotary over the whole head."""
+    """Whether the fused forward pass is the model's."""
+    return why_unsupported(model) is None
+
+
+def why_unsupported(model: PreTrainedModel) -> str | None:
+    """In words, what keeps the fused forward pass from being the model's; None if it is."""
     config: Any = model.config
-    if config.model_type not in ("qwen2", "qwen3", "llama", "mistral") or config.hidden_act != "silu":
-        return False
+    if config.model_type not in FAMILIES:
+        return f"{config.model_type} is none of the families {', '.join(FAMILIES)}"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}, not silu"
     # Llama and Qwen3 with attention_bias have one on the output projection too; Qwen2 always has q, k, v biases only.
-    if getattr(config, "mlp_bias", False) or getattr(config, "attention_bias", False) or slides(config):
-        return False
+    if getattr(config, "mlp_bias", False) or getattr(config, "attention_bias", False):
+        return "it has biases in its attention or its MLP"
+    if slides(config):
+        return "some of its layers see a sliding window only"
     rotary = model.get_decoder().rotary_emb
-    return rotary.rope_type in ("default", "linear", "llama3", "yarn") and 2 * len(rotary.inv_freq) == head_dim(config)
+    if rotary.rope_type not in ROTARY:
+        return f"its rotary embeddings are of type {rotary.rope_type}"
+    if 2 * len(rotary.inv_freq) != head_dim(config):
+        return "its rotary embeddings cover a part of each head only"
+    return None
 
 
 def slides(config: Any) -> bool:
