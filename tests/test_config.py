@@ -227,6 +227,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(override: str, words: list[
         assert word in text
 
 
+@pytest.mark.parametrize("key", ["lora.rank", "steps", "rollout.max_new_tokens", "rollout.kv_gb", "learner.lr"])
+def test_a_number_beyond_64_bits_is_one_line(key: str) -> None:
+    text = refused(f"{key}={10**30}")
+    assert key in text
+    assert "less than" in text
+    assert "\n" not in text
+
+
 def test_several_problems_are_one_line() -> None:
     text = refused(base={"objective": "grpo", "model": {"pth": "x"}, "questions": {}})
     for word in ("steps is missing", "unknown key model.pth", "set questions.path"):

@@ -121,6 +121,19 @@ def test_targets_are_ends_of_names_and_others_are_refused() -> None:
         make_learner(tiny_model("qwen2"), LoraConfig(targets=("nothing",)))
 
 
+@pytest.mark.parametrize(
+    ("family", "target"),
+    [("qwen2", "embed_tokens"), ("qwen2", "lm_head"), ("llama", "lm_head"), ("gpt2", "wte"), ("gpt2", "wpe")],
+)
+def test_an_embedding_or_the_head_gets_no_adapter(family: str, target: str) -> None:
+    for targets in ((target,), ("q_proj", "c_attn", target)):
+        with pytest.raises(
+            UserError, match=f"lora.targets name .*{target}, an embedding or the output head"
+        ) as refused:
+            make_learner(tiny_model(family), LoraConfig(targets=targets))
+        assert "\n" not in str(refused.value)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one_and_leaves_plain_weights(tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -71,7 +71,7 @@ class LearnerConfig(OptimizerConfig):
 class LoraConfig(Strict):
     """Low-rank adapters: what is trained in the place of the model's own weights."""
 
-    rank: int = Field(32, ge=1, description="Rank of the adapters.")
+    rank: int = Field(32, ge=1, le=65536, description="Rank of the adapters.")
     alpha: float = Field(64.0, gt=0, description="An adapter counts alpha / rank times.")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
         "all-linear", description="Layers that get one: all linear layers but the head, or ends of module names."

@@ -46,6 +46,10 @@ class Adapters:
         except ValueError as error:
             text = str(error).split("\n")[0][:200]
             raise UserError(f"lora.targets fit no linear layer of {type(model).__name__}: {text}") from error
+        self.layers: dict[str, Any] = {
+            name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
+        }
+        self._refuse_ends(model)
         model.eval()
         for tensor in [*trained_weights(model), *model.buffers()]:
             tensor.data = tensor.data.to(device)
@@ -54,9 +58,18 @@ class Adapters:
         frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
         self.base = frozen if config.offload else []
         self.host = [_pinned(parameter.data) for parameter in self.base] if config.offload else None
-        self.layers: dict[str, Any] = {
-            name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
-        }
+
+    def _refuse_ends(self, model: "PreTrainedModel") -> None:
+        """UserError if an embedding or the output head has an adapter.
+
+        The learner computes log-probabilities from the head's own matrix, which an embedding may be tied to.
+        """
+        for name, layer in self.layers.items():
+            if layer is model.get_output_embeddings() or isinstance(layer.get_base_layer(), torch.nn.Embedding):
+                raise UserError(
+                    f"lora.targets name {name}, an embedding or the output head: name linear layers between them, or "
+                    'use "all-linear"'
+                )
 
     @torch.no_grad()
     def merged(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
