@@ -120,7 +120,7 @@ def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     wait_for_step(stopped, 2, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert "continue with --resume" in output
     assert 2 <= len(read_metrics(stopped)) - 1 < 8
     assert run("train", recipe, "--set", f"out={stopped}", "--resume", "--set", "checkpoint.every=0") == 0

@@ -385,8 +385,8 @@ def main() -> None:
     except UserError as error:
         print("zerolab:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("zerolab: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("zerolab:", str(error) or "interrupted", file=sys.stderr)
         sys.exit(130)
 
 

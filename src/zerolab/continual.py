@@ -18,6 +18,7 @@ from zerolab.build import make_grader, model_path, pick_device
 from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import make_encode, make_template
+from zerolab.errors import Interrupted
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.checkpoint_check import check_checkpoint
@@ -87,14 +88,14 @@ def pretrain(
     """Runs a pretraining recipe with corpora to its end and returns the model's Hugging Face folder, OUT/model.
 
     `recipe` is a TextRunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. Ctrl-C
-    ends the run after the current step with a checkpoint, as KeyboardInterrupt. With `resume` it goes on from the last
+    ends the run after the current step with a checkpoint, as Interrupted. With `resume` it goes on from the last
     checkpoint, on CPU with the same threads to the bit as if it had never stopped. Raises UserError, with one line.
     """
     config: TextRunConfig = text_config(recipe)
     directory = RunDirectory(config, resume, overwrite)
     run = build(config)
-    directory.open()
     try:
+        directory.open()
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
             if first == 1 and run.evaluates:
@@ -109,8 +110,7 @@ def pretrain(
                 if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
                     save(run, directory, step)
                 if stop.requested and not last:
-                    shown.message(f"stopped after step {step} of {config.steps}; continue with --resume")
-                    raise KeyboardInterrupt
+                    raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
         with clear_errors(directory.path):
             run.learner.export(run.tokenizer, directory.path / MODEL)
     finally:

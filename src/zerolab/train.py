@@ -13,7 +13,7 @@ from typing import Any
 
 from zerolab.build import EngineFactory, Run, build, make_engine
 from zerolab.config import RunConfig
-from zerolab.errors import LearnerLost
+from zerolab.errors import Interrupted, LearnerLost
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
 from zerolab.recipes import run_config
@@ -37,15 +37,15 @@ def train(
     """Runs a recipe to its end and returns the run directory; the final policy is the newest checkpoint.
 
     `recipe` is a RunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. `engine`
-    makes the sampler from (config, model, tokenizer, device). Ctrl-C ends a run after the current step with a
-    checkpoint. With `resume` it goes on from the last checkpoint, on CPU with the same threads to the bit as if it had
-    never stopped. Raises UserError, with one line, for what cannot be meant.
+    makes the sampler from (config, model, tokenizer, device). Ctrl-C or SIGTERM ends a run after the current step with
+    a checkpoint and raises Interrupted. With `resume` it goes on from the last checkpoint, on CPU with the same threads
+    to the bit as if it had never stopped. Raises UserError, with one line, for invalid settings.
     """
     config: RunConfig = run_config(recipe)
     directory = RunDirectory(config, resume, overwrite)
     run = build(config, engine)
-    directory.open()
     try:
+        directory.open()
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
             while first:
@@ -62,7 +62,7 @@ def train(
 
 
 def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: GracefulStop) -> None:
-    """From step `first` to the end, or to the step during which a stop was requested."""
+    """From step `first` to the end. Raises Interrupted after the step during which a stop was requested."""
     config = run.config
     if first == 1 and run.evaluator:
         directory.log({"step": 0, **shown.row(0, run.evaluator())})
@@ -75,9 +75,8 @@ def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: 
         shown.row(step, record)
         if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
             save(run, directory, step)
-        if stop.requested:
-            shown.message(f"stopped after step {step} of {config.steps}; continue with --resume")
-            break
+        if stop.requested and not last:
+            raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
 
 
 def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:

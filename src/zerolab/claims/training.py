@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zerolab.config import PretrainConfig, RunConfig
+from zerolab.errors import UserError
 
 QUIET = ("threads=1", "evaluation.every=0", "checkpoint.every=0", "transcripts_per_step=0")
 
@@ -24,7 +25,8 @@ def run_config(recipe: str, folder: Path, base: PretrainConfig, overrides: Seque
 def trained(config: RunConfig, look: Callable[[Path], None] = lambda policy: None) -> Mapping[str, list[float]]:
     """Trains, or goes on where a killed cell stopped; the metrics of every step, NaN where nothing was measured.
 
-    `look` sees the folder of the final policy before it is deleted.
+    `look` sees the folder of the final policy before it is deleted. Raises Interrupted if a signal ended the run early,
+    and UserError if a step is missing: an unfinished run is never the result of a cell.
     """
     from zerolab.learner.checkpoint import latest_checkpoint
     from zerolab.report.progress import Progress
@@ -34,6 +36,11 @@ def trained(config: RunConfig, look: Callable[[Path], None] = lambda policy: Non
     going_on = (config.folder / "config.json").exists() and (config.folder / "checkpoints").exists()
     train(config, resume=going_on, overwrite=not going_on, progress=Progress(config.name, config.steps, quiet=True))
     rows = [row for row in read_metrics(config.folder) if row["step"] > 0]
+    if [row["step"] for row in rows] != list(range(1, config.steps + 1)):
+        raise UserError(
+            f"{config.folder} holds {len(rows)} of the {config.steps} steps of its run: delete that folder and run the "
+            "cell again"
+        )
     policy = latest_checkpoint(config.folder / "checkpoints")
     assert policy is not None  # a run ends with one
     look(policy)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from zerolab.config import LearnerConfig, PretrainConfig
+from zerolab.errors import Interrupted
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model
@@ -127,8 +128,10 @@ def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path)
                 rows.append(json.dumps({"step": step + 1, "loss": stats["nll"], "tokens": stats["tokens"]}))
             if stop.requested or (step + 1) % CHECKPOINT_EVERY == 0:
                 save_checkpoint(checkpoints, step + 1, write, {"curve": rows}, keep=1)
-            if stop.requested:
-                raise KeyboardInterrupt
+            if stop.requested and step + 1 < config.steps:
+                raise Interrupted(
+                    f"pretraining stopped after step {step + 1} of {config.steps}; the same command goes on"
+                )
     write_atomically(curve, "".join(row + "\n" for row in rows))
 
 
