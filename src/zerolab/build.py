@@ -1,7 +1,6 @@
 """The composition root: a config becomes a stream, a learner and an objective."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from zerolab.rollout.probe import Probe
 from zerolab.rollout.sampling import Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.terminal import echo
 from zerolab.types import Grade, Question
 
 
@@ -295,5 +295,5 @@ def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) ->
     )
     chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
     if known := overlap(questions.train, chosen.values()):
-        print(f"zerolab: {known} of {len(chosen)} evaluation questions are training questions too", file=sys.stderr)
+        echo(f"zerolab: {known} of {len(chosen)} evaluation questions are training questions too", error=True)
     return Evaluator(stream, list(chosen.values()), parameters)

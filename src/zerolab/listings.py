@@ -2,6 +2,8 @@
 
 import typer
 
+from zerolab.terminal import echo
+
 recipe_app = typer.Typer(help="The recipes that ship.", no_args_is_help=True)
 questions_app = typer.Typer(help="The question sets that are known by name.", no_args_is_help=True)
 
@@ -12,7 +14,7 @@ def recipe_list() -> None:
     from zerolab.recipes import header, shipped
 
     for name, path in shipped().items():
-        print(f"{name:28} {next(iter(header(path)), '')}")
+        echo(f"{name:28} {next(iter(header(path)), '')}")
 
 
 @recipe_app.command("show")
@@ -20,7 +22,7 @@ def recipe_show(recipe: str) -> None:
     """A recipe as it is written."""
     from zerolab.recipes import find_recipe
 
-    print(find_recipe(recipe).read_text(encoding="utf-8"), end="")
+    echo(find_recipe(recipe).read_text(encoding="utf-8"), end="")
 
 
 @recipe_app.command("diff")
@@ -29,7 +31,7 @@ def recipe_diff(a: str, b: str) -> None:
     from zerolab.recipes import difference, find_recipe
 
     for key, old, new in difference(find_recipe(a), find_recipe(b)):
-        print(f"{key}: {old} -> {new}")
+        echo(f"{key}: {old} -> {new}")
 
 
 @questions_app.command("list")
@@ -40,4 +42,4 @@ def questions_list() -> None:
     rows = [HEADS, *listing()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

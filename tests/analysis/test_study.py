@@ -230,7 +230,7 @@ def test_a_table_shows_numbers_short_and_text_as_it_is() -> None:
         (0.0, "0.000"),
         (1234.5, "1234.5"),
     ]
-    cases += [(3, "3"), (True, "yes"), (Interval(0.1, 0.25), "[0.100, 0.250]"), ("a\x1b[0m", "a\ufffd[0m")]
+    cases += [(3, "3"), (True, "yes"), (Interval(0.1, 0.25), "[0.100, 0.250]"), ("a\x1b[0m", "a\\x1b[0m")]
     assert [shown(cell) for cell, _ in cases] == [text for _, text in cases]
     pass_at = exploration_table(exploration([response(0, s, s == 0) for s in range(4)]))
     console = Console(record=True, width=120)

@@ -1,6 +1,5 @@
 """`zerolab analyze`: from recorded responses, or from a model sampled first, to tables, figures and one JSON."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from zerolab.analysis.examples import rich_examples
 from zerolab.analysis.judge import Judge, VerdictCache, ask_through
 from zerolab.analysis.sampling import Plan, sample_model, slug, stored_below
 from zerolab.analysis.study import Study, study, write
-from zerolab.analysis.table import make_console, show
+from zerolab.analysis.table import WIDTH, show
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.evaluation.collect import failure_lines
@@ -25,6 +24,7 @@ from zerolab.evaluation.progress import Bar
 from zerolab.evaluation.responses import Response, read_responses
 from zerolab.grading.extract import MODES
 from zerolab.phrases import SCOPES, Scope
+from zerolab.terminal import echo, make_console
 
 JUDGE_CACHE = "judge.jsonl"
 FEW = 0.5  # share of formatted responses below which the extractor is likely not theirs
@@ -94,14 +94,14 @@ def run(options: Options, plan: Plan, served: Served, machine: Machine, parts: P
 def _report(found: Study, failures: Sequence[tuple[str, str]], stopped: bool, out: Path) -> None:
     show(found.tables())
     if found.examples:
-        make_console().print("Reflecting responses, the passage marked:", rich_examples(found.examples))
+        make_console(WIDTH).print("Reflecting responses, the passage marked:", rich_examples(found.examples))
     if failures:
-        print(f"{len(failures)} responses failed; the same command asks for them again:")
-        failure_lines(list(failures), print)
+        echo(f"{len(failures)} responses failed; the same command asks for them again:")
+        failure_lines(list(failures), echo)
     if stopped:
-        print("stopped: these are the responses so far; the same command goes on", file=sys.stderr)
+        echo("stopped: these are the responses so far; the same command goes on", error=True)
     written = write(found, out)
-    print(f"{out}: {len(written)} files; analysis.json has every number, examples.html the marked passages")
+    echo(f"{out}: {len(written)} files; analysis.json has every number, examples.html the marked passages")
 
 
 def recorded_files(target: str, served: Served) -> list[Path]:
@@ -160,10 +160,10 @@ def _hint(responses: Sequence[Response]) -> None:
         strict = sum(bool(r.grade and r.grade.formatted) for r in mine)
         loose = sum(bool(r.lenient and r.lenient.formatted) for r in mine)
         if mine and strict < FEW * len(mine) < loose:
-            print(
+            echo(
                 f"zerolab: {strict} of {len(mine)} responses of {model} are in the format looked for, {loose} in some "
                 f"format: --extractor says which is theirs ({', '.join(MODES)})",
-                file=sys.stderr,
+                error=True,
             )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from zerolab.analysis.cells import Setting, cells, solved
 from zerolab.analysis.rubric import Verdict, find_passage
-from zerolab.analysis.table import printable
 from zerolab.evaluation.responses import Response
 from zerolab.phrases import Hit, Scope, find_phrases, pieces
+from zerolab.terminal import visible
 
 LONGEST_NAME = 60
 AROUND = 160  # characters shown on either side of a passage in a terminal
@@ -123,4 +123,4 @@ def rich_examples(found: Sequence[Example]) -> Any:
 
 
 def _flat(text: str) -> str:
-    return printable(" ".join(text.split(" "))).replace("\n", " ")
+    return visible(" ".join(text.split(" "))).replace("\n", " ")

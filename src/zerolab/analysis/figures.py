@@ -11,8 +11,9 @@ from zerolab.analysis.cells import Setting
 from zerolab.analysis.exploration import PassAtK
 from zerolab.analysis.lengths import Lengths
 from zerolab.analysis.reflection import Reflection
-from zerolab.analysis.table import Table, printable
+from zerolab.analysis.table import Table
 from zerolab.evaluation.statistics import Interval
+from zerolab.terminal import visible
 
 COLOURS = ("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#ccb974", "#64b5cd", "#937860", "#da8bc3")
 KIND_COLOURS = {"correct": "#55a868", "wrong": "#c44e52", "truncated": "#8c8c8c"}
@@ -42,7 +43,7 @@ def _save(plt: Any, figure: Any, path: Path) -> Path:
 
 def name(text: str, longest: int = 44) -> str:
     """A label without mathematics markup and of a bearable length: names come from files."""
-    text = printable(text).replace("\n", " ").replace("$", r"\$")
+    text = visible(text).replace("\n", " ").replace("$", r"\$")
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -13,6 +13,7 @@ from zerolab.data.rows import READERS, Row, hub_rows, read_rows
 from zerolab.errors import UserError
 from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
 from zerolab.rundir import clear_errors, write_atomically
+from zerolab.terminal import echo
 from zerolab.types import Question
 
 SHOWN_MATCHES = 8
@@ -144,4 +145,4 @@ def _write(out: Path, table: Table, listed: Sequence[Listed]) -> None:
         write_atomically(
             out / "overlap.json", json.dumps({"note": table.note, "rows": table.records()}, indent=1) + "\n"
         )
-    print(f"{out}: overlap.csv, overlap.json, overlap_matches.csv ({len(listed)} matches)")
+    echo(f"{out}: overlap.csv, overlap.json, overlap_matches.csv ({len(listed)} matches)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.evaluation.statistics import Interval
+from zerolab.terminal import make_console, visible
 
 WIDTH = 120  # of tables that go to a file or a pipe
 ON_SCREEN = {"temperature": "T"}
@@ -97,7 +98,7 @@ def shown(cell: Cell) -> str:
         return "yes" if cell else "no"
     if isinstance(cell, float):
         return _number(cell)
-    return printable(str(cell))
+    return visible(str(cell))
 
 
 def _number(value: float) -> str:
@@ -107,25 +108,12 @@ def _number(value: float) -> str:
     return text.replace("-0.000", "0.000")
 
 
-def printable(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
-
-
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_console() -> Any:
-    """The terminal, or a fixed width where there is none."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
-
-
 def show(tables: Sequence[Table]) -> None:
-    console = make_console()
+    console = make_console(WIDTH)
     for table in tables:
         console.print(table.rich())
         console.print()

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from zerolab.errors import UserError
+from zerolab.terminal import make_console
 
 KEYS = ("length", "scale", "pass-rate", "split", "order", "ranks", "truncation", "zero-variance", "importance")
 
@@ -24,31 +25,28 @@ def run(target: str, json_file: Path | None, png: Path | None, fail_on: str, pyt
 
     peers = find(target, python)
 
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     from zerolab.audit import audit_report, battery
     from zerolab.audit.table import WIDTH
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    with console.status(f"auditing {target}"):
+    console = make_console(WIDTH)
+    with console.status(Text(f"auditing {target}")):
         audits = battery.audit(peers)
     audit_report.render(audits, console)
     if json_file is not None:
         json_file.write_text(json.dumps(audit_report.record(audits), indent=2) + "\n", encoding="utf-8")
-        console.print(f"wrote {json_file}", highlight=False)
+        console.print(f"wrote {json_file}")
     if png is not None:
         audit_report.draw(png, audits)
-        console.print(f"wrote {png}", highlight=False)
+        console.print(f"wrote {png}")
     missing = [(a, key) for key in keys for a in audits if a.row(key).biased is None]
     if missing:
         a, key = missing[0]
         raise UserError(f"--fail-on {key}: {a.name} was {a.row(key).verdict}")
     lines = battery.biased(audits, keys)
     for line in lines:
-        console.print(f"[red]FAILED[/red] {escape(line)}", highlight=False)
+        console.print(Text.assemble(("FAILED", "red"), f" {line}"))
     return not lines
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from zerolab.audit.battery import Audit, summary
 
@@ -32,18 +32,16 @@ def number(value: float | None) -> str:
 
 def render(audits: Sequence[Audit], console: Console) -> None:
     for one in audits:
-        table = Table(
-            title=escape(f"{one.name} ({one.version})"), title_justify="left", title_style="bold", padding=(0, 1)
-        )
+        table = Table(title=f"{one.name} ({one.version})", title_justify="left", title_style="bold", padding=(0, 1))
         table.add_column("row", no_wrap=True)
         table.add_column("what", no_wrap=True)
         table.add_column("number", justify="right")
         table.add_column("verdict")
         for row in one.rows:
             colour = {True: "red", False: "green", None: "dim"}[row.biased]
-            table.add_row(row.key, TITLES[row.key], number(row.value), f"[{colour}]{row.verdict}[/]")
+            table.add_row(row.key, TITLES[row.key], number(row.value), Text(row.verdict, style=colour))
         console.print(table)
-        console.print(f"{one.about}: {summary(one)}", highlight=False, markup=False)
+        console.print(f"{one.about}: {summary(one)}")
         console.print()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolab.errors import UserError
+from zerolab.terminal import make_console
 
 if TYPE_CHECKING:
     from zerolab.rl.objective import Objective
@@ -22,29 +23,27 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
             raise UserError(f"{path}: its folder does not exist; make it first")
 
     import torch
-    from rich.console import Console
+    from rich.text import Text
 
     from zerolab.audit.certificate import certify
     from zerolab.audit.table import WIDTH, render
 
     torch.set_num_threads(1)  # models of 700 parameters: more threads only wait for each other
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = make_console(WIDTH)
     with console.status("certifying") as status:
-        certificates = certify(objectives, ranks=ranks, done=lambda name: status.update(f"certified {name}"))
+        certificates = certify(objectives, ranks=ranks, done=lambda name: status.update(Text(f"certified {name}")))
     render(certificates, console)
     if any(objective.entropy or objective.kl for objective in objectives):
         console.print("Expected gradients are those of the reward; KL and entropy terms are proved on the step alone.")
     if json_file is not None:
         json_file.write_text(json.dumps([c.record() for c in certificates], indent=2) + "\n", encoding="utf-8")
-        console.print(f"wrote {json_file}", highlight=False)
+        console.print(f"wrote {json_file}")
     if png is not None:
         from zerolab.audit.plot import draw, write_csv
 
         draw(png, certificates)
         write_csv(png.with_suffix(".csv"), certificates)
-        console.print(f"wrote {png} and {png.with_suffix('.csv')}", highlight=False)
+        console.print(f"wrote {png} and {png.with_suffix('.csv')}")
     return not any(c.violations for c in certificates)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from zerolab.audit.certificate import COUPLED_SIZES, TRUNCATION_SIZE, Certificate, Truncation
 from zerolab.audit.weights import PASS_RATES
@@ -18,10 +19,10 @@ def render(certificates: Sequence[Certificate], console: Console) -> None:
     console.print(truncation(certificates))
     for certificate in certificates:
         for line in certificate.violations:
-            console.print(f"[red]BROKEN[/red] {certificate.name}: {line}", highlight=False)
+            console.print(Text.assemble(("BROKEN", "red"), f" {certificate.name}: {line}"))
     broken = sum(bool(c.violations) for c in certificates)
     kept = f"{len(certificates) - broken} of {len(certificates)} objectives keep what their row promises"
-    console.print(f"[{'red' if broken else 'green'}]{kept}[/]", highlight=False)
+    console.print(Text(kept, style="red" if broken else "green"))
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

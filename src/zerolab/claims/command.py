@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from zerolab.claims.larger import LARGER
 from zerolab.claims.ledger import CLAIMS, claim_of, find, protocols
@@ -19,15 +20,10 @@ from zerolab.claims.scales import Larger
 from zerolab.claims.verdict import Finding, Verdict
 from zerolab.cores import cores
 from zerolab.errors import UserError
+from zerolab.terminal import make_console
 
 WIDTH = 140
 COLOURS = {"reproduced": "green", "not reproduced": "red", "underpowered": "yellow", "needs hardware": "dim"}
-
-
-def wide_console() -> Console:
-    """The terminal, or lines wide enough for a table elsewhere."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def list_claims(results: Path) -> None:
@@ -38,16 +34,16 @@ def list_claims(results: Path) -> None:
     for claim, sentence in CLAIMS.items():
         found = [p for p in protocols() if p.claim == claim]
         if not found:
-            shown.add_row(claim, sentence, "", "", "[dim]no experiment yet[/]")
+            shown.add_row(claim, sentence, "", "", Text("no experiment yet", style="dim"))
         for protocol in found:
             cells = protocol.cells(protocol.plan())
             record = read_verdict(results / "laptop" / protocol.id)
             standing = record["verdict"] if record else "not run" if cells else "needs hardware"
-            verdict = f"[{COLOURS[standing]}]{standing}[/]" if standing in COLOURS else standing
+            verdict = Text(standing, style=COLOURS.get(standing, ""))
             scales = ", ".join([*(["laptop"] if cells else []), *LARGER.get(claim, {})])
             takes = duration(cost(cells) / cores()) if cells else "-"
             shown.add_row(protocol.id, protocol.sentence, scales, takes, verdict)
-    wide_console().print(shown)
+    make_console(WIDTH).print(shown)
 
 
 def show(name: str) -> None:
@@ -56,11 +52,11 @@ def show(name: str) -> None:
 
     from zerolab.claims.ledger import MODULES
 
-    console = wide_console()
+    console = make_console(WIDTH)
     for protocol in find(name):
         [module] = [m for n in MODULES if (m := importlib.import_module(f"zerolab.claims.{n}")).PROTOCOL is protocol]
-        console.print(f"[bold]{protocol.id}[/]  {protocol.sentence}\n", highlight=False)
-        console.print((module.__doc__ or "").strip() + "\n", highlight=False, markup=False)
+        console.print(Text.assemble((protocol.id, "bold"), f"  {protocol.sentence}\n"))
+        console.print((module.__doc__ or "").strip() + "\n")
         plan = protocol.plan()
         rows = [
             ("claim", f"{protocol.claim}: {CLAIMS[protocol.claim]}"),
@@ -71,20 +67,18 @@ def show(name: str) -> None:
             ("runs", runs_of(protocol, plan)),
         ]
         for key, value in rows:
-            console.print(f"{key:12}{value}", highlight=False, markup=False)
+            console.print(f"{key:12}{value}")
         console.print()
         for statement in protocol.statements:
             region = f"in ({statement.region[0]:g}, {statement.region[1]:g}) {statement.unit}".rstrip()
             kind = "exact" if statement.exact else f"{statement.level:.0%} interval"
-            console.print(f"  {statement.role:8} {statement.text}: {kind} {region}", highlight=False, markup=False)
+            console.print(f"  {statement.role:8} {statement.text}: {kind} {region}")
         console.print()
     claim = claim_of(name)
     for scale, larger in LARGER.get(claim, {}).items():
         need = f"needs hardware: {hours_of(larger)}" if larger.gpus else "no GPU is needed"
-        console.print(f"{scale:12}{need}; {larger.choices}", highlight=False, markup=False)
-    console.print(
-        f"{'commands':12}zerolab claims run {claim} --scale gpu, --scale paper", highlight=False, markup=False
-    )
+        console.print(f"{scale:12}{need}; {larger.choices}")
+    console.print(f"{'commands':12}zerolab claims run {claim} --scale gpu, --scale paper")
 
 
 def runs_of(protocol: Protocol, plan: Plan) -> str:
@@ -100,14 +94,14 @@ def run(
         raise UserError(f"--scale {scale} is unknown: choose one of {', '.join(SCALES)}")
     if seeds is not None and seeds < 1:
         raise UserError("--seeds must be 1 or more")
-    console = wide_console()
+    console = make_console(WIDTH)
     if scale != "laptop":
         needs_hardware([claim_of(name) for name in names] or list(LARGER), scale, console)
         return True
     chosen = [p for name in names for p in find(name)] if names else list(protocols())
     for protocol in chosen:
         if not protocol.on_a_laptop:
-            console.print(f"{protocol.id:18}[bold]needs hardware[/], no laptop scale: skipped", highlight=False)
+            console.print(Text.assemble(f"{protocol.id:18}", ("needs hardware", "bold"), ", no laptop scale: skipped"))
     chosen = [protocol for protocol in chosen if protocol.on_a_laptop]
     plans = {p.id: p.plan(seeds, quick) for p in chosen}
     if dry_run:
@@ -119,7 +113,7 @@ def run(
             run_one(protocol, plans[protocol.id], results / scale, work / scale, console)
         except UserError as error:
             failed.append(protocol.id)
-            console.print(f"[red]{protocol.id} did not run:[/] {error}", highlight=False)
+            console.print(Text.assemble((f"{protocol.id} did not run:", "red"), f" {error}"))
     return not failed
 
 
@@ -131,7 +125,7 @@ def run_one(protocol: Protocol, plan: Plan, results: Path, work: Path, console: 
     session = {"quick": plan.quick, "seeds": list(plan.seeds), "cells": len(protocol.cells(plan)), **machine(seconds)}
     found, verdict = write_results(results / protocol.id, protocol, table(protocol, plan, folder), session)
     print_findings(protocol, found, verdict, console)
-    console.print(f"{results / protocol.id}  ({duration(seconds)})\n", highlight=False)
+    console.print(f"{results / protocol.id}  ({duration(seconds)})\n")
 
 
 def machine(seconds: float) -> dict[str, Any]:
@@ -151,9 +145,9 @@ def print_findings(protocol: Protocol, found: Sequence[Finding], verdict: Verdic
         if f.role == "shown" and not f.replicates:  # not a part of a quick look
             continue
         shown.add_row(f.role, f.text, number(f.estimate), between(f.low, f.high), str(f.replicates),
-                      between(*f.region), f"[{COLOURS[f.verdict]}]{f.verdict}[/]")  # fmt: skip
+                      between(*f.region), Text(f.verdict, style=COLOURS[f.verdict]))  # fmt: skip
     console.print(shown)
-    console.print(f"[bold {COLOURS[verdict]}]{protocol.id}: {verdict}[/]")
+    console.print(Text(f"{protocol.id}: {verdict}", style=f"bold {COLOURS[verdict]}"))
 
 
 def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, console: Console) -> None:
@@ -166,20 +160,19 @@ def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, 
         bases = f", {count} base models" if count else ""
         console.print(
             f"{protocol.id:18}{len(cells):5} runs, {len(todo)} to do, {duration(cost(todo))} of one core{bases}",
-            highlight=False,
         )
-    console.print(f"in all {duration(total)} of one core, {duration(total / cores())} on {cores()}", highlight=False)
+    console.print(f"in all {duration(total)} of one core, {duration(total / cores())} on {cores()}")
 
 
 def needs_hardware(claims: Sequence[str], scale: str, console: Console) -> None:
     """What a larger scale would take: hours by the cost model, and the commands. Nothing is run."""
     for claim in dict.fromkeys(claims):
         larger = LARGER[claim]["gpu" if scale == "gpu" else "paper"]
-        need = f"[bold]needs hardware[/]: {hours_of(larger)}" if larger.gpus else "[bold]no GPU[/]"
-        console.print(f"{claim}, {scale} scale: {need}", highlight=False)
+        need = ("needs hardware", f": {hours_of(larger)}") if larger.gpus else ("no GPU", "")
+        console.print(Text.assemble(f"{claim}, {scale} scale: ", (need[0], "bold"), need[1]))
         for command in larger.commands():
-            console.print(f"    {command}", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"    choices: {larger.choices}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"    {command}", soft_wrap=True)
+        console.print(f"    choices: {larger.choices}", soft_wrap=True)
 
 
 def hours_of(larger: Larger) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from zerolab.errors import UserError
+from zerolab.terminal import echo
 
 claims_app = typer.Typer(help="The paper's claims, each with an experiment that re-tests it.", no_args_is_help=True)
 Results = Annotated[Path, typer.Option("--results", help="Folder of results, made to be committed.")]
@@ -55,4 +56,4 @@ def claims_report(
     """One page with every claim: figure, table, verdict."""
     from zerolab.claims.report import write
 
-    print(write(results, out))
+    echo(write(results, out))

@@ -1,6 +1,5 @@
 """N engines as one: questions are split over them, and what a lost engine leaves behind is sampled by another one."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from zerolab.config import ClusterConfig
 from zerolab.errors import UserError
 from zerolab.rollout.completions import unbegun
 from zerolab.rollout.engine import Request
+from zerolab.terminal import echo
 from zerolab.types import Completion
 
 POLL_S = 0.25
@@ -120,7 +120,7 @@ class RemoteEngines:
                 self._replace(job.seat, reason)
 
     def _replace(self, seat: Seat, reason: str) -> None:
-        print(f"zerolab: engine {seat.number} was lost ({reason}); another one takes its place", file=sys.stderr)
+        echo(f"zerolab: engine {seat.number} was lost ({reason}); another one takes its place", error=True)
         self.replaced += 1
         seat.lose(reason)
 

@@ -1,7 +1,6 @@
 """Base model, arms, table, figure: what `zerolab demo` does."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from zerolab.report.curves import draw, write_csv
 from zerolab.report.html_report import write_report
 from zerolab.report.terminal import sparkline
 from zerolab.rundir import write_atomically
+from zerolab.terminal import make_console
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
@@ -43,11 +43,13 @@ HEADINGS = {
 def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     """Trains every arm under every seed and leaves table, figure, CSV and sentences in `out`."""
     started = time.monotonic()
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console(120)
     arms = {(arm, seed): arm_config(arm, seed, out) for arm in config.arms for seed in config.seeds}
     base = the_base(arms)
     console.print(
-        f"[bold]{config.name}[/]: {' against '.join(names(arms))}, {len(config.seeds)} seeds, {cores()} cores"
+        Text.assemble(
+            (config.name, "bold"), f": {' against '.join(names(arms))}, {len(config.seeds)} seeds, {cores()} cores"
+        )
     )
     try:
         prepare_base(base, out, console)
@@ -64,7 +66,7 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
     show_curves(console, runs)
     console.print(result_table(summaries, config.metrics))
     for line in lines:
-        console.print(f"- {line}", highlight=False)
+        console.print(f"- {line}")
     report = write_report([arm.folder for arm in arms.values()], out / "report.html")
     figures = ", ".join(str(path) for path in sorted(out.glob("*.png")))
     console.print(f"{figures}, a CSV beside each; all of it and every transcript: {report}", soft_wrap=True)
@@ -118,7 +120,7 @@ def report_gate(folder: Path, console: Console) -> None:
     marker = f", its marker agrees with the truth {gate['marker_accuracy']:.0%}" if gate["marker_accuracy"] else ""
     console.print(f"base accuracy {gate['accuracy']:.3f} at temperature 1{marker}")
     for sentence in gate["missed"]:
-        console.print(f"[yellow]the base misses its gate: {sentence}; read the results with that in mind[/]")
+        console.print(Text(f"the base misses its gate: {sentence}; read the results with that in mind", style="yellow"))
 
 
 def last_line(log: Path) -> str:
@@ -221,7 +223,7 @@ def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[s
         top = max(v for values in series.values() for v in values if v is not None)
         console.print(f"{label}, 0 to {top:.3g}")
         for arm, values in series.items():
-            console.print(f"  {arm:10} {sparkline(values, 2 * WIDTH, 0, top)}", highlight=False)
+            console.print(f"  {arm:10} {sparkline(values, 2 * WIDTH, 0, top)}")
 
 
 def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:

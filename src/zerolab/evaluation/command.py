@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zerolab.errors import UserError
 from zerolab.evaluation import settings as stored
 from zerolab.evaluation.settings import Settings
+from zerolab.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from zerolab.data.templates import Template
@@ -294,24 +294,16 @@ def show(
     console = make_console(WIDTH)
     render(scores, settings, console)
     if failures:
-        print(f"{len(failures)} responses failed; the same command asks for them again:")
-        failure_lines(list(failures), print)
+        echo(f"{len(failures)} responses failed; the same command asks for them again:")
+        failure_lines(list(failures), echo)
     if partial:
-        print("stopped: these are the responses so far; the same command goes on", file=sys.stderr)
+        echo("stopped: these are the responses so far; the same command goes on", error=True)
     if folder is not None:
         with clear_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / RESULTS_CSV, csv_text(scores))
             write_atomically(folder / RESULTS_JSON, json_text(scores, settings))
-        print(f"{folder}: responses, {RESULTS_CSV}, {RESULTS_JSON}")
-
-
-def make_console(width: int) -> Any:
-    """The terminal, or a fixed width where there is none."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
+        echo(f"{folder}: responses, {RESULTS_CSV}, {RESULTS_JSON}")
 
 
 def record_failures(folder: Path, failures: Sequence[tuple[str, str]]) -> None:

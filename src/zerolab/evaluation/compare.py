@@ -11,13 +11,14 @@ from typing import Any
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.evaluation import settings as stored
-from zerolab.evaluation.command import make_console, recorded_at, regraded
+from zerolab.evaluation.command import recorded_at, regraded
 from zerolab.evaluation.frontier import Point, draw, frontier, write_csv
 from zerolab.evaluation.paired import Comparison, Pair, compare, compare_average, holm_columns, pair_up, verdict
 from zerolab.evaluation.published import Row, rows_named, rows_of
 from zerolab.evaluation.report import WIDTH, count, percent, span
 from zerolab.evaluation.score import Score, Table, average, score, tables
 from zerolab.evaluation.settings import Settings
+from zerolab.terminal import echo, make_console
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(
     curves = {e.name: frontier([t for t in e.tables if _shared(t.name, comparisons)], e.extractor) for e in entries}
     write(folder, comparisons, margin, {name: points for name, points in curves.items() if points}, png)
     show_frontier(curves, console)
-    print(f"{folder}: compare.csv" + ("" if not any(curves.values()) else ", frontier.csv" + ", frontier.png" * png))
+    echo(f"{folder}: compare.csv" + ("" if not any(curves.values()) else ", frontier.csv" + ", frontier.png" * png))
 
 
 def load(target: str, extractor: str | None) -> Entry:
@@ -137,7 +138,7 @@ def show_scores(entries: Sequence[Entry], shared: set[str], named: Sequence[Row]
     if shown:
         notes.append("paper: as printed in arXiv 2503.20783; an interval only where the number is one greedy pass")
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
     console.print()
 
 
@@ -176,7 +177,7 @@ def show_comparisons(comparisons: Sequence[Comparison], margin: float, left_out:
         f"each column of p values is one family of {len(comparisons)} with Holm's correction",
         *(f"left out, {name}: {number} questions that only one of them answered" for name, number in left_out.items()),
     ):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     console.print()
 
 
@@ -188,7 +189,7 @@ def show_frontier(curves: dict[str, list[Point]], console: Any) -> None:
     """Accuracy at the budgets that all curves have, in one table."""
     known = {name: points for name, points in curves.items() if points}
     for name in curves.keys() - known.keys():
-        console.print(f"{name}: no lengths in tokens, so no frontier", highlight=False, markup=False)
+        console.print(f"{name}: no lengths in tokens, so no frontier")
     if not known:
         return
     at = sorted({p.budget for points in known.values() for p in points})
@@ -202,7 +203,7 @@ def show_frontier(curves: dict[str, list[Point]], console: Any) -> None:
     line = "responses are cut where the budget would have ended them and graded on what they had by then"
     if inexact:
         line += f"; for {', '.join(inexact)} some places are estimated: characters spread evenly over the tokens"
-    console.print(line, highlight=False, markup=False)
+    console.print(line)
     console.print()
 
 

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from zerolab.terminal import echo, make_console
+
 PLAIN_SECONDS = 10.0
 
 
@@ -17,11 +19,11 @@ class Bar:
 
     def __enter__(self) -> "Bar":
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            label = TextColumn("{task.description}", markup=False)
+            columns = (label, BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=make_console(error=True))
             self._task = self._bar.add_task(self.name, total=self.total)
             self._bar.start()
         return self
@@ -37,4 +39,4 @@ class Bar:
             self._bar.update(self._task, completed=self.done, description=text)
         elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
-            print(f"{text}: {self.done} of {self.total} {self.unit}", file=sys.stderr, flush=True)
+            echo(f"{text}: {self.done} of {self.total} {self.unit}", error=True)

@@ -114,7 +114,7 @@ def render(scores: Sequence[Score], settings: Settings | None, console: Any) -> 
         console.print(table)
         console.print()
     for line in legend(scores, settings):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
 
 
 def csv_text(scores: Sequence[Score]) -> str:

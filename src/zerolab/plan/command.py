@@ -14,6 +14,7 @@ from zerolab.plan.gpus import parse_cluster
 from zerolab.plan.job import Job, make_job
 from zerolab.plan.layout import Layout, candidates, choose
 from zerolab.plan.memory import GIB, GpuMemory, gpu_memory
+from zerolab.terminal import echo
 
 Split = tuple[int | None, int | None, int | None]  # engines, learner ranks, staleness; None: not named
 
@@ -43,7 +44,7 @@ def make_plan(config: RunConfig, gpus: str, assume: Sequence[str] = (), split: S
 def run(config: RunConfig, gpus: str, assume: Sequence[str], split: Split, out: Path | None) -> bool:
     """Prints the plan; True where it fits. `out`: also as JSON."""
     plan = make_plan(config, gpus, assume, split)
-    print("\n".join(text(plan)))
+    echo("\n".join(text(plan)))
     if out:
         from zerolab.rundir import clear_errors, write_atomically
 

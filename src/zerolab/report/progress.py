@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from zerolab.terminal import echo, make_console
+
 COLUMNS = (  # (metric, heading, format)
     ("loss", "loss", ".3f"),
     ("reward/mean", "reward", ".3f"),
@@ -45,14 +47,14 @@ class Progress:
             self._display.stop()
 
     def _start(self) -> None:
-        from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self._bar = Bar(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+        label = TextColumn("{task.description}", markup=False)
+        self._bar = Bar(label, BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task(self.name, total=self.steps)
-        self._display = Live(self._bar, console=Console(stderr=True), refresh_per_second=4)
+        self._display = Live(self._bar, console=make_console(error=True), refresh_per_second=4)
         self._display.start()
 
     def row(self, step: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -66,7 +68,7 @@ class Progress:
         elif not self.quiet and (time.monotonic() - self._printed > PLAIN_SECONDS or step in (0, 1, self.steps)):
             self._printed = time.monotonic()
             text = "  ".join(f"{heading} {value}" for heading, value in shown)
-            print(f"{self.name} {step}/{self.steps}  {text}", file=sys.stderr, flush=True)
+            echo(f"{self.name} {step}/{self.steps}  {text}", error=True)
         return metrics
 
     def _frame(self, shown: list[tuple[str, str]]) -> Any:
@@ -81,4 +83,4 @@ class Progress:
         return Group(self._bar, table)
 
     def message(self, text: str) -> None:
-        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+        echo(f"{self.name}: {text}", error=True)

@@ -17,6 +17,7 @@ from zerolab.report.arms import as_text
 from zerolab.report.runs import ReportRun, is_number, read_run
 from zerolab.report.terminal import sparkline
 from zerolab.rundir import CONFIG, METRICS
+from zerolab.terminal import make_console
 
 LINES = (  # (metric, heading); a blank heading parts the groups
     ("reward/mean", "reward"),
@@ -53,7 +54,7 @@ def watch(
 
     Raises UserError for one frame of a run that is not there; a live watch waits for it to begin.
     """
-    console = console or Console()
+    console = console or make_console()
     if once or not console.is_terminal:
         if not (folder / CONFIG).exists():
             raise UserError(f"{folder} holds no run yet: give the folder of a run, such as runs/NAME-seed0")

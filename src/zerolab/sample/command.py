@@ -19,6 +19,7 @@ from zerolab.rollout.sampling import request_seed
 from zerolab.rollout.stops import token_pieces
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.sample.show import Screen, named_pieces, verdict_of
+from zerolab.terminal import echo
 from zerolab.types import Completion, Grade, Question
 
 KV_BYTES = 2**30
@@ -99,7 +100,7 @@ def typed(prompt: bool) -> Iterator[Question]:
     """Questions from standard input, one a line, until it ends."""
     number = 0
     if prompt:
-        print("a question, then Enter; Ctrl-D ends", file=sys.stderr)
+        echo("a question, then Enter; Ctrl-D ends", error=True)
     while True:
         try:
             line = input("> " if prompt else "")

@@ -4,13 +4,13 @@ Text of a model or a file can hold anything, so every character that a terminal 
 """
 
 import sys
-import unicodedata
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from zerolab.terminal import make_console, visible
 from zerolab.types import Completion, Grade
 
 # (probability at least, style, in words)
@@ -23,16 +23,6 @@ BANDS = (
 )
 
 
-def visible(text: str) -> str:
-    """`text` with control and direction characters as escapes; line feeds and tabs stay."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-
-
 def style_of(probability: float) -> str:
     return next(style for least, style, _ in BANDS if probability >= least or least == 0.0)
 
@@ -41,9 +31,7 @@ class Screen:
     """Where responses are shown. Colours only on a terminal that has them, and plain lines elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, file=sys.stdout)
+        self.console = make_console(soft_wrap=True, file=sys.stdout)
 
     def legend(self) -> None:
         """What the colours mean; nothing where there are none."""

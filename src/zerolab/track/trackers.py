@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import math
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zerolab.errors import UserError
+from zerolab.terminal import echo
 from zerolab.track.services import SERVICES, Service, TrackedRun
 
 ID_FILE = "track.json"  # in the run's folder, so that a resumed run is the same one to its trackers
@@ -76,7 +76,7 @@ class Trackers:
 
 def warn(name: str, error: Exception) -> None:
     reason = " ".join(str(error).split()) or type(error).__name__
-    print(f"zerolab: {name} stopped tracking ({reason[:200]}); the run goes on without it", file=sys.stderr, flush=True)
+    echo(f"zerolab: {name} stopped tracking ({reason[:200]}); the run goes on without it", error=True)
 
 
 def _is_number(value: Any) -> bool:
