@@ -249,3 +249,18 @@ def test_cells_are_settings_in_order() -> None:
         response(1, temperature=None)
     ]
     assert [c.setting.label for c in cells(rows)] == ["m a T=0.2", "m a T=1", "m b T=0.2", "m b T=1", "m t"]
+
+
+@pytest.mark.parametrize("temperatures", [(None,), (0.0,), (None, 0.0), (None, 1.0), (0.0, 0.6, 1.0)])
+def test_responses_are_drawn_whatever_they_say_of_their_temperature(
+    temperatures: tuple[float | None, ...], tmp_path: Path
+) -> None:
+    """A file of somebody else names none; a model may be sampled greedily beside one that is not."""
+    found = [
+        response(q, s, model=f"m{i}", temperature=t)
+        for i, t in enumerate(temperatures)
+        for q in range(2)
+        for s in range(2 if t else 1)
+    ]
+    written = write(study(found), tmp_path)
+    assert tmp_path / "exploration.png" in written

@@ -175,10 +175,12 @@ def draw_exploration(path: Path, found: Sequence[PassAtK]) -> Path:
             style = styles.get(setting.temperature or 0.0, "-")
             lines.append(Line(label, colours[setting.template], style, points))
         above.append(Panel(title, "k", "pass@k", lines, sorted({float(p.k) for p in mine})))
-        k = min(max(p.k for p in mine if p.setting == s) for s in {p.setting for p in mine if p.setting.temperature})
+        known = [p for p in mine if p.setting.temperature is not None]  # a file need not say its temperature
+        sampled = {p.setting for p in known if p.setting.temperature} or {p.setting for p in known}
+        k = min((max(p.k for p in known if p.setting == s) for s in sampled), default=1)
         lines = []
         for template in dict.fromkeys(p.setting.template for p in mine):
-            chosen = [p for p in mine if p.setting.template == template and p.k == k]
+            chosen = [p for p in known if p.setting.template == template and p.k == k]
             chosen.sort(key=lambda p: p.setting.temperature or 0.0)
             points = [(p.setting.temperature or 0.0, p.value, p.interval) for p in chosen]
             lines.append(Line(template or "responses", colours[template], "-", points))
