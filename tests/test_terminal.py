@@ -24,7 +24,7 @@ Arguments = list[object]
 
 
 def test_every_print_goes_through_the_one_sink() -> None:
-    """`print`, rich's Console and click's echo are used by terminal.py alone; the grader's worker speaks JSON to a pipe."""
+    """terminal.py alone uses `print`, rich's Console and click's echo; the grader's worker speaks JSON to a pipe."""
     strays = []
     for path in SOURCE.rglob("*.py"):
         if path.relative_to(SOURCE).as_posix() in ("terminal.py", "grading/worker.py"):
@@ -136,7 +136,7 @@ SURFACES: dict[str, Callable[[Path], Arguments]] = {
         "diff",
         "laptop/grpo",
         recipe_with_name(folder),
-    ],  # fmt: skip
+    ],
     "a dry run": dry_run_named,
     "a device that is unknown": plan_named,
     "a configuration of TRL": import_yaml,

@@ -16,7 +16,7 @@ from zerolab.terminal import echo
 
 
 class Verbs(TyperGroup):
-    """The command line. Usage errors and tracebacks quote what the user gave, so they pass `echo` like every other text."""
+    """The command line. Usage errors and tracebacks quote what the user gave, so `echo` prints them too."""
 
     def main(self, *args: Any, **options: Any) -> None:
         sys.excepthook = lambda *error: echo("".join(traceback.format_exception(*error)), error=True, end="")

@@ -182,6 +182,7 @@ def open_judge(options: JudgeOptions, out: Path) -> Judge | None:
         key_variable=options.key_variable,
         concurrency=options.concurrency,
         timeout=120.0,
+        patience=60.0,
     )
     return Judge(
         options.model, ask_through(EndpointSampler(endpoint)), VerdictCache(options.cache or out / JUDGE_CACHE)

@@ -114,8 +114,9 @@ class Judge:
         counts.cached = sum(key in self.cache.known for key in distinct)
         done = counts.cached
         progress(done)
+        failed: set[str] = set()  # the sampler has tried these again and again already
         for attempt in range(self.attempts):
-            open_keys = [key for key in distinct if key not in self.cache.known]
+            open_keys = [key for key in distinct if key not in self.cache.known and key not in failed]
             if not open_keys:
                 break
             texts = [prompt(rubric, *distinct[key]) + AGAIN * bool(attempt) for key in open_keys]
@@ -124,6 +125,7 @@ class Judge:
                 counts.asked += 1
                 if reply is None:
                     counts.failed += 1
+                    failed.add(key)
                 elif (verdict := read_verdict(reply, rubric, distinct[key][1])) is None:
                     counts.garbage += 1
                 else:

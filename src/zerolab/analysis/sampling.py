@@ -17,6 +17,7 @@ from zerolab.evaluation.local import Machine, Parts, find_model
 from zerolab.evaluation.responses import RESPONSES, Response, ResponseFile
 from zerolab.evaluation.sampler import EngineSampler, Sampler
 from zerolab.evaluation.settings import Settings
+from zerolab.evaluation.untrusted import without_secrets
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _probe_settings(options: Options, served: Served, share: float, note: str | 
         budget=options.budget,
         seed=options.seed,
         limit=options.limit,
-        endpoint=served.url,
+        endpoint=without_secrets(served.url) if served.url else None,
         note=note,
     )
 

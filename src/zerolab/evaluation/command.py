@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zerolab.errors import UserError
 from zerolab.evaluation import settings as stored
 from zerolab.evaluation.settings import Settings
+from zerolab.evaluation.untrusted import without_secrets
 from zerolab.terminal import echo, make_console
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def make_settings(
         budget=options.budget,
         seed=options.seed,
         limit=options.limit,
-        endpoint=served.url,
+        endpoint=without_secrets(served.url) if served.url else None,
         benchmarks={name: len(questions) for name, questions in benchmarks.items()},
         until_width=options.until_width,
         max_samples=options.max_samples,

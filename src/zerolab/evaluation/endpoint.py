@@ -1,7 +1,8 @@
 """A model behind an OpenAI-compatible endpoint as a sampler: vLLM, SGLang, llama.cpp, a public service.
 
-What comes back is not trusted: an answer that is no answer, a stall, a refusal for load are tried again with growing
-pauses; what stays without a response is a `Failed` with its reason.
+What comes back is not trusted. An answer that is no answer, a stall, a refusal for load are tried again with growing
+pauses, for a bounded time; what stays without a response is a `Failed` with its reason. The bytes and the nesting of a
+body are capped before it is parsed, and no text of the server that holds our key is shown or stored as it is.
 """
 
 import asyncio
@@ -9,12 +10,14 @@ import os
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from zerolab.errors import UserError
 from zerolab.evaluation.sampler import Ask, Failed, Sampled
+from zerolab.evaluation.untrusted import RefusedBody, Secrets, read_capped, without_secrets
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 GIVE_UP_AFTER = 20  # asks that failed in a row, with nothing sampled between them
@@ -43,6 +46,9 @@ class Endpoint:
     tries: int = 6
     pause: float = 1.0  # before the second try; doubles with each
     longest_pause: float = 60.0
+    patience: float = (
+        120.0  # no try begins later than this after the first one: an ask takes patience + timeout at most
+    )
 
 
 class EndpointSampler:
@@ -54,8 +60,10 @@ class EndpointSampler:
         except ImportError as error:
             raise UserError('an endpoint needs the package openai: pip install "zerolab[endpoint]"') from error
         if not endpoint.url.startswith(("http://", "https://")):
-            raise UserError(f"the endpoint {endpoint.url!r} is no address: write http://HOST:PORT/v1")
+            raise UserError(f"the endpoint {without_secrets(endpoint.url)!r} is no address: write http://HOST:PORT/v1")
         self.endpoint, self.count, self._openai = endpoint, count, openai
+        self.shown_url = without_secrets(endpoint.url)
+        self._secrets = Secrets(endpoint.url, os.environ.get(endpoint.key_variable))
         self.retries = 0  # tries beyond the first, so far
         self._stopped = threading.Event()
 
@@ -73,7 +81,7 @@ class EndpointSampler:
                 lost = lost + 1 if isinstance(outcome, Failed) else 0
                 if lost >= GIVE_UP_AFTER and isinstance(outcome, Failed):
                     raise UserError(
-                        f"{lost} responses in a row failed at {self.endpoint.url} (the last: {outcome.why}): see to "
+                        f"{lost} responses in a row failed at {self.shown_url} (the last: {outcome.why}): see to "
                         "the server and start again; what was sampled is kept"
                     )
         finally:
@@ -97,7 +105,12 @@ class EndpointSampler:
     async def _all(self, asks: list[Ask], done: "queue.Queue[Any]") -> None:
         key = os.environ.get(self.endpoint.key_variable) or "none"
         client = self._openai.AsyncOpenAI(
-            base_url=self.endpoint.url, api_key=key, max_retries=0, timeout=self.endpoint.timeout
+            base_url=self.endpoint.url,
+            api_key=key,
+            max_retries=0,
+            timeout=self.endpoint.timeout,
+            default_headers={"Accept-Encoding": "identity"},  # a body of 1 MB may unpack to 1 GB
+            http_client=self._openai.DefaultAsyncHttpxClient(event_hooks={"response": [read_capped]}),
         )
         waiting = iter(asks)
 
@@ -120,10 +133,12 @@ class EndpointSampler:
 
     async def _ask(self, client: Any, ask: Ask) -> Sampled | Failed:
         """A response, or the reason of the last of so many tries. UserError for what no try can mend."""
-        why = ""
+        why, tries = "", 0
+        began = time.monotonic()
         for attempt in range(self.endpoint.tries):
             if attempt:
                 self.retries += 1
+            tries += 1
             try:
                 return await asyncio.wait_for(self._once(client, ask), self.endpoint.timeout)
             except TimeoutError:
@@ -133,11 +148,13 @@ class EndpointSampler:
             why = str(failure)
             if not failure.again:
                 return Failed(ask.id, why)
-            if attempt + 1 < self.endpoint.tries:
+            if tries < self.endpoint.tries:
                 pause = min(self.endpoint.pause * 2**attempt, self.endpoint.longest_pause)
                 pause = max(pause * random.uniform(0.5, 1.0), min(failure.pause, self.endpoint.longest_pause))
+                if time.monotonic() - began + pause > self.endpoint.patience:
+                    break
                 await asyncio.sleep(pause)
-        return Failed(ask.id, f"{why} ({self.endpoint.tries} tries)")
+        return Failed(ask.id, f"{why} ({tries} {'try' if tries == 1 else 'tries'})")
 
     async def _once(self, client: Any, ask: Ask) -> Sampled:
         openai = self._openai
@@ -162,18 +179,26 @@ class EndpointSampler:
         except openai.APITimeoutError as error:
             raise NoResponse(f"no response within {self.endpoint.timeout:g} s") from error
         except openai.APIConnectionError as error:
-            raise NoResponse(f"no connection ({_line(error.__cause__ or error)})") from error
+            if isinstance(error.__cause__, RefusedBody):
+                raise NoResponse(str(error.__cause__), again=False) from None
+            raise NoResponse(f"no connection ({self._line(error.__cause__ or error)})") from error
         except openai.APIStatusError as error:
             raise self._refused(error) from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:  # a body that is no JSON object
-            raise NoResponse(f"no readable response ({_line(error)})") from error
+        except RefusedBody as error:
+            raise NoResponse(str(error), again=False) from None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError) as error:  # no JSON object
+            raise NoResponse(f"no readable response ({self._line(error)})") from error
         return self._sampled(ask, reply)
+
+    def _line(self, error: BaseException) -> str:
+        """An error in a few words; what it quotes is hidden first, so that no cut leaves half a key."""
+        return self._secrets.hide_tokens(" ".join(f"{type(error).__name__}: {error}".split()))[:160]
 
     def _refused(self, error: Any) -> Exception:
         status = int(error.status_code)
         if status in NO_USE:
             return UserError(
-                f"{self.endpoint.url} {NO_USE[status]} (HTTP {status}, model {self.endpoint.model}): set "
+                f"{self.shown_url} {NO_USE[status]} (HTTP {status}, model {self.endpoint.model}): set "
                 f"{self.endpoint.key_variable}, or check --endpoint and the model's name"
             )
         try:
@@ -181,7 +206,7 @@ class EndpointSampler:
         except (ValueError, AttributeError):
             pause = 0.0
         again = status >= 500 or status in (408, 409, 425, 429)
-        return NoResponse(f"HTTP {status} ({_line(error)})", again, pause)
+        return NoResponse(f"HTTP {status} ({self._line(error)})", again, pause)
 
     def _sampled(self, ask: Ask, reply: Any) -> Sampled:
         """What the reply says, or NoResponse where it says nothing that can be a response."""
@@ -194,7 +219,9 @@ class EndpointSampler:
         if text is None and reason == "length":
             text = ""  # a model that was cut off before it said anything
         if not isinstance(text, str) or reason not in ("stop", "length"):
-            raise NoResponse(f"a reply without a response in it (finish_reason {str(reason)[:40]!r})")
+            said = self._secrets.hide(str(reason))[:40]
+            raise NoResponse(f"a reply without a response in it (finish_reason {said!r})")
+        text = self._secrets.hide(text)
         if reason == "stop":
             text += stop_string(text, ask.stop, getattr(choice, "stop_reason", None))
         tokens = getattr(getattr(reply, "usage", None), "completion_tokens", None)
@@ -216,7 +243,3 @@ def stop_string(text: str, stops: Sequence[str], said: object) -> str:
         if stop.startswith("</") and text.rfind(opening) > text.rfind(stop):
             return stop
     return ""
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
