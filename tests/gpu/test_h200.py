@@ -88,6 +88,7 @@ class PlainTokenizer:
     """Texts do not matter here."""
 
     eos_token_id = 0
+    all_special_ids = all_special_tokens = ()
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))
