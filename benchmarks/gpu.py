@@ -6,11 +6,15 @@ Learning: sequences of 3,000 tokens without padding, forward and backward of a w
 measured peak of a large bf16 matrix product (model FLOPs: what checkpointing computes again does not count). The same
 sequences go through TRL's GRPOTrainer where it is installed.
 
-    python benchmarks/gpu.py [--shape 1.5B] [--no-trl] [--json FILE]
+Each part is written to the file of results as it ends, and no part starts after --seconds, so that a run which is cut
+off loses the part it was in and nothing else.
+
+    python benchmarks/gpu.py [--shape 1.5B] [--no-trl] [--seconds 300] [--json FILE]
     python benchmarks/gpu.py --device cpu --shape tiny         the same code anywhere, in seconds
 """
 
 import argparse
+import math
 import os
 import tempfile
 import time
@@ -258,33 +262,65 @@ def trl_learning(shape: Shape, device: torch.device, peak: float) -> dict[str, A
     }
 
 
-def measure(name: str, device: torch.device, with_trl: bool) -> dict[str, Any]:
+def measure(
+    name: str,
+    device: torch.device,
+    with_trl: bool,
+    *,
+    deadline: float = math.inf,
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
+    """The figures of one shape, most telling first. `keep` gets them after every part.
+
+    Parts that would start after `deadline` (seconds of time.monotonic) are named in `left_out`.
+    """
     shape, peak, rate = SHAPES[name], matrix_peak(device), bandwidth(device)
-    return {
+    found: dict[str, Any] = {
         "shape": name,
         "parameters": sum(p.numel() for p in make_model(shape, torch.device("meta"), torch.bfloat16).parameters()),
         "matrix_tflops": peak / 1e12,
         "bandwidth_gb_per_s": rate / 1e9,
-        "sampling": sampling(shape, device, rate),
-        "learning": [learning(shape, device, peak, on) for on in ((False, True) if shape.optimizer else (True,))],
-        "trl": trl_learning(shape, device, peak) if with_trl else None,
+        "sampling": None,
+        "learning": [],
+        "trl": None,
+        "left_out": [],
     }
+    parts: list[tuple[str, Callable[[], None]]] = [
+        ("sampling", lambda: found.update(sampling=sampling(shape, device, rate)))
+    ]
+    for on in (False, True) if shape.optimizer else (True,):
+        what = "learning" + ", checkpointing" * on
+        parts.append((what, lambda on=on: found["learning"].append(learning(shape, device, peak, on))))
+    if with_trl:
+        parts.append(("TRL", lambda: found.update(trl=trl_learning(shape, device, peak))))
+    keep(found)
+    for what, part in parts:
+        if time.monotonic() > deadline:
+            found["left_out"].append(what)
+        else:
+            part()
+        keep(found)
+    return found
 
 
 def text(found: dict[str, Any]) -> str:
-    sampled = found["sampling"]
     lines = [
         f"{found['shape']}: {found['parameters']:,} parameters; matrix peak {found['matrix_tflops']:.3g} TFLOP/s, "
-        f"bandwidth {found['bandwidth_gb_per_s']:.3g} GB/s",
-        f"  sampling {sampled['tokens_per_s']:,.0f} tokens/s in {sampled['rows']} rows, "
-        f"{sampled['times_the_bound']:.2f} times the time of its bandwidth bound",
+        f"bandwidth {found['bandwidth_gb_per_s']:.3g} GB/s"
     ]
+    if sampled := found["sampling"]:
+        lines.append(
+            f"  sampling {sampled['tokens_per_s']:,.0f} tokens/s in {sampled['rows']} rows, "
+            f"{sampled['times_the_bound']:.2f} times the time of its bandwidth bound"
+        )
     for name, row in [*(("zerolab", row) for row in found["learning"]), ("TRL", found["trl"])]:
         if row:
             what = f"{name}{', checkpointing' * row['checkpointing']}"
             memory = f", peak memory {row['peak_gib']:.1f} GiB" if row["peak_gib"] else ""
             speed = f"{row['tokens_per_s']:,.0f} tokens/s, {row['share_of_matrix_peak']:.1%} of the matrix peak"
             lines.append(f"  learning, {what}: {speed}{memory}")
+    if found["left_out"]:
+        lines.append(f"  left out for lack of time: {'; '.join(found['left_out'])}")
     return "\n".join(lines)
 
 
@@ -294,14 +330,18 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(SHAPES), help="one shape only (default: 1.5B and 7B)")
     parser.add_argument("--no-trl", action="store_true", help="leave TRL out even where it is installed")
     parser.add_argument("--json", type=Path, help="write the figures here, not into benchmarks/results")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no part after so many seconds")
     args = parser.parse_args()
-    device = torch.device(args.device)
-    results = []
+    device, deadline = torch.device(args.device), time.monotonic() + args.seconds
+    done: list[dict[str, Any]] = []
+
+    def keep(found: dict[str, Any]) -> None:
+        if args.json or device.type == "cuda":
+            record.write("gpu", [*done, found], args.json)
+
     for name in [args.shape] if args.shape else LARGE:
-        results.append(measure(name, device, not args.no_trl))
-        print(text(results[-1]), flush=True)
-    if args.json or device.type == "cuda":
-        record.write("gpu", results, args.json)
+        done.append(measure(name, device, not args.no_trl, deadline=deadline, keep=keep))
+        print(text(done[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 One token in 64 ends a response, so lengths are spread as geometric ones with mean 64, cut at the budget.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class PlainTokenizer:
 
     eos_token_id = 0
     all_special_ids = all_special_tokens = ()
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))

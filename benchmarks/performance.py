@@ -199,9 +199,9 @@ def gpu(found: list[dict[str, Any]]) -> str:
                 peak = f"{row['peak_gib']:.1f}" if row["peak_gib"] else ""
                 share = f"{row['share_of_matrix_peak']:.1%}"
                 rows.append((r["shape"], f"learning, {what}", f"{row['tokens_per_s']:,.0f}", share, peak))
-        s = r["sampling"]
-        share = f"{s['times_the_bound']:.2f} x the bound's time"
-        rows.append((r["shape"], "sampling", f"{s['tokens_per_s']:,.0f}", share, f"{s['peak_gib'] or 0:.1f}"))
+        if s := r["sampling"]:
+            share = f"{s['times_the_bound']:.2f} x the bound's time"
+            rows.append((r["shape"], "sampling", f"{s['tokens_per_s']:,.0f}", share, f"{s['peak_gib'] or 0:.1f}"))
     return prose("Random weights in bf16, sequences of 3,000 tokens; shares are of the measured matrix peak.") + table(
         ("shape", "what", "tokens/s", "share", "peak GiB"), rows
     )

@@ -61,6 +61,23 @@ def test_the_gpu_script_measures_a_tiny_shape_on_a_cpu(benchmark: Any) -> None:
     benchmark("performance").gpu([found])
 
 
+def test_the_gpu_script_keeps_every_part_and_starts_none_after_its_time(benchmark: Any) -> None:
+    gpu = benchmark("gpu")
+    kept: list[str] = []
+
+    def keep(found: dict[str, Any]) -> None:
+        kept.append(json.dumps(found))
+
+    found = gpu.measure("tiny", torch.device("cpu"), with_trl=False, keep=keep)
+    assert [bool(json.loads(record)["sampling"]) for record in kept] == [False, True, True, True]
+    assert [len(json.loads(record)["learning"]) for record in kept] == [0, 0, 1, 2]
+    assert found["left_out"] == []
+    late = gpu.measure("tiny", torch.device("cpu"), with_trl=True, deadline=0.0)
+    assert late["left_out"] == ["sampling", "learning", "learning, checkpointing", "TRL"]
+    assert "left out for lack of time: sampling" in gpu.text(late)
+    assert "tiny" not in benchmark("performance").gpu([late])
+
+
 def test_model_flops_are_six_for_each_weight_and_token_at_length_one(benchmark: Any) -> None:
     """Where attention is nearly nothing, FLOPs are those of the weights of the matrices, counted on a real model."""
     gpu = benchmark("gpu")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -89,6 +89,7 @@ class PlainTokenizer:
 
     eos_token_id = 0
     all_special_ids = all_special_tokens = ()
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))
