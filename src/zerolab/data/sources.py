@@ -12,6 +12,7 @@ from typing import Any
 from zerolab.config import QuestionSource
 from zerolab.data import gym
 from zerolab.data.builtin import BUILT_IN, TEXTS
+from zerolab.data.golds import GoldNotes, is_marked, read_gold
 from zerolab.data.rows import READERS, Row, hub_rows, read_rows
 from zerolab.data.synthetic import PREFIX, Family, make_family
 from zerolab.errors import UserError
@@ -22,7 +23,6 @@ ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_t
 SOLUTION_KEY = "solution"  # a worked solution, of which only the marked final answer is gold
 LEVEL_KEYS = ("level", "difficulty")
 MAX_REJECTED_IN_A_ROW = 20_000  # of a synthetic family, before it is taken for excluded
-_MARKED = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _LEVEL = re.compile(r"(?:level\s*)?(\d{1,9})", re.IGNORECASE)
 
 
@@ -38,7 +38,10 @@ def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[st
         numbers = range(family.size) if family.size is not None else count()
         return family.name, _filter(map(family.question, numbers), source, MAX_REJECTED_IN_A_ROW)
     located, name, rows = _locate(source, data_dir)
-    return name, _filter(_questions(name, rows, located), located)
+    notes = GoldNotes()
+    found = _filter(_questions(name, rows, located, notes), located)
+    notes.tell()
+    return name, found
 
 
 def _family(source: QuestionSource) -> Family | None:
@@ -103,16 +106,16 @@ def _in_folder(name: str, data_dir: str | None) -> Path | None:
     return next((file for suffix in READERS if (file := folder / f"{name}{suffix}").is_file()), None)
 
 
-def _questions(name: str, rows: Iterable[Row], source: QuestionSource) -> Iterator[Question]:
+def _questions(name: str, rows: Iterable[Row], source: QuestionSource, notes: GoldNotes) -> Iterator[Question]:
     for number, (place, row) in enumerate(rows):
         _, text = _column(row, source.problem_key, PROBLEM_KEYS, "question", place)
         key, answer = _column(row, source.answer_key, ANSWER_KEYS, "answer", place)
-        if key == SOLUTION_KEY and isinstance(answer, str) and _final(answer) is answer:
+        if key == SOLUTION_KEY and isinstance(answer, str) and not is_marked(answer):
             raise UserError(f"{place}: no answer: the solution holds neither \\boxed{{}} nor ####")
         columns = row if isinstance(row, Mapping) else {}
-        yield Question(
-            f"{name}:{number}", _text(text, place), _answers(answer, place), level=_level(row), columns=columns
-        )
+        question, answers = _text(text, place), _answers(answer, place, notes)
+        notes.see(question, answers, place)
+        yield Question(f"{name}:{number}", question, answers, level=_level(row), columns=columns)
 
 
 def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place: str) -> tuple[str, Any]:
@@ -152,31 +155,25 @@ def _text(value: Any, place: str) -> str:
     return _unicode(value, place)
 
 
-def _answers(value: Any, place: str) -> tuple[str, ...]:
+def _answers(value: Any, place: str, notes: GoldNotes) -> tuple[str, ...]:
     """Every alternative as text: numbers as the file has them (142.0 stays "142.0"), the final answer of a solution."""
     if isinstance(value, list | tuple):
         if not value:
             raise UserError(f"{place}: a question without an answer")
-        return tuple(answer for item in value for answer in _answers(item, place))
+        if any(isinstance(item, list | tuple) for item in value):
+            raise UserError(
+                f"{place}: the answer is a list within a list: a list holds alternatives, each of them one text; write "
+                'an answer of several values as one, such as "1, 2"'
+            )
+        return tuple(answer for item in value for answer in _answers(item, place, notes))
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UserError(f"{place}: the answer is a {type(value).__name__}; expected text, a number or a list of them")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{place}: the answer is not a finite number")
-    answer = _final(json.dumps(value) if not isinstance(value, str) else value)
+    answer = read_gold(json.dumps(value) if not isinstance(value, str) else value, place, notes)
     if not answer.strip():
         raise UserError(f"{place}: a question without an answer")
     return (_unicode(answer, place),)
-
-
-def _final(text: str) -> str:
-    """What stands after the last "####", else in the last \\boxed{}, else the text itself."""
-    if marked := _MARKED.findall(text):
-        return marked[-1].strip()
-    if "\\boxed" in text or "\\fbox" in text:
-        from zerolab.grading.extract import last_box
-
-        return last_box(text) or ""
-    return text
 
 
 def _level(row: Any) -> int | None:
