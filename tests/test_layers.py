@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From the ground up. A room (a folder or a file of src/zerolab) imports from rooms of lower floors only.
 FLOORS = (
-    ("errors", "types", "signals", "phrases", "cores"),
+    ("errors", "types", "signals", "phrases", "cores", "terminal"),
     ("toml", "track"),
     ("config", "data", "grading", "rl"),
     ("models",),

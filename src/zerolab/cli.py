@@ -408,8 +408,8 @@ def main() -> None:
     except UserError as error:
         echo("zerolab:", " ".join(str(error).splitlines()), error=True)
         sys.exit(2)
-    except KeyboardInterrupt as error:
-        echo(f"zerolab: {str(error) or 'interrupted'}", error=True)
+    except KeyboardInterrupt:
+        echo("zerolab: interrupted", error=True)
         sys.exit(130)
 
 

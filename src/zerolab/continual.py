@@ -110,7 +110,9 @@ def pretrain(
                 if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
                     save(run, directory, step)
                 if stop.requested and not last:
-                    raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
+                    message = f"stopped after step {step} of {config.steps}; continue with --resume"
+                    shown.message(message)
+                    raise Interrupted(message)
         with clear_errors(directory.path):
             run.learner.export(run.tokenizer, directory.path / MODEL)
     finally:

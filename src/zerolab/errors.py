@@ -8,8 +8,8 @@ class UserError(Exception):
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run after a whole step, and a checkpoint was saved.
 
-    It is a KeyboardInterrupt, so that no handler of errors takes the unfinished run for a finished one. The CLI prints
-    the message and exits with 130.
+    It is a KeyboardInterrupt, so that no handler of errors takes the unfinished run for a finished one. The CLI exits
+    with 130.
     """
 
 

@@ -76,7 +76,9 @@ def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: 
         if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
             save(run, directory, step)
         if stop.requested and not last:
-            raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
+            message = f"stopped after step {step} of {config.steps}; continue with --resume"
+            shown.message(message)
+            raise Interrupted(message)
 
 
 def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
