@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 import socket
 import threading
 import time
@@ -46,6 +47,10 @@ def hostile(respond: Respond) -> Iterator[str]:
             try:
                 while b"\r\n\r\n" not in head:
                     head += connection.recv(65536)
+                head, _, body = head.partition(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                while length and len(body) < int(length[1]):  # closing with unread bytes would reset the connection
+                    body += connection.recv(65536)
                 respond(connection, head.decode(errors="replace"))
             except OSError:  # the client had enough
                 pass
