@@ -26,7 +26,7 @@ from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.recipes import run_config
 from zerolab.report.curves import COLOURS, column, draw_arm, write_csv
 from zerolab.rollout.sampling import sample_graded
-from zerolab.rundir import read_metrics
+from zerolab.rundir import can_resume, read_metrics
 from zerolab.train import train
 
 RECIPE = "laptop/countdown"
@@ -46,9 +46,9 @@ def configured(arm: str, seed: int, chosen: argparse.Namespace) -> RunConfig:
 def trained(config: RunConfig) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl of a finished run."""
     folder = config.folder
-    started = (folder / "config.json").exists()
-    if not started or read_metrics(folder)[-1]["step"] < config.steps or not latest_checkpoint(folder / "checkpoints"):
-        train(config, resume=started)
+    started = can_resume(folder)
+    if not started or read_metrics(folder)[-1]["step"] < config.steps:
+        train(config, resume=started, overwrite=not started)
     rows = read_metrics(folder)
     if rows[-1]["step"] < config.steps:
         raise SystemExit(f"stopped in {folder}; the same command goes on")

@@ -142,9 +142,9 @@ COMBINATIONS = {
     ),
     "a soft penalty without margin": (["reward.truncation=soft"], ["reward.soft_margin", "set both or neither"]),
     "a margin without soft penalty": (["reward.soft_margin=4"], ["reward.soft_margin", "set both or neither"]),
-    "two models": (["model.base=laptop/base"], ["set exactly one of model.path", "model.base"]),
+    "two models": (["model.base=laptop/base", "model.path=m"], ["set exactly one of model.path", "model.base"]),
     "a file and a list of sources": (
-        ["questions.sources=[{path='synthetic:modular'}]"],
+        ["questions.sources=[{path='synthetic:modular'}]", "questions.path=q.jsonl"],
         ["questions.sources and questions.path exclude each other"],
     ),
     "levels upside down": (["questions.levels=[5, 3]"], ["questions.levels", "write the lower level first"]),

@@ -80,7 +80,7 @@ def test_a_run_learns_and_leaves_all_that_is_needed_to_trust_it(recipe: Path, tm
     assert rows[-1]["eval/loss/texts"] < rows[0]["eval/loss/texts"] - 1
     assert rows[-1]["mix/texts"] == pytest.approx(2 / 3, abs=0.01)
     assert rows[-1]["tokens/seen"] == sum(row["tokens/step"] for row in rows[1:])
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "run.json").read_text())
     assert config["corpora"]["sources"][1]["weight"] == 0.5
     assert json.loads((folder / "manifest.json").read_text())["sessions"][0]["seed"] == 0
 

@@ -37,7 +37,7 @@ def test_examples_run_and_are_short(path: Path, model: Path, tmp_path: Path, mon
     if path.stem == "reward":
         assert all(row["reward/mean"] == pytest.approx(row["reward/brief"] + row["reward/correctness"]) for row in rows)
     if path.stem == "objective":
-        assert json.loads((folder / "config.json").read_text())["objective"]["clip_high"] == 2.0
+        assert json.loads((folder / "run.json").read_text())["objective"]["clip_high"] == 2.0
     assert code_lines(path) < 30
 
 

@@ -74,7 +74,7 @@ def test_a_run_leaves_all_that_is_needed_to_trust_it(recipe: Path, tmp_path: Pat
         assert name in last
     assert last["version"] == 16  # two optimizer steps per rollout
     assert abs(last["mismatch/abs"]) < 1e-5
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "run.json").read_text())
     assert config["objective"]["clip_high"] == 0.2  # every coordinate is written out
     session = json.loads((folder / "manifest.json").read_text())["sessions"][0]
     assert session["versions"]["torch"].startswith(torch.__version__.split("+")[0])

@@ -17,6 +17,7 @@ from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
 from zerolab.evaluation.local import LocalParts
 from zerolab.grading.grader import grade
+from zerolab.inputs import Input, model_inputs, question_input
 from zerolab.learner.adapters import Adapters
 from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
@@ -210,6 +211,20 @@ def model_path(config: ModelConfig) -> str:
     from zerolab.pretrain.pretrain import base_model
 
     return str(base_model(config.base))
+
+
+def describe_inputs(run: Run) -> dict[str, Input]:
+    """What the run reads, for its manifest."""
+    config = run.config
+    place = ", ".join(source.path for source in config.questions.sources)
+    found = model_inputs(model_path(config.model), config)
+    fingerprints = run.stream.source.state_dict()["fingerprints"]  # of every source
+    digests = {f"source {number}": digest for number, digest in enumerate(fingerprints, 1)}
+    found["questions"] = Input(digests, "hash of ids, texts and answers", place)
+    if run.evaluator:
+        asked = (prompt.question for prompt, _ in run.evaluator.prompts)
+        found["held-out questions"] = question_input(asked, "evaluation")
+    return found
 
 
 def local_parts() -> LocalParts:

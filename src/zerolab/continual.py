@@ -20,7 +20,8 @@ from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import make_encode, make_template
 from zerolab.errors import Interrupted
 from zerolab.evaluation.evaluate import Evaluator
-from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.inputs import Input, model_inputs, question_input
+from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
@@ -95,7 +96,7 @@ def pretrain(
     directory = RunDirectory(config, resume, overwrite)
     run = build(config)
     try:
-        directory.open()
+        directory.open(describe_inputs(run))
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
             if first == 1 and run.evaluates:
@@ -193,6 +194,18 @@ def start(config: TextRunConfig, found: list[Found], device: torch.device) -> tu
     return model.to(device=device, dtype=COMPUTE[config.model.weights]).eval(), tokenizer
 
 
+def describe_inputs(run: TextRun) -> dict[str, Input]:
+    """What the run reads beside its corpora, whose state a checkpoint has."""
+    config = run.config
+    found: dict[str, Input] = {}
+    if config.architecture is None or config.model.tokenizer:
+        path = model_path(config.model) if config.architecture is None else str(config.model.tokenizer)
+        found = model_inputs(path, config)
+    if run.evaluator:
+        found["questions"] = question_input((prompt.question for prompt, _ in run.evaluator.prompts), "evaluation")
+    return found
+
+
 def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: torch.device) -> Evaluator:
     """Asks questions through an engine of its own, whose weights are those of the moment."""
     evaluation = config.evaluation
@@ -236,7 +249,7 @@ def save(run: TextRun, directory: RunDirectory, step: int) -> None:
 
 def restore(run: TextRun, directory: RunDirectory) -> int:
     """Puts the last checkpoint back; returns the step to go on with."""
-    folder = latest_checkpoint(directory.checkpoints)
+    folder = directory.newest_checkpoint()
     state = load_state(folder) if folder else None
     directory.cut_after(state["step"] if state else None)
     if folder is None or state is None:

@@ -24,6 +24,7 @@ from zerolab.config import (
     RunConfig,
     TextRunConfig,
 )
+from zerolab.config.strict import on_resume
 from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
 from zerolab.data.gym_process import REFUSED
 from zerolab.data.synthetic import FAMILIES
@@ -37,7 +38,8 @@ HEAD = """# Config reference
 
 Written by `make docs` from the code; do not edit. A recipe is a TOML file with the tables below. Unknown keys are
 refused. `--set learner.lr=1e-4` overrides a key from the command line, `--dry-run` prints every value that will be
-used, and a run directory keeps them in `config.json`.
+used, and a run directory keeps them in `run.json`. `--resume` takes another value of the keys with a mark: *resume* if
+no number of the run depends on it; *resume, rounded* if it changes memory, speed or place, and with them the last bits.
 """
 
 
@@ -53,7 +55,7 @@ def config_page() -> str:
     )
     parts = [HEAD]
     for model, verb, note in recipes:
-        parts += [f"## Recipes of `{verb}`{note}\n", *_tables(model, "")]
+        parts += [f"## Recipes of `{verb}`{note}\n", *_tables(model, "", model)]
     parts += [
         "## Values\n",
         "### Templates\n",
@@ -86,8 +88,8 @@ def config_page() -> str:
     return "\n".join(parts)
 
 
-def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator[str]:
-    """The keys of a config class that are values, then one section for each of its tables."""
+def _tables(model: type[BaseModel], prefix: str, recipe: type[BaseModel], many: bool = False) -> Iterator[str]:
+    """The keys of a config class of a recipe that are values, then one section for each of its tables."""
     name = prefix.rstrip(".")
     title, note = f"### {f'[[{name}]]' if many else f'[{name}]'}\n" if prefix else "### Top level\n", ""
     if model in (CosineReward, RewardFunction):
@@ -98,22 +100,27 @@ def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator
             "([algorithms.md](algorithms.md)). Without it every key is required.\n"
         )
     yield title + (f"\n{note}" if note else "")
-    yield _fields(model, prefix)
+    yield _fields(model, prefix, recipe)
     for name, info in model.model_fields.items():
         if (inner := _inner(info.annotation)) is not None and inner is not getattr(model, "shorthand", None):
             if inner is QuestionsConfig and prefix == "evaluation.":
                 yield "### [evaluation.questions]\n\nThe keys of [questions].\n"
             else:
-                yield from _tables(inner, f"{prefix}{name}.", get_origin(info.annotation) is tuple)
+                yield from _tables(inner, f"{prefix}{name}.", recipe, get_origin(info.annotation) is tuple)
     if source := getattr(model, "shorthand", None):
         table = prefix.rstrip(".")
         yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [{table}] itself.\n"
-        yield _fields(source, f"{prefix}sources.")
+        yield _fields(source, f"{prefix}sources.", recipe)
 
 
-def _fields(model: type[BaseModel], prefix: str) -> str:
+def _fields(model: type[BaseModel], prefix: str, recipe: type[BaseModel] | None = None) -> str:
+    def meaning(name: str, info: FieldInfo) -> str:
+        mark = on_resume(recipe, prefix + name) if recipe else None
+        note = {"same": "*resume*", "rounded": "*resume, rounded*", None: ""}[mark]
+        return f"{info.description or ''} {note}".strip()
+
     rows = [
-        (f"`{prefix}{name}`", _kind(info), _default(info), info.description or "")
+        (f"`{prefix}{name}`", _kind(info), _default(info), meaning(name, info))
         for name, info in model.model_fields.items()
         if _inner(info.annotation) is None
     ]

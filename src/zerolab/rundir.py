@@ -16,71 +16,143 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
+from zerolab.config.strict import on_resume
 from zerolab.errors import UserError
-from zerolab.track.trackers import Trackers, check_installed
+from zerolab.inputs import Input, changed_inputs
+from zerolab.learner.checkpoint_files import NAME, PARTIAL, checkpoints, newest_whole
+from zerolab.run_lock import LOCK, RunLock, check_free
+from zerolab.terminal import echo
+from zerolab.track.trackers import ID_FILE, Trackers, check_installed
 from zerolab.types import Completion, Group
 
 METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
-CONFIG, MANIFEST = "config.json", "manifest.json"
-FREE_TO_CHANGE = {"out", "steps", "checkpoint", "transcripts_per_step", "threads", "track", "cluster"}
+CONFIG, MANIFEST = "run.json", "manifest.json"
+TEST_LOOKS = "test_looks.jsonl"  # which checkpoints were shown a test benchmark
+NO_INPUTS: Mapping[str, Input] = {}
+START_ANEW = "start anew with --overwrite, or in another `out`"
 PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy", "reasoning-gym")
 
 
 class RunDirectory:
-    """The folder of a run. Raises UserError where it holds another run; nothing is written before `open`."""
+    """The folder of a run. Raises UserError if it holds another run; nothing is written before `open`."""
 
     def __init__(self, config: RunConfig | TextRunConfig, resume: bool = False, overwrite: bool = False):
-        self.overwrite = overwrite
+        self.resume, self.overwrite = resume, overwrite
         self.config = config
         self.path = config.folder
         self.checkpoints = self.path / "checkpoints"
+        self.lock = RunLock(self.path)
         check_installed(config.track.to)
         resolved = config.model_dump(mode="json")
         name = f"{config.name}-seed{config.seed}"
         self.trackers = Trackers(config.track.to, self.path, config.track.project, name, resolved)
-        if (self.path / CONFIG).exists():
-            if resume:
-                self._check_same()
-            elif not overwrite:
-                raise UserError(f"{self.path} already holds a run: use --resume, --overwrite or another `out`")
-        elif resume:
-            raise UserError(f"{self.path} holds no run to resume: leave --resume out, or set `out`")
+        check_free(self.path)
+        self._check()
 
-    def open(self) -> None:
-        """Writes the resolved config and this session's entry of the manifest."""
+    def open(self, inputs: Mapping[str, Input] = NO_INPUTS) -> None:
+        """Lock the folder, and write the resolved config and this session's entry of the manifest.
+
+        Raises UserError if another process works in the folder, or if an input that a resumed run needs has changed.
+        """
         with clear_errors(self.path):
-            if self.overwrite and (self.path / CONFIG).exists():
-                shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / CONFIG, self.config.model_dump_json(indent=2) + "\n")
-            file = self.path / MANIFEST
-            sessions = json.loads(file.read_text())["sessions"] if file.exists() else []
-            session = describe_session(self.config.seed)
-            write_atomically(file, json.dumps({"sessions": [*sessions, session]}, indent=2) + "\n")
+            self.lock.acquire()
+            try:
+                self._check()  # again: another process may have been here meanwhile
+                if self.overwrite:
+                    delete_run(self.path)
+                manifest = self._manifest(inputs)
+                if self.resume:
+                    for note in rounding_notes(self._stored_config(), self.config):
+                        self.say(note)
+                write_atomically(self.path / CONFIG, self.config.model_dump_json(indent=2) + "\n")
+                write_atomically(self.path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            except BaseException:
+                self.lock.release()
+                raise
+
+    def say(self, text: str) -> None:
+        """Say one line about the run on the screen."""
+        echo(f"{self.config.name}: {text}", error=True)
+
+    def _check(self) -> None:
+        if self.resume:
+            if not (self.path / CONFIG).exists():
+                raise UserError(f"{self.path} holds no run to resume: leave --resume out, or set `out`")
+            self._check_same()
+            if not checkpoints(self.checkpoints):
+                raise UserError(f"{self.path} has no checkpoint to go on from: {START_ANEW}")
+        elif self.overwrite:
+            check_deletable(self.path, self.config)
+        elif any((self.path / name).exists() for name in (CONFIG, MANIFEST, METRICS)):
+            raise UserError(f"{self.path} already holds a run: use --resume, --overwrite or another `out`")
+        elif (self.path / "config.json").exists():
+            raise UserError(f"{self.path} holds a config.json and may be the folder of a model: set another `out`")
+
+    def _stored_config(self) -> dict[str, Any]:
+        found = read_object(self.path / CONFIG)
+        if found is None:
+            raise UserError(
+                f"{self.path / CONFIG} is damaged, so nothing tells whether this recipe goes on with that run: put the "
+                f"file back, or {START_ANEW}"
+            )
+        return found
 
     def _check_same(self) -> None:
-        old = json.loads((self.path / CONFIG).read_text())
-        changed = differing_keys(old, json.loads(self.config.model_dump_json()))
-        if fixed := [key for key in changed if key.split(".")[0] not in FREE_TO_CHANGE]:
+        changed = differing_keys(self._stored_config(), json.loads(self.config.model_dump_json()))
+        if fixed := [key for key in changed if on_resume(type(self.config), key) is None]:
             raise UserError(f"{self.path} was started with another {', '.join(fixed)}: resume with the same values")
 
+    def _manifest(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
+        """The manifest with this session. A damaged one is kept beside it."""
+        file = self.path / MANIFEST
+        stored = read_object(file) if file.exists() else {}
+        if stored is None or not isinstance(stored.get("sessions", []), list):
+            file.replace(file.with_name(MANIFEST + ".damaged"))
+            self.say(f"{MANIFEST} is damaged: it is kept as {MANIFEST}.damaged, and no input can be compared with it")
+            stored = {}
+        refused, harmless = changed_inputs(stored.get("inputs"), inputs)
+        if refused:
+            raise UserError(f"{self.path} was started with other {'; '.join(refused)}: put them back, or {START_ANEW}")
+        for change in harmless:
+            self.say(f"the {change} changed since this run began; it goes on with those of its checkpoint")
+        recorded = stored.get("inputs") or {name: entry.record() for name, entry in inputs.items()}
+        session = describe_session(self.config.seed)
+        return {"inputs": recorded, "sessions": [*stored.get("sessions", []), session]}
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; says which damaged ones it skips.
+
+        Raises UserError if a run is resumed that has none.
+        """
+        folder, skipped = newest_whole(self.checkpoints)
+        if folder is None and self.resume:
+            raise UserError(f"{self.path} has no whole checkpoint to go on from: {'; '.join(skipped)}; {START_ANEW}")
+        for reason in skipped:
+            self.say(f"checkpoint {reason}: skipped")
+        return folder
+
     def close(self) -> None:
-        """Leaves nothing behind where the run ended before its first line was logged, so that it can start again."""
+        """Leaves nothing behind if the run ended before its first line was logged, so that it can start again."""
         self.trackers.close()
-        if (self.path / METRICS).exists() or self.checkpoints.exists():
+        if not self.lock.held:
             return
+        unused = not (self.path / METRICS).exists() and not self.checkpoints.exists()
         with suppress(OSError):
-            for name in (CONFIG, MANIFEST, TRANSCRIPTS, CONSUMED):
+            for name in (CONFIG, MANIFEST, TRANSCRIPTS, CONSUMED) if unused else ():
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+        self.lock.release(remove=unused)
+        if unused:
+            with suppress(OSError):
+                self.path.rmdir()
 
     def cut_after(self, step: int | None) -> None:
-        """Forgets the lines of steps later than the checkpoint (all of them where there is none)."""
+        """Forgets the lines of steps later than the checkpoint (all of them if there is none), and damaged lines."""
         for name in (METRICS, TRANSCRIPTS, CONSUMED):
             file = self.path / name
             if file.exists():
-                kept = [line for line in file.read_text().splitlines() if step is not None and _step_of(line) <= step]
-                write_atomically(file, "".join(line + "\n" for line in kept))
+                kept = [line for line in _lines(file) if step is not None and _step_of(line) <= step]
+                write_atomically(file, b"".join(line + b"\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl and tells the trackers; a number that is not finite becomes null."""
@@ -141,15 +213,92 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     file = folder / METRICS
     if not file.is_file():
         raise UserError(f"{folder} holds no {METRICS}: is it the folder of a run?")
-    return [json.loads(line) for line in file.read_text().splitlines() if _step_of(line) < math.inf]
+    return [json.loads(line) for line in _lines(file) if _step_of(line) < math.inf]
 
 
-def _step_of(line: str) -> float:
-    """Step of a line; a line that a kill cut short counts as later than every checkpoint."""
+def _lines(file: Path) -> list[bytes]:
+    return file.read_bytes().splitlines()
+
+
+def _step_of(line: bytes) -> float:
+    """Step of a line; one that is damaged or that a kill cut short counts as later than every checkpoint."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
+    return step if isinstance(step, int) and not isinstance(step, bool) else math.inf
+
+
+def read_object(file: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is none, or it is damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether zerolab wrote this folder, by run.json or, if that is damaged, by the manifest."""
+    config, manifest = read_object(folder / CONFIG) or {}, read_object(folder / MANIFEST) or {}
+    return {"name", "seed", "steps"} <= config.keys() or isinstance(manifest.get("sessions"), list)
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether --resume finds a run there with a whole checkpoint."""
+    return read_object(folder / CONFIG) is not None and newest_whole(folder / "checkpoints").folder is not None
+
+
+def check_deletable(folder: Path, config: RunConfig | TextRunConfig) -> None:
+    """Raises UserError if --overwrite must not touch this folder: it is no run, or something is in it that this run
+    reads, such as its model."""
+    if not folder.is_dir():
+        return
+    if any(path.name != LOCK for path in folder.iterdir()) and not is_run(folder):
+        raise UserError(f"{folder} is not the folder of a run ({CONFIG} is missing): --overwrite leaves it; set `out`")
+    for text in _texts(config.model_dump(mode="json", exclude={"out", "name", "control"})):
+        for candidate in {text, text.rpartition(":")[0]} - {""}:  # file.py:function
+            with suppress(OSError, ValueError, RuntimeError):
+                read = Path(candidate).expanduser()
+                if read.exists() and read.resolve().is_relative_to(folder.resolve()):
+                    raise UserError(f"--overwrite would delete {folder}, and this run reads {candidate}: set `out`")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in the values of a config."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def delete_run(folder: Path) -> None:
+    """Delete what zerolab wrote into the folder of a run, and nothing else that is there."""
+    of_texts = "corpora" in (read_object(folder / CONFIG) or {})
+    folders = ["model"] if of_texts else []
+    if (folder / ID_FILE).exists():
+        folders += ["tensorboard", "wandb", "trackio"]
+    roots = [folder / name for name in folders]
+    checkpoint_root = folder / "checkpoints"
+    if checkpoint_root.is_dir():
+        roots += [p for p in checkpoint_root.iterdir() if NAME.fullmatch(p.name.removesuffix(PARTIAL))]
+    for root in roots:
+        if root.is_dir() and not root.is_symlink():
+            shutil.rmtree(root)
+    with suppress(OSError):  # something else is in it
+        checkpoint_root.rmdir()
+    for name in (METRICS, TRANSCRIPTS, CONSUMED, TEST_LOOKS, ID_FILE, MANIFEST, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+
+
+def rounding_notes(old: Mapping[str, Any], config: RunConfig | TextRunConfig) -> Iterator[str]:
+    """What to say of a resumed run whose numbers are no longer those of an uninterrupted one."""
+    changed = differing_keys(old, json.loads(config.model_dump_json()))
+    if rounded := [key for key in changed if on_resume(type(config), key) == "rounded"]:
+        yield f"with another {', '.join(rounded)} the run goes on equal up to rounding, no longer to the bit"
+    if "steps" in changed and config.learner.schedule != "constant":
+        yield f"learner.schedule now ends with step {config.steps}: earlier steps followed another schedule"
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -160,10 +309,10 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [d for key in keys for d in differing_keys(old.get(key), new.get(key), f"{prefix}{key}.")]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -24,9 +24,26 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid TOML ({error})") from None
 
 
+# Keys that say the same thing in two ways: whoever sets one on the command line does not mean the recipe's other.
+ALTERNATIVES = (
+    ("model.path", "model.base"),
+    ("model.tokenizer", "model.vocab_size"),
+    ("questions.path", "questions.sources"),
+    ("evaluation.questions.path", "evaluation.questions.sources"),
+    ("corpora.path", "corpora.sources"),
+)
+
+
 def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """`a.b=c` sets a key; c is read as TOML, or as a plain string where it is no TOML value."""
+    """`a.b=c` sets a key; c is read as TOML, or as a plain string where it is no TOML value.
+
+    A key of ALTERNATIVES takes the place of the recipe's other one; two that are both overridden are both kept.
+    """
     raw = copy.deepcopy(raw)
+    for key in {item.partition("=")[0].strip() for item in overrides}:
+        for pair in ALTERNATIVES:
+            if key in pair:
+                _remove(raw, pair[1 - pair.index(key)])
     for item in overrides:
         key, equals, value = item.partition("=")
         *parents, last = key.strip().split(".")
@@ -39,6 +56,16 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...])
                 raise UserError(f"--set {item}: {name} is a value, not a table")
         table[last] = _toml_value(value.strip())
     return raw
+
+
+def _remove(raw: dict[str, Any], key: str) -> None:
+    """Takes a dotted key out, if it is there."""
+    *parents, last = key.split(".")
+    table: Any = raw
+    for name in parents:
+        table = table.get(name) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table.pop(last, None)
 
 
 def _toml_value(text: str) -> Any:
@@ -76,7 +103,7 @@ def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | No
     *parents, last = map(str, loc)
     here: type[BaseModel] | None = model
     for part in loc[:-1]:
-        here = here if isinstance(part, int) or here is None else _table(here.model_fields[part].annotation)
+        here = here if isinstance(part, int) or here is None else table_class(here.model_fields[part].annotation)
     known = {key: key.rsplit(".", 1)[-1] for key in known_keys(model)}
     if same := next((key for key, name in known.items() if name == last), None):
         return same
@@ -87,7 +114,7 @@ def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | No
     return next((key for key, name in known.items() if name in close), None)
 
 
-def _table(annotation: Any) -> type[BaseModel] | None:
+def table_class(annotation: Any) -> type[BaseModel] | None:
     """The config class in an annotation, such as `X`, `X | None` or `tuple[X, ...]`."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -101,7 +128,7 @@ def known_keys(model: type[BaseModel], prefix: str = "", deep: bool = True) -> l
     keys = [prefix + name for name in shorthand.model_fields] if shorthand else []
     for name, info in model.model_fields.items():
         keys.append(prefix + name)
-        kind = _table(info.annotation)
+        kind = table_class(info.annotation)
         if kind and deep and kind is not shorthand:
             keys += known_keys(kind, f"{prefix}{name}.")
     return keys

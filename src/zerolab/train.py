@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from zerolab.build import EngineFactory, Run, build, make_engine
+from zerolab.build import EngineFactory, Run, build, describe_inputs, make_engine
 from zerolab.config import RunConfig
 from zerolab.errors import Interrupted, LearnerLost
-from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
 from zerolab.recipes import run_config
 from zerolab.report.progress import Progress
@@ -45,7 +45,7 @@ def train(
     directory = RunDirectory(config, resume, overwrite)
     run = build(config, engine)
     try:
-        directory.open()
+        directory.open(describe_inputs(run))
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
             while first:
@@ -128,7 +128,7 @@ def save(run: Run, directory: RunDirectory, step: int) -> None:
 
 def restore(run: Run, directory: RunDirectory) -> int:
     """Puts the last checkpoint back, or the beginning where there is none; returns the step to go on with."""
-    folder = latest_checkpoint(directory.checkpoints)
+    folder = directory.newest_checkpoint()
     state: dict[str, Any] = load_state(folder) if folder else {"step": 0, "stream": run.stream.beginning}
     directory.cut_after(state["step"] if folder else None)
     if folder:

@@ -58,7 +58,7 @@ def test_a_run_that_was_forced_says_so_in_every_table(
     out = tmp_path / "run"
     forced = [f"evaluation.questions={{path='{tmp_path / 'aime24.jsonl'}'}}", "evaluation.allow_test_questions=true"]
     assert run("train", recipe, *settings(f"out={out}", "checkpoint.every=1", *forced)) == 0
-    config = json.loads((out / "config.json").read_text())
+    config = json.loads((out / "run.json").read_text())
     assert config["evaluation"]["allow_test_questions"] is True
     note = forced_note(config)
     assert note is not None
@@ -88,7 +88,7 @@ def test_the_best_checkpoint_is_not_chosen_on_the_test(
 ) -> None:
     out = tmp_path / "run"
     assert run("train", recipe, *settings(f"out={out}", "checkpoint.every=1", "evaluation.every=1")) == 0
-    assert forced_note(json.loads((out / "config.json").read_text())) is None
+    assert forced_note(json.loads((out / "run.json").read_text())) is None
     first, last = (out / "checkpoints" / f"step_00000{step}" for step in (1, 2))
     for step in (first, last):
         evaluate(step, tmp_path, "dev")  # held-out questions may be asked as often as one likes

@@ -19,7 +19,7 @@ def write_run(
 ) -> Path:
     folder.mkdir(parents=True)
     config = json.loads(load_run_config(find_recipe(recipe), list(changes)).model_dump_json())
-    (folder / "config.json").write_text(json.dumps({**config, **({"name": name} if name else {})}))
+    (folder / "run.json").write_text(json.dumps({**config, **({"name": name} if name else {})}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "transcripts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in responses))
     return folder

@@ -72,6 +72,6 @@ def test_a_table_that_is_no_control_is_passed_over(table: str, tmp_path: Path) -
     import tomllib
 
     folder = write_run(tmp_path / "a", rows(0.5))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **tomllib.loads(table)}))
+    config = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**config, **tomllib.loads(table)}))
     assert nets(group_arms([read_run(folder)])) == []

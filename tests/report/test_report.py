@@ -128,10 +128,10 @@ def test_the_command_writes_one_file_and_says_where(tmp_path: Path, capsys: pyte
 
 def test_bad_input_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_run(tmp_path / "a")
-    assert "no readable config.json" in refusal(capsys, "report", tmp_path / "none")
+    assert "no readable run.json" in refusal(capsys, "report", tmp_path / "none")
     assert "is a folder" in refusal(capsys, "report", folder, "--out", tmp_path)
     assert "give 1 or more" in refusal(capsys, "report", folder, "--responses", 0)
-    assert "cannot write" in refusal(capsys, "report", folder, "--out", folder / "config.json" / "r.html")
+    assert "cannot write" in refusal(capsys, "report", folder, "--out", folder / "run.json" / "r.html")
 
 
 def test_the_example_of_the_document_makes_a_page(tmp_path: Path) -> None:

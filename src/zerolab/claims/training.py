@@ -30,10 +30,10 @@ def trained(config: RunConfig, look: Callable[[Path], None] = lambda policy: Non
     """
     from zerolab.learner.checkpoint import latest_checkpoint
     from zerolab.report.progress import Progress
-    from zerolab.rundir import read_metrics
+    from zerolab.rundir import can_resume, read_metrics
     from zerolab.train import train
 
-    going_on = (config.folder / "config.json").exists() and (config.folder / "checkpoints").exists()
+    going_on = can_resume(config.folder)
     train(config, resume=going_on, overwrite=not going_on, progress=Progress(config.name, config.steps, quiet=True))
     rows = [row for row in read_metrics(config.folder) if row["step"] > 0]
     if [row["step"] for row in rows] != list(range(1, config.steps + 1)):

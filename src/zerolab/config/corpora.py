@@ -10,7 +10,7 @@ from zerolab.config.learner import OptimizerConfig
 from zerolab.config.pretrain import ArchitectureConfig
 from zerolab.config.questions import TemplateConfig
 from zerolab.config.run import CheckpointConfig, EvaluationConfig, ModelConfig, TrackConfig
-from zerolab.config.strict import Seed, Strict
+from zerolab.config.strict import ROUNDED, SAME, Name, Seed, Strict
 
 SYNTHETIC = "synthetic:"
 
@@ -77,7 +77,9 @@ class CorporaConfig(Strict):
     sources: tuple[CorpusSource, ...] = Field(
         (), description="Corpora to mix by weight. For a single one, its keys stand here directly: corpora.path = ..."
     )
-    data_dir: str | None = Field(None, description="Local folder that is searched first for built-in names.")
+    data_dir: str | None = Field(
+        None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
+    )
     holdout: float = Field(
         0.0, ge=0, lt=1, description="Share of documents, chosen by a hash of their text, kept for held-out loss."
     )
@@ -128,18 +130,26 @@ class StartConfig(ModelConfig):
 
 class TextLearnerConfig(OptimizerConfig):
     micro_batch_tokens: int = Field(
-        16384, ge=1, description="Padded tokens of one forward pass; changes memory and speed, never the gradient."
+        16384,
+        ge=1,
+        description="Padded tokens of one forward pass; changes memory and speed, never the gradient.",
+        json_schema_extra=ROUNDED,
     )
     checkpointing: bool = Field(
-        False, description="Activation checkpointing: less memory, a third more computing, the same gradient."
+        False,
+        description="Activation checkpointing: less memory, a third more computing, the same gradient.",
+        json_schema_extra=ROUNDED,
     )
     fp32_head: bool = Field(False, description="Compute logits in fp32, whatever model.precision says for the rest.")
-    logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
+    logits_mb: int = Field(
+        256, ge=1, description="Logits that may be in memory at once, in MiB.", json_schema_extra=ROUNDED
+    )
     packing: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Put several documents into one row of `context` tokens, without attention across their borders; "
         "the gradient is the same. off: documents of like length side by side. auto: on, but on a CPU, where masked "
         "attention costs more than the little padding that is left.",
+        json_schema_extra=ROUNDED,
     )
 
 
@@ -148,28 +158,30 @@ class TextEvaluationConfig(EvaluationConfig):
 
     max_documents: int = Field(200, ge=1, description="Held-out documents of every corpus, the same ones each time.")
     template: TemplateConfig = TemplateConfig()
-    kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
+    kv_gb: float = Field(
+        2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.", json_schema_extra=ROUNDED
+    )
 
 
 class TextRunConfig(Strict):
     """Pretraining on texts, from a model that is there or from scratch."""
 
-    name: str = Field("pretraining", description="Name in tables and figures.")
-    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).")
+    name: Name = Field("pretraining", description="Name in tables and figures.", json_schema_extra=SAME)
+    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).", json_schema_extra=SAME)
     seed: Seed = Field(0, description="Decides initial weights and the order of documents.")
-    steps: int = Field(ge=1, description="Optimizer steps.")
+    steps: int = Field(ge=1, description="Optimizer steps.", json_schema_extra=SAME)
     tokens_per_step: int = Field(ge=1, description="Tokens of documents in one optimizer step.")
     context: int | None = Field(
         None, ge=2, description="Longest piece of a document in tokens (default: the model's context, at most 4096)."
     )
-    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.", json_schema_extra=ROUNDED)
     model: StartConfig = StartConfig()
     architecture: ArchitectureConfig | None = Field(None, description="A fresh model of this shape.")
     corpora: CorporaConfig
     learner: TextLearnerConfig = TextLearnerConfig()
     evaluation: TextEvaluationConfig = TextEvaluationConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    track: TrackConfig = TrackConfig()
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), json_schema_extra=SAME)
+    track: TrackConfig = Field(TrackConfig(), json_schema_extra=SAME)
 
     @field_validator("track", mode="before")
     @classmethod

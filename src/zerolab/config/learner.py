@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zerolab.config.strict import Strict
+from zerolab.config.strict import ROUNDED, Strict
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -36,22 +36,29 @@ class LearnerConfig(OptimizerConfig):
         1, ge=1, description="Optimizer steps over one rollout; only the first is on-policy (the paper: 8)."
     )
     micro_batch_tokens: int = Field(
-        16384, ge=1, description="Padded tokens of one forward pass; changes memory and speed, never the gradient."
+        16384,
+        ge=1,
+        description="Padded tokens of one forward pass; changes memory and speed, never the gradient.",
+        json_schema_extra=ROUNDED,
     )
     share_prompts: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Forward the prompt of a group once for all its responses, with the same gradient. auto: on a CPU "
         "where that saves more than 35 % of the tokens.",
+        json_schema_extra=ROUNDED,
     )
     checkpointing: bool = Field(
         False,
         description="Activation checkpointing: every layer keeps its input alone and is computed again in the backward "
         "pass. Less memory, a third more computing, the same gradient.",
+        json_schema_extra=ROUNDED,
     )
     fp32_head: bool = Field(
         False, description="Compute the learner's logits in fp32, whatever model.precision says for the rest."
     )
-    logits_mb: int = Field(256, ge=1, description="Logits that may be in memory at once, in MiB.")
+    logits_mb: int = Field(
+        256, ge=1, description="Logits that may be in memory at once, in MiB.", json_schema_extra=ROUNDED
+    )
     old_logprobs: Literal["engine", "learner", "detach"] = Field(
         "engine",
         description="log pi_old: as the engine sampled it; by a forward pass of the learner before the updates; or the "
@@ -80,6 +87,7 @@ class LoraConfig(Strict):
         False,
         description="One copy of the weights on the device at a time: the learner's base lies in host memory while the "
         "engine samples, and the engine gives its weights back while the learner learns.",
+        json_schema_extra=ROUNDED,
     )
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from zerolab.config.learner import OptimizerConfig
-from zerolab.config.strict import Seed, Strict
+from zerolab.config.strict import Name, Seed, Strict
 
 
 class ArchitectureConfig(Strict):
@@ -44,7 +44,7 @@ class GateConfig(Strict):
 class PretrainConfig(Strict):
     """Pretraining of a laptop base model from scratch."""
 
-    name: str = Field("base", description="Name in messages.")
+    name: Name = Field("base", description="Name in messages.")
     seed: Seed = Field(0, description="Decides initial weights and documents.")
     steps: int = Field(ge=1, description="Optimizer steps.")
     documents_per_step: int = Field(128, ge=1, description="Documents of one step.")
@@ -58,7 +58,7 @@ class PretrainConfig(Strict):
 class DemoConfig(Strict):
     """Arms that differ in one coordinate, from one base and the same seeds; everything stands here before the run."""
 
-    name: str = Field("demo", description="Name in tables and figures.")
+    name: Name = Field("demo", description="Name in tables and figures.")
     arms: tuple[str, ...] = Field(min_length=2, description="Training recipes, by name or path.")
     seeds: tuple[Seed, ...] = Field((0, 1), min_length=1, description="Seeds of every arm.")
     first_steps: int = Field(10, ge=1, description="The start of a run: its first so many steps.")

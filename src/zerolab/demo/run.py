@@ -24,7 +24,7 @@ from zerolab.report.bias_figure import has_bias, write_bias
 from zerolab.report.curves import draw, write_csv
 from zerolab.report.html_report import write_report
 from zerolab.report.terminal import sparkline
-from zerolab.rundir import write_atomically
+from zerolab.rundir import can_resume, write_atomically
 from zerolab.terminal import make_console
 
 REFRESH_SECONDS = 0.5
@@ -165,7 +165,7 @@ def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Co
     """All arms in one-thread processes, with a live table."""
     jobs = []
     for (recipe, seed), config in arms.items():
-        going_on = resume and (config.folder / "config.json").exists()
+        going_on = resume and can_resume(config.folder)
         flags = ["--resume"] if going_on else ["--overwrite"]
         settings = [word for item in overrides(seed, config.folder) for word in ("--set", item)]
         name = f"{config.name} seed {seed}"

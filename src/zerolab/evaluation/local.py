@@ -27,17 +27,19 @@ def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False
 
     Raises UserError for a run without one, and for `look`'s reason.
     """
-    from zerolab.learner.checkpoint import latest_checkpoint
+    from zerolab.learner.checkpoint_files import newest_whole
 
+    skipped: list[str] = []
     folder = Path(target).expanduser()
     if not folder.is_dir():
         return target, None
     if (folder / "checkpoints").is_dir():
-        newest = latest_checkpoint(folder / "checkpoints")
+        newest, skipped = newest_whole(folder / "checkpoints")
         if newest is None:
-            raise UserError(f"{folder} holds no checkpoint yet: let the run save one, or give a model's folder")
+            what = f"no whole checkpoint: {'; '.join(skipped)}" if skipped else "no checkpoint yet"
+            raise UserError(f"{folder} holds {what}: let the run save one, or give a model's folder")
         folder = newest
-    notes = [note for note in (note_of(folder), look(folder, benchmarks, forced)) if note]
+    notes = [*skipped, *(note for note in (note_of(folder), look(folder, benchmarks, forced)) if note)]
     return str(folder), "; ".join(notes) or None
 
 

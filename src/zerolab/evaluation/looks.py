@@ -9,18 +9,13 @@ from pathlib import Path
 
 from zerolab.config.firewall import benchmark_of, forced_note
 from zerolab.errors import UserError
-
-LOOKS = "test_looks.jsonl"  # in the run's folder
+from zerolab.rundir import CONFIG, TEST_LOOKS, read_object
 
 
 def run_of(folder: Path) -> Path | None:
     """The run that a checkpoint belongs to; None for any other folder."""
     place = folder.resolve()
-    return (
-        place.parents[1]
-        if place.parent.name == "checkpoints" and (place.parents[1] / "config.json").is_file()
-        else None
-    )
+    return place.parents[1] if place.parent.name == "checkpoints" and (place.parents[1] / CONFIG).is_file() else None
 
 
 def note_of(folder: Path) -> str | None:
@@ -28,11 +23,8 @@ def note_of(folder: Path) -> str | None:
     run = run_of(folder)
     if run is None:
         return None
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return forced_note(config) if isinstance(config, dict) else None
+    config = read_object(run / CONFIG)
+    return None if config is None else forced_note(config)
 
 
 def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
@@ -44,7 +36,7 @@ def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
     tests = [name for name in benchmarks if benchmark_of(name)]
     if run is None or not tests:
         return None
-    looks = _read(run / LOOKS)
+    looks = _read(run / TEST_LOOKS)
     others = sorted({step for step, name in looks if name in tests and step != folder.name})
     if others and not forced:
         raise UserError(
@@ -53,7 +45,7 @@ def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
             "tables say so"
         )
     new = [name for name in tests if (folder.name, name) not in looks]
-    with (run / LOOKS).open("a", encoding="utf-8") as file:
+    with (run / TEST_LOOKS).open("a", encoding="utf-8") as file:
         for name in new:
             when = datetime.now(UTC).isoformat(timespec="seconds")
             file.write(json.dumps({"checkpoint": folder.name, "benchmark": name, "when": when}) + "\n")
@@ -65,7 +57,7 @@ def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
 def _read(file: Path) -> set[tuple[str, str]]:
     """(checkpoint, benchmark) pairs; a broken line counts as none."""
     found = set()
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
         try:
             row = json.loads(line)
             found.add((str(row["checkpoint"]), str(row["benchmark"])))

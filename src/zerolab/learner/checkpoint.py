@@ -1,7 +1,8 @@
 """Checkpoints that are either whole or absent.
 
-A checkpoint is a Hugging Face folder (weights, config, tokenizer) with the optimizer and the state of the loop beside
-it. It is written under a temporary name and renamed, so a kill at any moment leaves the last good one.
+A checkpoint is a Hugging Face folder (weights, config, tokenizer) with the optimizer, the state of the loop and the
+hashes of all these files beside it. It is written under a temporary name and renamed, so a kill at any moment leaves
+the last good one.
 """
 
 import json
@@ -15,23 +16,35 @@ import torch
 from torch import nn
 
 from zerolab.errors import LearnerLost, UserError
+from zerolab.learner.checkpoint_files import (
+    PARTIAL,
+    STATE_FILE,
+    checkpoints,
+    folder_of,
+    latest_checkpoint,
+    list_files,
+    step_of,
+)
+from zerolab.learner.shards import Shards, weight_files
 
-STATE_FILE = "loop.json"
-PARTIAL = ".partial"
+__all__ = ["latest_checkpoint", "load_state", "load_weights", "read_state", "save_checkpoint"]
 
 
 def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state: dict[str, Any], keep: int) -> Path:
     """`write` fills the folder with weights and optimizer; `state` is what the loop needs. Keeps the `keep` newest.
 
+    Checkpoints of later steps are not counted and not deleted: a run that resumed before a damaged one has them.
+
     Raises UserError where the disk is full or the folder cannot be written; older checkpoints are then untouched.
     """
-    final = root / f"step_{step:06d}"
+    final = folder_of(root, step)
     partial = root / (final.name + PARTIAL)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(partial)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **state}))
+        list_files(partial)
         _sync(partial)
         if final.exists():
             shutil.rmtree(final)
@@ -45,34 +58,35 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state:
         good = latest_checkpoint(root)
         left = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
         raise UserError(f"cannot write checkpoint {final}: {_short(error)}; {left}") from error
-    for old in checkpoints(root)[:-keep]:
+    for old in [folder for folder in checkpoints(root) if step_of(folder) <= step][:-keep]:
         shutil.rmtree(old)
     return final
 
 
-def checkpoints(root: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(p for p in root.glob("step_*") if p.suffix != PARTIAL and (p / STATE_FILE).is_file())
-
-
-def latest_checkpoint(root: Path) -> Path | None:
-    found = checkpoints(root)
-    return found[-1] if found else None
-
-
 def load_state(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / STATE_FILE).read_text())
+    """What `save_checkpoint` was given as the state of the loop, and the step."""
+    return read_state(folder / STATE_FILE)
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a checkpoint. Raises UserError if it cannot be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no JSON"
+        raise UserError(
+            f"{file} cannot be read ({reason}): delete this checkpoint to go on from an older one"
+        ) from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file} holds no object: delete this checkpoint to go on from an older one")
+    return found
 
 
 @torch.no_grad()
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Copies the weights of a folder that `export_model` wrote into a model of the same shape, in place."""
-    from safetensors.torch import load_file
-
-    shards = sorted(folder.glob("model*.safetensors"))
-    if not shards:
-        raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
-    tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    stored = Shards(weight_files(folder))
+    tensors = {name: stored.whole(name) for name in stored.names()}
     try:
         missing, unknown = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

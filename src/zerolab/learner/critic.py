@@ -14,6 +14,7 @@ from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
 from zerolab.learner.precision import trained_weights
 from zerolab.learner.scorer import Scorer
+from zerolab.learner.shards import Shards
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "critic.safetensors", "critic_optimizer.safetensors"
@@ -63,7 +64,6 @@ class Critic(nn.Module):
         save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
 
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        self.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        stored = Shards([folder / WEIGHTS_FILE])
+        self.load_state_dict({name: stored.whole(name) for name in stored.names()})
         load_optimizer(self.optimizer, folder / OPTIMIZER_FILE)

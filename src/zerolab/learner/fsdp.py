@@ -17,13 +17,14 @@ import torch
 from zerolab.config import LearnerConfig, LoraConfig, RunConfig
 from zerolab.errors import UserError
 from zerolab.learner.adapters import Adapters
+from zerolab.learner.checkpoint import read_state
 from zerolab.learner.learner import MASTERS_FILE, OPTIMIZER_FILE, STATE_FILE, Learner
 from zerolab.learner.optim import load_optimizer, save_optimizer
 from zerolab.learner.precision import COMPUTE, trained_weights
 from zerolab.learner.ranks import GroupRanks
 from zerolab.learner.scorer import Scorer
 from zerolab.learner.sharding import Whole, reshard, sharded
-from zerolab.learner.shards import Shards, open_shards, own_rows, part_of, read_into, whole
+from zerolab.learner.shards import Shards, open_shards, own_rows, part_of, read_into, weight_files, whole
 from zerolab.models.hf import describe_model, hidden_states, named_weights
 from zerolab.models.writer import write_weights
 from zerolab.rl.batch import Batch
@@ -192,12 +193,9 @@ class ShardedLearner:
                 ((str(number), p) for number, p in enumerate(model.parameters())), open_shards(folder / MASTERS_FILE)
             )
         else:
-            files = sorted(folder.glob("model*.safetensors"))
-            if not files:
-                raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
-            read_into(model.named_parameters(), Shards(files))
+            read_into(model.named_parameters(), Shards(weight_files(folder)))
         load_optimizer(self.learner.optimizer, folder / OPTIMIZER_FILE)
-        self.learner.version = json.loads((folder / STATE_FILE).read_text())["version"]
+        self.learner.version = read_state(folder / STATE_FILE)["version"]
         self._meet()
 
     def _meet(self) -> None:

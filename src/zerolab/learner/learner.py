@@ -23,7 +23,7 @@ import torch
 from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.activations import checkpoint_activations
 from zerolab.learner.adapters import Adapters, BaseReference
-from zerolab.learner.checkpoint import load_weights
+from zerolab.learner.checkpoint import load_weights, read_state
 from zerolab.learner.critic import Critic
 from zerolab.learner.optim import (
     clip_and_step,
@@ -247,7 +247,7 @@ class Learner:
             self.masters.load(open_shards(folder / MASTERS_FILE))
         if self.critic:
             self.critic.load(folder)
-        state = json.loads((folder / STATE_FILE).read_text())
+        state = read_state(folder / STATE_FILE)
         self.version = state["version"]
         if self.scale:
             self.scale.load_state_dict(state["scale"])

@@ -4,6 +4,7 @@ A rank writes the rows that it owns and reads the rows that it needs, from howev
 from any number of ranks to any other, and nobody holds more than its part.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Shards:
         for path in files:
             try:
                 file = safe_open(path, "pt")
-            except SafetensorError as error:
+            except (SafetensorError, OSError) as error:
                 raise UserError(f"{path} is damaged ({error}); copy or download it again") from error
             for name in sorted(file.keys()):
                 self._parts.setdefault(name, []).append((file, tuple(file.get_slice(name).get_shape())))
@@ -78,7 +79,7 @@ def open_shards(file: Path) -> Shards:
     """`file`, or the parts of it that ranks wrote. Raises UserError where neither is there, or not every part."""
     if file.is_file():
         return Shards([file])
-    parts = sorted(file.parent.glob(f"{file.stem}-*-of-*{file.suffix}"))
+    parts = _parts(file)
     if not parts:
         raise UserError(f"{file.parent} holds no {file.name}; it is no complete checkpoint")
     count = int(parts[0].stem.rsplit("-", 1)[1])
@@ -87,6 +88,21 @@ def open_shards(file: Path) -> Shards:
             f"{file.parent} holds {len(parts)} of {count} parts of {file.name}; it is no complete checkpoint"
         )
     return Shards(parts)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights, without copies under other names. Raises UserError if there are none."""
+    whole = folder / "model.safetensors"
+    files = [whole] if whole.is_file() else _parts(whole)
+    if not files:
+        raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
+    return files
+
+
+def _parts(file: Path) -> list[Path]:
+    """The files that are named as parts of `file`, in order."""
+    name = re.compile(rf"{re.escape(file.stem)}-\d+-of-\d+{re.escape(file.suffix)}")
+    return sorted(path for path in file.parent.iterdir() if name.fullmatch(path.name))
 
 
 def part_of(file: Path, rank: int, count: int) -> Path:

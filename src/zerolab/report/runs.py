@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.errors import UserError
-from zerolab.rundir import CONFIG, MANIFEST, METRICS, TRANSCRIPTS
+from zerolab.rundir import CONFIG, MANIFEST, METRICS, TRANSCRIPTS, read_object
 
 Row = Mapping[str, Any]
 
@@ -49,10 +49,13 @@ class ReportRun:
 
 def read_run(folder: Path) -> ReportRun:
     """The run in a folder. Raises UserError where there is none; metrics may still be missing."""
-    config = _json_object(folder / CONFIG)
+    config = read_object(folder / CONFIG)
     if config is None:
-        raise UserError(f"{folder} holds no readable {CONFIG}: give the folder of a run, such as runs/NAME-seed0")
-    sessions = (_json_object(folder / MANIFEST) or {}).get("sessions")
+        older = "; older versions called it config.json: rename that one" if (folder / MANIFEST).exists() else ""
+        raise UserError(
+            f"{folder} holds no readable {CONFIG}: give the folder of a run, such as runs/NAME-seed0{older}"
+        )
+    sessions = (read_object(folder / MANIFEST) or {}).get("sessions")
     found = {r["step"]: r for r in json_lines(folder / METRICS) if _is_step(r.get("step"))}
     return ReportRun(
         folder=folder,
@@ -91,11 +94,3 @@ def _is_step(value: Any) -> bool:
 
 def _whole(value: Any) -> int:
     return int(value) if is_number(value) else 0
-
-
-def _json_object(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,6 +15,7 @@ from zerolab.errors import UserError
 from zerolab.report.arms import as_text
 from zerolab.report.runs import ReportRun, is_number, read_run
 from zerolab.report.terminal import sparkline
+from zerolab.run_lock import is_running
 from zerolab.rundir import CONFIG, METRICS
 from zerolab.terminal import make_console
 
@@ -100,14 +100,16 @@ def frame(run: ReportRun, silent_seconds: float, width: int) -> RenderableType:
     title = Text.assemble((as_text(run.config.get("name", run.folder.name)), "bold"), f"  {preset}  {run.folder}")
     title.truncate(width, overflow="ellipsis")
     bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(max(run.steps, 1), run.done, width=24), progress(run))
+    goes_on = not finished(run) and not has_stopped(run) and not is_silent(run, silent_seconds)
+    bar.add_row(ProgressBar(max(run.steps, 1), run.done, width=24), progress(run, goes_on))
     return Group(title, bar, *(Text(line) for line in [*rates(run), *curves(run, width), status(run, silent_seconds)]))
 
 
-def progress(run: ReportRun) -> Text:
+def progress(run: ReportRun, goes_on: bool) -> Text:
+    """Steps done and, of a run that goes on, the time that is left."""
     seconds = step_seconds(run)
     left = f"about {duration(seconds * (run.steps - run.done))} left" if math.isfinite(seconds) else ""
-    return Text(f"{run.done}/{run.steps}  {'' if finished(run) else left}")
+    return Text(f"{run.done}/{run.steps}  {left if goes_on else ''}")
 
 
 def rates(run: ReportRun) -> list[str]:
@@ -169,16 +171,25 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def has_stopped(run: ReportRun) -> bool:
+    """Whether no process works on an unfinished run; a run without a lock file may go on."""
+    return not finished(run) and is_running(run.folder) is False
+
+
+def is_silent(run: ReportRun, silent_seconds: float) -> bool:
+    """Whether the run has logged nothing for far longer than its steps take."""
+    pace = step_seconds(run)
+    return silent_seconds > max(SILENT_SECONDS, SILENT_STEPS * pace if math.isfinite(pace) else 0.0)
+
+
 def status(run: ReportRun, silent_seconds: float) -> str:
-    """Finished, running, not begun, or probably stopped."""
+    """Finished, running, not begun, stopped, or probably stopped."""
     if finished(run):
         return "finished"
-    pace: Any = step_seconds(run)
-    patience = max(SILENT_SECONDS, SILENT_STEPS * pace if math.isfinite(pace) else 0.0)
-    if silent_seconds > patience:
-        verb = "pretrain" if on_texts(run) else "train"
-        return (
-            f"no news for {duration(silent_seconds)}: if the run has stopped, `zerolab {verb} ... --resume` goes "
-            "on from its last checkpoint"
-        )
+    verb = "pretrain" if on_texts(run) else "train"
+    resume = f"`zerolab {verb} ... --resume` goes on from its last checkpoint"
+    if has_stopped(run):
+        return f"stopped after step {run.done} of {run.steps}: {resume}"
+    if is_silent(run, silent_seconds):
+        return f"no news for {duration(silent_seconds)}: if the run has stopped, {resume}"
     return "running" if run.rows else "has not finished its first step"

@@ -1,0 +1,68 @@
+"""What a run reads, as its manifest remembers it: a resumed run has to find the same."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zerolab.config import RunConfig, TextRunConfig
+from zerolab.models.fingerprint import WHOLE, describing_files, local_folder, weight_digests
+from zerolab.types import Question
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something that a run reads. `needed`: a resumed run reads it again, so that it must not have changed."""
+
+    digests: Mapping[str, str]
+    how: str
+    place: str
+    needed: bool = True
+
+    def record(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return {"place": self.place, "how": self.how, "digests": dict(self.digests)}
+
+
+def model_inputs(path: str, config: RunConfig | TextRunConfig) -> dict[str, Input]:
+    """Config, tokenizer and weights of the model that a run begins with. Adapters, and a KL to the model as it was, go
+    on needing the weights."""
+    folder = local_folder(path)
+    if folder is None:
+        return {}
+    reads_again = isinstance(config, RunConfig) and (config.objective.kl > 0 or config.lora is not None)
+    weights, how = weight_digests(folder)
+    return {
+        "config and tokenizer of the model": Input(describing_files(folder), WHOLE, path),
+        "weights of the model": Input(weights, how, path, needed=reads_again),
+    }
+
+
+def question_input(questions: Iterable[Question], place: str) -> Input:
+    """Questions with their ids and answers."""
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(json.dumps([question.id, question.text, list(question.answers)]).encode())
+    return Input({"all": digest.hexdigest()}, "SHA-256 of ids, texts and answers", place)
+
+
+def changed_inputs(stored: Any, inputs: Mapping[str, Input]) -> tuple[list[str], list[str]]:
+    """(changes that a resumed run must not have, changes that do not matter to it), each in a few words.
+
+    `stored` is what the manifest says; an input that it does not name cannot be compared.
+    """
+    refused: list[str] = []
+    harmless: list[str] = []
+    for name, found in inputs.items():
+        old = stored.get(name) if isinstance(stored, dict) else None
+        digests = old.get("digests") if isinstance(old, dict) else None
+        if not isinstance(old, dict) or not isinstance(digests, dict):
+            continue
+        differing = sorted(k for k in {*digests, *found.digests} if digests.get(k) != found.digests.get(k))
+        if not differing and old.get("how") != found.how:
+            differing = ["hashed in another way"]
+        if differing:
+            change = f"{name} ({found.place}: {', '.join(differing[:3])})"
+            (refused if found.needed else harmless).append(change)
+    return refused, harmless
