@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from zerolab.grading.nouns import DENIALS
 from zerolab.grading.normalize import LONGEST, compact, normalize, without_primes
+from zerolab.grading.nouns import DENIALS
 from zerolab.grading.number import exact, same_number
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool

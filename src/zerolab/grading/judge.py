@@ -11,7 +11,8 @@ from zerolab.grading.units import Unit, conversion, nouns_of, split_measure
 
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?!,)")
 _PROSE = re.compile(
-    r"\s*,?\s*(?:\\text\{)?\s*\b(?:where|for(?=[\s}]*\$?\s*[A-Za-z]\s*\\in)|for all|for every|for any|for some|for each|in which|such that)\b.*$"
+    r"\s*,?\s*(?:\\text\{)?\s*\b(?:where|for(?=[\s}]*\$?\s*[A-Za-z]\s*\\in)"
+    r"|for all|for every|for any|for some|for each|in which|such that)\b.*$"
 )
 _DOMAIN = re.compile(
     r"(?:[\s,()}]|\\text\{|(?:where|for|all|every|any|some|each|in|which|such|that|is|are|an|a|and|the|of|set|arbitrary)\b"
@@ -90,7 +91,8 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
     if change is None:
         return "different", "unit"
     if change == (1, 0):
-        unit = gold_unit = None
+        if unit is not None and gold_unit is not None:
+            unit = gold_unit = None
         if answer and compact(answer) == compact(gold):
             return "same", "text"
         comma = _DECIMAL_COMMA.fullmatch(answer)
@@ -106,13 +108,11 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
 
 
 def measured(tree: Node, unit: Unit | None) -> Node:
-    """`tree` with the unit that stood behind it. Raises Unreadable if it is no single value."""
+    """`tree` with the unit that stood behind it."""
     if unit is None:
         return tree
     if tree.kind == "rel" and is_scalar(tree.args[-1]):
         return Node("rel", tree.value, (*tree.args[:-1], Node("qty", unit, tree.args[-1:])))
-    if not is_scalar(tree):
-        raise Unreadable("a unit behind more than one value")
     return Node("qty", unit, (tree,))
 
 

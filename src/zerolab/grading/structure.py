@@ -69,8 +69,12 @@ class Comparison:
         change = conversion(a.value if a.kind == "qty" else None, g.value if g.kind == "qty" else None)
         if change is None:
             return False
+        if any(x.kind != "qty" and "qty" in kinds_of(x) for x in (a, g)):
+            return False
         a, g = (x.args[0] if x.kind == "qty" else x for x in (a, g))
         if change != (1, 0):
+            if not is_scalar(a):
+                return False
             a = Node("add", None, (Node("mul", None, (number(change[0]), a)), number(change[1])))
         return self.same(a, g)
 

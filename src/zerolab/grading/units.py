@@ -213,7 +213,10 @@ _SPELLED = (
     (re.compile(r"\\(?:mu(?![A-Za-z])|textmu(?![A-Za-z]))\s*"), "μ"),
     (re.compile(r"\\(?:Omega|ohm)(?![A-Za-z])"), "Ω"),
     (re.compile(r"\\(?:AA|r\s*A)(?![A-Za-z])|\\mathring\s*\{?\s*(?:\\text\{)?A\}?\}?"), "Å"),
-    (re.compile(r"\b([MLR])\s*_\s*\{?\s*(?:\\(?:odot|bigodot|text\{\s*(?:sun|⊙)\s*\})|sun|⊙|☉)\s*\}?"), r"\1_sun"),
+    (
+        re.compile(r"\b([MLR])\s*_\s*(?:\\odot(?![A-Za-z])|sun\b|⊙|\{\s*(?:\\odot|\\text\{\s*sun\s*\}|sun|⊙)\s*\})"),
+        r"\1_sun",
+    ),
     (re.compile(r"°\s*([CF]|Celsius|Fahrenheit)(?![A-Za-z])"), r" degree_\1 "),
     (re.compile(r"\bdegrees?\s+(Celsius|Fahrenheit)\b", re.IGNORECASE), r"degree_\1"),
 )
@@ -402,9 +405,9 @@ def conversion(unit: Unit | None, to: Unit | None) -> tuple[Fraction, Fraction] 
     if unit.dimensions == to.dimensions:
         return unit.factor / to.factor, (unit.offset - to.offset) / to.factor
     for generic, other in ((unit, to), (to, unit)):
-        if len(generic.dimensions) == 1 and generic.dimensions[0][0] == "length":
-            if other.dimensions == (("m", generic.dimensions[0][1]),):
-                return Fraction(1), Fraction(0)
+        power = dict(generic.dimensions).get("length")
+        if generic.dimensions == (("length", power),) and other.dimensions == (("m", power),):
+            return Fraction(1), Fraction(0)
     return None
 
 
