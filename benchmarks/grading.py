@@ -18,8 +18,9 @@ from pathlib import Path
 import record
 from zerolab.grading import grade
 from zerolab.grading.equal import _known, verdict
-from zerolab.grading.normalize import normalize, split_unit
+from zerolab.grading.normalize import normalize
 from zerolab.grading.number import exact
+from zerolab.grading.units import split_measure
 
 Figures = dict[str, float]
 BENCHMARKS = ("aime24", "amc", "math500", "minerva", "olympiadbench")
@@ -28,7 +29,7 @@ BENCHMARKS = ("aime24", "amc", "math500", "minerva", "olympiadbench")
 def forget() -> None:
     """Drop every cache, so that each timed row is decided anew."""
     _known.clear()
-    for cached in (normalize, split_unit, exact):
+    for cached in (normalize, split_measure, exact):
         cached.cache_clear()
 
 

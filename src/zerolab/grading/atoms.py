@@ -158,6 +158,8 @@ def environment(p: "Parser") -> Node:
     if kind in _SYSTEMS:
         return p.node("list", None, *cells)
     matrix = p.node("mat", len(rows[0]), *cells)
+    if kind == "Vmatrix":
+        return p.node("fn", "norm", matrix)
     return p.node("fn", "det", matrix) if kind == "vmatrix" else matrix
 
 

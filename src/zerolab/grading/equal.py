@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from zerolab.grading.normalize import LONGEST, compact, normalize, split_unit
+from zerolab.grading.normalize import LONGEST, compact, normalize, without_primes
+from zerolab.grading.nouns import DENIALS
 from zerolab.grading.number import exact, same_number
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool
+from zerolab.grading.units import DEGREE, Unit, conversion, nouns_of, split_measure
 
 DEADLINE = 1.0  # seconds for one pair in a worker
 
@@ -21,8 +23,9 @@ _WORDS = re.compile(
 )
 _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
 _CHOICE = re.compile(r"\(?([A-J])\)?")
-_CHOICE_WITH_TEXT = re.compile(r"\(([A-J])\)\s+\S.*|([A-J])[).:]\s+\S.*")
-_SQUARE_METRES = re.compile(r"(.*[0-9}])\s+m\s*\^\s*\{?[23]\}?")
+_CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s+|([A-J])[).:]\s+)(\S.*)")
+_ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z])|\?")
+_LONGEST_CHOICE = 60  # characters of the text behind a letter
 _TIME = re.compile(
     r"([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?", re.IGNORECASE
 )
@@ -85,13 +88,26 @@ def _same_time(a: tuple[int, int, int, str], g: tuple[int, int, int, str]) -> bo
     return a[0] == g[0] or (bool(a[3]) != bool(g[3]) and a[0] % 12 == g[0] % 12)
 
 
+def _choice(text: str) -> tuple[str, str] | None:
+    """(letter, text of the choice) of "C", "(C)", "(C) ellipse". None if the text takes the letter back or adds one."""
+    alone = _CHOICE.fullmatch(text)
+    if alone:
+        return alone[1], ""
+    match = _CHOICE_WITH_TEXT.fullmatch(text)
+    if not match or len(match[3]) > _LONGEST_CHOICE or _ANOTHER_LETTER.search(match[3]):
+        return None
+    words = set(re.findall("[a-z]+", match[3].casefold()))
+    return None if words & DENIALS else (match[1] or match[2], match[3].casefold())
+
+
 def _same_words(a: str, g: str) -> Verdict | None:
     """Names, choices and times. None if this is no matter of words."""
-    choice = _CHOICE.fullmatch(g)
+    choice = _choice(g)
     if choice:
-        given = _CHOICE.fullmatch(a) or _CHOICE_WITH_TEXT.fullmatch(a)
+        given = _choice(a)
         if given:
-            return _decided(choice[1] in given.groups(), "choice")
+            texts = {given[1], choice[1]} - {""}
+            return _decided(given[0] == choice[0] and len(texts) < 2, "choice")
     times = _clock(a), _clock(g)
     if times[0] and times[1]:
         return _decided(_same_time(times[0], times[1]), "time")
@@ -101,19 +117,36 @@ def _same_words(a: str, g: str) -> Verdict | None:
     return None
 
 
+Quantity = tuple[Fraction, bool, Unit | None, str]
+
+
+def _quantity(text: str, letters: bool, nouns: frozenset[str], gold: bool) -> Quantity | None:
+    """(value, whether in percent, unit, text of the value) of a plain number with or without a unit."""
+    found, value, unit = exact(text), text, None
+    if found is None:
+        value, unit = split_measure(text, letters, nouns, gold)
+        value = without_primes(value)
+        if value.endswith("°") and unit is None:
+            value, unit = value.removesuffix("°").rstrip(), DEGREE
+        found = exact(value)
+    return None if found is None else (*found, unit, value)
+
+
 def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
     """Both are plain numbers, with or without a unit, or this is None."""
-    (value_a, unit_a), (value_g, unit_g) = split_unit(a), split_unit(g)
-    x, y = exact(value_a.removesuffix("°")), exact(value_g.removesuffix("°"))
-    if x is None and y is not None and (square := _SQUARE_METRES.fullmatch(value_a)):
-        x = exact(square[1])  # m is a variable elsewhere, but not in an answer to a question for a number
-    if x is None or y is None:
+    gold = _quantity(g, False, frozenset(), True)
+    if gold is None:
         return None
-    if unit_a and unit_g and not unit_a & unit_g:
+    answer = _quantity(a, True, nouns_of(gold[2]), False)
+    if answer is None:
+        return None
+    change = conversion(answer[2], gold[2])
+    if change is None:
         return _decided(False, "unit")
+    x, y = (answer[0] * change[0] + change[1], answer[1]), gold[:2]
     if rules.percent_is_unit:
         x, y = (x[0], False), (y[0], False)
-    if rules.strict_form and _other_form(value_a, value_g, y[0]):
+    if rules.strict_form and _other_form(answer[3], gold[3], y[0]):
         return _decided(False, "form")
     if same_number(x, y):
         return _decided(True, "number")

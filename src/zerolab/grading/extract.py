@@ -13,7 +13,22 @@ from collections.abc import Callable
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![0-9A-Za-z)\].])[-−]?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
+_DECIMAL = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_GROUP = r"\s?\{[^{}\n]{0,60}\}"
+_ARGUMENT = rf"(?:{_GROUP}|\s?[0-9])"
+_BUILT = rf"(?:\\[dtc]?frac{_ARGUMENT}{_ARGUMENT}|\\sqrt(?:\[[0-9]+\])?{_ARGUMENT}|\\pi(?![A-Za-z])|[√π])"
+_POWER = rf"(?:\s?(?:\^|\*\*)(?:{_GROUP}|\(?[-+]?[0-9]+\)?))?"
+_FACTOR = rf"(?:{_DECIMAL}(?:[eE][-+]?[0-9]+(?![0-9A-Za-z]))?|{_BUILT}){_POWER}!?(?:\s?\\?%)?(?:_(?:{_GROUP}|[0-9]+))?"
+_OPERATOR = (
+    r"\s?(?:/|\*|×|÷|\\times(?![A-Za-z])|\\cdot(?![A-Za-z])|\\div(?![A-Za-z]))\s?|(?<=[0-9)}!%])[-+−:](?=[0-9.\\])"
+)
+_NUMBER = re.compile(
+    rf"[-−+]?\$?{_FACTOR}(?:(?:{_OPERATOR})\$?[-−]?{_FACTOR}|\s?{_BUILT}{_POWER}|\s[0-9]+/[0-9]+(?![0-9/]))*"
+    r"(?:\s(?:hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z]))?"
+)  # fmt: skip
+_PART_OF_A_NAME = re.compile(
+    r"[0-9A-Za-z)\].]$|[_^]\s?\{?$|[A-Za-z)}]\s?/$"
+)  # what stands before digits that are no number
 _MARKED_LINE = re.compile(r"^[ \t]*(?:####|A:)(.*)$", re.MULTILINE)
 _NESTED_BOXES = 4
 
@@ -67,10 +82,19 @@ def answer_tag_lenient(text: str) -> str | None:
     return _unwrap(text[start + len("<answer>") : end]) if start >= 0 else None
 
 
+def _numbers(text: str) -> list[str]:
+    """The number expressions of a text: "3/4", "2^{10}" and "1 1/2" are one each, the 2 of x_2 or cm^2 is none."""
+    return [
+        match.group()
+        for match in _NUMBER.finditer(text)
+        if not _PART_OF_A_NAME.search(text[max(0, match.start() - 3) : match.start()])
+    ]
+
+
 def last_number(text: str) -> str | None:
-    """The number after the last "####" or "A:" line, else the last number of the text."""
+    """The number after the last "####" or "A:" line, else the last number expression of the text."""
     marked = _MARKED_LINE.findall(text)
-    numbers = _NUMBER.findall(marked[-1] if marked else text)
+    numbers = _numbers(marked[-1] if marked else text)
     if not numbers:
         return None
     return (numbers[0] if marked else numbers[-1]).replace("$", "")

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from zerolab.grading.symbols import CONNECTIVES, LETTER_UNITS, SIGNS, UNIT_NAMES, UNITS
+from zerolab.grading.symbols import LETTER_UNITS, SIGNS
 
 LONGEST = 4000  # characters of an answer that is looked into; a longer one is compared as it is
 
@@ -26,20 +26,22 @@ _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _DELIMITER = re.compile(r"\\?\$|\\[()]|(?<!\\)\\[\[\]]")
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|md|up)?|mbox|hbox|math(?:rm|bf|it|sf|tt|cal|frak|normal)|operatorname\*?|bold(?:symbol)?|emph|bm|rm"
-    r"|underline|boxed|fbox)\s*\{([^{}]*)\}"
+    r"|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _REALS = re.compile(r"\\(?:mathbb|mathbf|Bbb)\s*\{?\s*R\s*\}?(?![A-Za-z])|\\R(?![A-Za-z])|\\mathds\{R\}")
 _PERCENT = re.compile(r"\\?%|\s*(?<![A-Za-z])(?:\\text\{\s*)?(?:percent(?:age)?|per cent|pct)(?:\s*\})?(?![A-Za-z])")
 _DEGREE = re.compile(
     r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\\text\{\s*(?:°|deg(?:ree)?s?)\s*\}|(?<=[0-9}\s])deg(?:ree)?s?(?![A-Za-z]))"
 )
-_CELSIUS = re.compile(r"°\s*(?:\\text\{\s*)?[CF](?:\s*\})?\s*$")
+_MONEY = re.compile(r"(?:\$|\\\()?\s*([+-]?)\s*(?:(\\\$|[€£¥₹])|\$(?=[^$]*$))\s*([0-9][0-9.,]*)\s*(?:\$|\\\))?[\s.]*")
+_SMALL_MONEY = re.compile(r"([0-9])\s*¢")
+_CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yen", "₹": "rupees"}
+_FONT_GROUP = re.compile(r"\{\s*\\(rm|bf|it|sf|tt)(?![A-Za-z])\s*")
+_INTEGER_EXPONENT = re.compile(r"([\^_])\s*\{\s*([+-]?[0-9]+|\\odot|\\text\{sun\})\s*\}")
 _TAIL = " \t\n.,;:"
 _BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 _BARE_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,/][0-9]+)*")
 _ROOT_SIGN = re.compile(r"\\sqrt\s+([0-9]+(?:\.[0-9]+)?)")
-_TEXT_UNIT = re.compile(r"\s*\\text\{([^{}]*)\}\s*(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
-_WORD_UNIT = re.compile(r"(?:(?<=[0-9})\]°%])|\s)\s*([A-Za-z./-]{2,})(?:\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9]))?\s*$")
 _PRIME_UNIT = re.compile(r"(?<=[0-9])\s*(?:\^\s*\{(?:\s*\\prime\s*)+\}|\^\s*\\prime|'{1,2})\s*$")
 
 
@@ -71,7 +73,9 @@ def _ascii(text: str) -> str:
 
 def _unwrap(match: re.Match[str]) -> str:
     """Text that is mathematics loses its wrapper; words keep one, so that no product of letters is read into them."""
-    content = match.group(1).strip(" ~")
+    content = _INTEGER_EXPONENT.sub(r"\1\2", match.group(1)).strip(" ~")
+    if "{" in content:
+        return match.group(0).replace(match.group(1), _WRAPPER.sub(_unwrap, match.group(1)))
     letters = re.search(r"[A-Za-z]{2,}", content)
     if content in LETTER_UNITS and not match.group(0).startswith((r"\mathb", r"\mathi", r"\mathc")):
         return r"\text{" + content + "}"
@@ -93,7 +97,12 @@ def normalize(text: str) -> str:
     text = text.strip()
     if len(text) > LONGEST or _BARE_NUMBER.fullmatch(text):
         return text
-    text = _ascii(" ".join(text.split()))
+    text = " ".join(text.split())
+    if "$" in text or not text.isascii():
+        money = _MONEY.fullmatch(text)
+        if money:
+            text = rf"{money[1]}{money[3].rstrip('.,')}\text{{{_CURRENCIES.get(money[2], 'dollars')}}}"
+        text = _ascii(_SMALL_MONEY.sub(r"\1\\text{cents}", text))
     if "\\" in text or "{" in text:
         text = _GROUP_GLUE.sub("", text)
     if "\\" in text:
@@ -101,6 +110,7 @@ def normalize(text: str) -> str:
             text = text.replace("\\\\", "\\")
         elif "\\begin" not in text:
             text = _DOUBLED.sub(lambda _: "\\", text)
+        text = _FONT_GROUP.sub(r"\\mathrm{", text)
         text = _SIZE.sub("", _FRAC.sub(lambda _: r"\frac", text))
         text = _REALS.sub(lambda _: r"\R ", text)
         for _ in range(3):  # wrappers in wrappers
@@ -110,7 +120,7 @@ def normalize(text: str) -> str:
             text = unwrapped
         text = _SPACE.sub(" ", _ROW_BREAK.sub("\x1f", text)).replace("\x1f", r" \\ ")
     text = _DELIMITER.sub("", text)
-    text = _CELSIUS.sub("°", _DEGREE.sub("°", _PERCENT.sub("%", text)))
+    text = _DEGREE.sub("°", _PERCENT.sub("%", text))
     text = _strip_tail(" ".join(text.split()))
     if text.startswith(r"\text{") and text.endswith("}") and text.count("{") == 1:
         text = _strip_tail(text[6:-1].strip())
@@ -148,39 +158,6 @@ def compact(text: str) -> str:
     return "".join(_BETWEEN_WORDS.sub("\0", text).split()).replace("\0", " ")
 
 
-def _is_unit(phrase: str) -> bool:
-    words = phrase.replace(".", "").split()
-    return (
-        0 < len(words) <= 5
-        and all(w.strip("()^0123456789-/").isalpha() or not w.strip("()^0123456789-/") for w in words)
-        and not ({w.lower() for w in words} & CONNECTIVES)
-    )
-
-
-@lru_cache(maxsize=8192)
-def split_unit(text: str) -> tuple[str, frozenset[str]]:
-    """(what is measured, names of its units). Text behind a value is a unit unless it is a connective such as "or"."""
-    names: set[str] = set()
-    if _BARE_NUMBER.fullmatch(text):
-        return text, frozenset()
-    while True:
-        match = _TEXT_UNIT.search(text)
-        word = None if match else _WORD_UNIT.search(text)
-        if (
-            match
-            and match.start() > 0
-            and _is_unit(match.group(1))
-            and not text[: match.start()].rstrip().endswith(("=", "^", "_"))
-        ):
-            phrase, text = match.group(1), text[: match.start()]
-        elif (
-            word
-            and re.search(r"[0-9\\]", text[: word.start()])
-            and (word.group(1) in UNITS or word.group(1).lower() in UNITS)
-        ):
-            phrase, text = word.group(1), text[: word.start()]
-        else:
-            break
-        names |= {UNIT_NAMES[w.lower()] for w in phrase.replace("/", " ").split() if w.lower() in UNIT_NAMES}
-        text = text.rstrip(" /")
-    return _PRIME_UNIT.sub("", text).strip(), frozenset(names)
+def without_primes(text: str) -> str:
+    """`text` without the marks of minutes, seconds, feet or inches behind a number."""
+    return _PRIME_UNIT.sub("", text).strip()

@@ -5,8 +5,9 @@ from functools import lru_cache
 
 from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
 from zerolab.grading.lexer import Token, tokenize
-from zerolab.grading.symbols import LETTER_UNITS, RELATIONS, UNITS
+from zerolab.grading.symbols import RELATIONS
 from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
+from zerolab.grading.units import Unit, read_unit
 
 _FENCES = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\lvert": (r"\rvert", "abs")}
 _SETS = {r"\cup": "union", r"\cap": "intersect", r"\setminus": "minus", r"\backslash": "minus", "U": "union"}
@@ -198,27 +199,41 @@ class Parser:
                 base = self.node("deg", None, base)
             elif self.accept("%"):
                 base = self.node("pct", None, base)
-            elif (
-                self.token.kind == "text" and base.kind in ("num", "deg", "pct", "pow", "fn", "mul") and self.is_unit()
-            ):
-                self.unit()
+            elif self.token.kind == "text" and base.kind in ("num", "deg", "pct", "pow", "fn", "mul", "root"):
+                unit = self.unit()
+                if unit is None:
+                    return base
+                return self.node("qty", unit, base)
             else:
                 return base
         raise Unreadable("too many marks")
 
-    def is_unit(self) -> bool:
-        words = self.token.text.replace(".", "").split()
-        return bool(words) and all(w in UNITS or w.lower() in UNITS or w in LETTER_UNITS for w in words)
-
-    def unit(self) -> None:
-        self.take()
-        if self.accept("^"):
-            if self.accept("{"):
-                self.accept("-")
-                self.take()
-                self.expect("}")
-            else:
-                self.take()
+    def unit(self) -> Unit | None:
+        """The longest unit that begins with the text here; None, and nothing taken, if there is none."""
+        found, text, at = None, "", self.at
+        while self.tokens[at].kind == "text" and at - self.at < 24:
+            text += " " + self.tokens[at].text
+            at += 1
+            if self.tokens[at].text == "^":
+                sign, digits = at + 1, at + 1
+                braced = self.tokens[sign].text == "{"
+                digits += braced
+                minus = self.tokens[digits].text == "-"
+                digits += minus
+                if not self.tokens[digits].text.isdigit():
+                    break
+                text += "^" + "-" * minus + self.tokens[digits].text
+                at = digits + 1 + braced
+            unit = read_unit(text)
+            if unit is not None:
+                found = unit, at
+            if self.tokens[at].text in (r"\cdot", "*", "/"):
+                text += " " + self.tokens[at].text
+                at += 1
+        if found is None:
+            return None
+        self.at = found[1]
+        return found[0]
 
     # -- atoms
 

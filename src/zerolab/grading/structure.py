@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from zerolab.grading.symbolic import Answer, proportional, scalar
 from zerolab.grading.tree import Node, is_scalar, kinds_of, number, symbols_of
+from zerolab.grading.units import conversion
 
 MOST_ITEMS = 60
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
@@ -41,6 +42,8 @@ class Comparison:
         if a == g:
             return True
         a, g = unlabelled(member(a), member(g))
+        if "qty" in (a.kind, g.kind):
+            return self.quantities(a, g)
         a, g = as_set(a, g), as_set(g, a)
         if is_scalar(a) and is_scalar(g):
             return self.values(a, g)
@@ -60,6 +63,20 @@ class Comparison:
         if "mat" in kinds_of(a) | kinds_of(g):
             return self.matrices(folded(a), folded(g))
         return self.alike(a, g)
+
+    def quantities(self, a: Node, g: Node) -> bool:
+        """Values of which at least one has a unit; a missing unit is the one that was asked for."""
+        change = conversion(a.value if a.kind == "qty" else None, g.value if g.kind == "qty" else None)
+        if change is None:
+            return False
+        if any(x.kind != "qty" and "qty" in kinds_of(x) for x in (a, g)):
+            return False
+        a, g = (x.args[0] if x.kind == "qty" else x for x in (a, g))
+        if change != (1, 0):
+            if not is_scalar(a):
+                return False
+            a = Node("add", None, (Node("mul", None, (number(change[0]), a)), number(change[1])))
+        return self.same(a, g)
 
     def alike(self, a: Node, g: Node) -> bool:
         """Two trees of the same kind."""

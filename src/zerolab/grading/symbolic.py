@@ -9,8 +9,8 @@ from fractions import Fraction
 
 from zerolab.grading import numeric
 from zerolab.grading.algebra import Algebra
-from zerolab.grading.exact import is_zero, ratio, settled
-from zerolab.grading.polynomial import ONE, Ratio, scaled
+from zerolab.grading.exact import is_zero, ratio
+from zerolab.grading.polynomial import ONE, Poly, Ratio, added, scaled
 from zerolab.grading.tree import Node, TooHard, symbols_of
 
 
@@ -64,30 +64,73 @@ def _scalar(a: Node, g: Node) -> Answer:
 
 
 def proportional(a: Node, g: Node, sign: int) -> bool:
-    """Whether a = c g for a number c, of the given sign unless that is 0. For equations a denominator is cleared."""
+    """Whether a = c g for a number c, of the given sign unless that is 0.
+
+    For equations (sign 0) a factor that is nowhere 0 may differ too: xy = 1 is y = 1/x, but y/x = 1 is not y = x, which
+    holds at (0, 0). An inequality keeps its denominators, whose sign is unknown.
+    """
     try:
         algebra = Algebra()
         x, y = ratio(a, algebra), ratio(g, algebra)
-        if sign and not (x.whole and y.whole):
-            return x.den == y.den and _proportional(x.num, y.num, sign, algebra)
-        return _proportional(cleared(x, algebra), cleared(y, algebra), sign, algebra)
+        if x.den == y.den and _proportional(x.num, y.num, sign, algebra):
+            return True
+        if sign:
+            return False
+        cleared = [cleared_equation(r, algebra) for r in (x, y)]
+        if cleared[0] is None or cleared[1] is None:
+            return False
+        return _proportional(cleared[0], cleared[1], 0, algebra)
     except TooHard:
         return False
 
 
-def cleared(x: Ratio, algebra: Algebra) -> dict:
-    """The numerator, with no negative power of a variable left."""
-    num = settled(x.num, algebra)
+def cleared_equation(x: Ratio, algebra: Algebra) -> Poly | None:
+    """A polynomial that is 0 where x is; None if it may be 0 where x has no value."""
+    num = x.num
     lowest: dict[int, Fraction] = {}
     for m in num:
         for index, e in m:
-            if e < 0 and algebra.atoms[index][0] in ("free", "pi", "e", "exp"):
+            if e < 0:
                 lowest[index] = min(lowest.get(index, Fraction(0)), e)
+    if any(algebra.atoms[i][0] not in ("free", "pi", "e", "exp") for i in lowest):
+        return None
     shift = algebra.monomial(tuple(sorted((i, -e) for i, e in lowest.items())), Fraction(1)).num
-    return algebra.multiplied(num, shift)
+    num = algebra.multiplied(num, shift)
+    for index in lowest:
+        if algebra.atoms[index][0] == "free" and not _never_zero(
+            {m: c for m, c in num.items() if index not in dict(m)}
+        ):
+            return None
+    return num if x.whole or _no_common_zero(num, x.den, algebra) else None
 
 
-def _proportional(a: dict, g: dict, sign: int, algebra: Algebra) -> bool:
+def _never_zero(poly: Poly) -> bool:
+    return len(poly) == 1 and () in poly
+
+
+def _no_common_zero(num: Poly, den: Poly, algebra: Algebra) -> bool:
+    """Whether num is not 0 where den is, for a den that is linear in some variable v with a constant coefficient."""
+    for m, c in den.items():
+        if len(m) != 1 or m[0][1] != 1 or algebra.atoms[m[0][0]][0] != "free":
+            continue
+        v = m[0][0]
+        rest = {n: -d / c for n, d in den.items() if n != m}
+        if any(v in dict(n) for n in rest):
+            continue
+        total: Poly = {}
+        for n, d in num.items():
+            power = dict(n).pop(v, Fraction(0))
+            if power.denominator != 1 or power < 0:
+                return False
+            term: Poly = {tuple(p for p in n if p[0] != v): d}
+            for _ in range(int(power)):
+                term = algebra.multiplied(term, rest) if rest else {}
+            total = added(total, term)
+        return _never_zero(total)
+    return False
+
+
+def _proportional(a: Poly, g: Poly, sign: int, algebra: Algebra) -> bool:
     if not a or not g:
         return not a and not g
     lead = max(g)

@@ -9,7 +9,8 @@ neg                       one term             kept apart from `mul` only by the
 pow                       base, exponent
 pm       "+" or "-"       left, right          \\pm is "+", \\mp is "-": the sign taken first
 fn       name             arguments            sin log abs floor factorial binom sqrt-free: roots are powers
-deg pct                   value                degrees; percent
+qty      Unit                 value            a value with a unit behind it
+deg pct                       value                degrees; percent
 root                      radicand, index      an odd root of a negative number is real
 seq      "()" "[)" ...    items                point, interval, vector
 set                       items                \\{...\\}
