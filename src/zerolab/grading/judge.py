@@ -7,7 +7,8 @@ from zerolab.grading.number import exact
 from zerolab.grading.parser import parse
 from zerolab.grading.structure import Comparison
 from zerolab.grading.tree import Node, TooHard, Unreadable, is_scalar
-from zerolab.grading.units import Unit, conversion, nouns_of, split_measure
+from zerolab.grading.unit_table import Unit
+from zerolab.grading.units import conversion, nouns_of, split_measure
 
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?!,)")
 _PROSE = re.compile(

@@ -7,7 +7,8 @@ from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, wri
 from zerolab.grading.lexer import Token, tokenize
 from zerolab.grading.symbols import RELATIONS
 from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
-from zerolab.grading.units import Unit, read_unit
+from zerolab.grading.unit_table import Unit
+from zerolab.grading.units import read_unit
 
 _FENCES = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\lvert": (r"\rvert", "abs")}
 _SETS = {r"\cup": "union", r"\cap": "intersect", r"\setminus": "minus", r"\backslash": "minus", "U": "union"}

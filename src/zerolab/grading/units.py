@@ -5,205 +5,27 @@ dimension of its own, and so is every counted thing (apples). Words that are in 
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from zerolab.grading.nouns import ADJECTIVES, NOUNS, PLURALS, VALUE_CHANGERS
+from zerolab.grading.unit_table import (
+    CELSIUS,
+    CHINESE,
+    FAHRENHEIT,
+    NONE,
+    PREFIX_WORDS,
+    PREFIXED_SYMBOLS,
+    PREFIXED_WORDS,
+    PREFIXES,
+    SYMBOLS,
+    WORDS,
+    Unit,
+)
 
 LONGEST_UNIT = 100  # characters
 LARGEST_POWER = 12
 
-Dimensions = tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """`value` of this unit is `value * factor + offset` in the base units of its dimensions."""
-
-    factor: Fraction
-    dimensions: Dimensions
-    offset: Fraction = Fraction(0)
-
-
-NONE = Unit(Fraction(1), ())
-
-
-def _table(text: str) -> dict[str, Unit]:
-    """Rows `names = factor dimension^power ...`."""
-    made = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
-        names, _, definition = line.partition(" = ")
-        factor, *powers = definition.split()
-        dimensions = tuple(sorted((d, int(p or 1)) for d, _, p in (power.partition("^") for power in powers)))
-        for name in names.split():
-            made[name] = Unit(Fraction(factor), dimensions)
-    return made
-
-
-_PREFIXES = {
-    "f": -15, "p": -12, "n": -9, "u": -6, "μ": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15,
-}  # fmt: skip
-_PREFIX_WORDS = {
-    "femto": -15, "pico": -12, "nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "kilo": 3, "mega": 6,
-    "giga": 9, "tera": 12,
-}  # fmt: skip
-
-# Symbols and words that take a prefix. Dimensions: m kg s A K mol, then what has no exact factor to these.
-_PREFIXED_SYMBOLS = _table(
-    """
-    m = 1 m
-    g = 1/1000 kg
-    s = 1 s
-    A = 1 A
-    K = 1 K
-    mol = 1 mol
-    Hz = 1 s^-1
-    N = 1 kg m s^-2
-    Pa = 1 kg m^-1 s^-2
-    J = 1 kg m^2 s^-2
-    W = 1 kg m^2 s^-3
-    V = 1 kg m^2 s^-3 A^-1
-    C = 1 A s
-    F = 1 A^2 s^4 kg^-1 m^-2
-    H = 1 kg m^2 s^-2 A^-2
-    T = 1 kg s^-2 A^-1
-    Wb = 1 kg m^2 s^-2 A^-1
-    Ω = 1 kg m^2 s^-3 A^-2
-    S = 1 A^2 s^3 kg^-1 m^-2
-    Wh = 3600 kg m^2 s^-2
-    eV = 1602176634/10000000000000000000000000000 kg m^2 s^-2
-    cal = 4184/1000 kg m^2 s^-2
-    bar = 100000 kg m^-1 s^-2
-    l L = 1/1000 m^3
-    pc = 1 parsec
-    yr = 1 year
-    rad = 1 radian
-    Jy = 1/100000000000000000000000000 kg s^-2
-    """
-)
-_SYMBOLS = _table(
-    """
-    min mins = 60 s
-    h hr hrs = 3600 s
-    sec secs = 1 s
-    in = 254/10000 m
-    ft = 3048/10000 m
-    yd = 9144/10000 m
-    mi = 1609344/1000 m
-    Å = 1/10000000000 m
-    AU au = 149597870700 m
-    ly = 9460730472580800 m
-    lb lbs = 45359237/100000000 kg
-    oz = 45359237/1600000000 kg
-    cc = 1/1000000 m^3
-    mph = 1609344/3600000 m s^-1
-    kph kmph = 1000/3600 m s^-1
-    erg ergs = 1/10000000 kg m^2 s^-2
-    dyn dyne dynes = 1/100000 kg m s^-2
-    G gauss = 1/10000 kg s^-2 A^-1
-    atm = 101325 kg m^-1 s^-2
-    Torr torr mmHg = 101325/760 kg m^-1 s^-2
-    sr = 1 steradian
-    usd USD = 1 dollar
-    eur EUR = 1 euro
-    rads = 1 radian
-    deg = 1 degree
-    arcmin = 1/60 degree
-    arcsec as = 1/3600 degree
-    mas = 1/3600000 degree
-    rpm = 6 degree s^-1
-    u amu Da = 1 dalton
-    dB = 1 decibel
-    mag mags = 1 magnitude
-    dex = 1 dex
-    M_sun = 1 solar-mass
-    L_sun = 1 solar-luminosity
-    R_sun = 1 solar-radius
-    yrs = 1 year
-    """
-)
-_PREFIXED_WORDS = _table(
-    """
-    meter metre = 1 m
-    gram = 1/1000 kg
-    second = 1 s
-    ampere amp = 1 A
-    hertz = 1 s^-1
-    newton = 1 kg m s^-2
-    pascal = 1 kg m^-1 s^-2
-    joule = 1 kg m^2 s^-2
-    watt = 1 kg m^2 s^-3
-    volt = 1 kg m^2 s^-3 A^-1
-    coulomb = 1 A s
-    farad = 1 A^2 s^4 kg^-1 m^-2
-    henry = 1 kg m^2 s^-2 A^-2
-    tesla = 1 kg s^-2 A^-1
-    ohm = 1 kg m^2 s^-3 A^-2
-    liter litre = 1/1000 m^3
-    calorie = 4184/1000 kg m^2 s^-2
-    parsec = 1 parsec
-    mole = 1 mol
-    """
-)
-_WORDS = _table(
-    """
-    inch = 254/10000 m
-    foot = 3048/10000 m
-    yard = 9144/10000 m
-    mile = 1609344/1000 m
-    angstrom = 1/10000000000 m
-    light-year lightyear = 9460730472580800 m
-    pound = 45359237/100000000 kg
-    ounce = 45359237/1600000000 kg
-    tonne = 1000 kg
-    ton = 1 ton
-    minute = 60 s
-    hour = 3600 s
-    day = 86400 s
-    week = 604800 s
-    month = 1/12 year
-    year = 1 year
-    gallon = 473176473/125000000000 m^3
-    quart = 473176473/500000000000 m^3
-    pint = 473176473/1000000000000 m^3
-    kelvin = 1 K
-    dollar buck = 1 dollar
-    cent penny = 1/100 dollar
-    euro = 1 euro
-    rupee = 1 rupee
-    sterling = 1 sterling
-    yen = 1 yen
-    yuan = 1 yuan
-    radian = 1 radian
-    degree = 1 degree
-    arcminute = 1/60 degree
-    arcsecond = 1/3600 degree
-    revolution = 360 degree
-    steradian = 1 steradian
-    electronvolt = 1602176634/10000000000000000000000000000 kg m^2 s^-2
-    unit = 1 length
-    acre = 316160658/78125 m^2
-    hectare = 10000 m^2
-    celsius = 1 celsius
-    fahrenheit = 1 fahrenheit
-    byte = 8 bit
-    bit = 1 bit
-    """
-)
-_CELSIUS = Unit(Fraction(1), (("K", 1),), Fraction(27315, 100))
-_FAHRENHEIT = Unit(Fraction(5, 9), (("K", 1),), Fraction(45967, 100) * Fraction(5, 9))
-_CHINESE = {
-    "个": Unit(Fraction(1), (("#piece", 1),)), "种": Unit(Fraction(1), (("#way", 1),)),
-    "人": Unit(Fraction(1), (("#person", 1),)), "元": Unit(Fraction(1), (("yuan", 1),)),
-    "米": Unit(Fraction(1), (("m", 1),)), "厘米": Unit(Fraction(1, 100), (("m", 1),)),
-    "千米": Unit(Fraction(1000), (("m", 1),)), "千克": Unit(Fraction(1), (("kg", 1),)),
-    "克": Unit(Fraction(1, 1000), (("kg", 1),)), "秒": Unit(Fraction(1), (("s", 1),)),
-    "分钟": Unit(Fraction(60), (("s", 1),)), "小时": Unit(Fraction(3600), (("s", 1),)),
-    "天": Unit(Fraction(86400), (("s", 1),)), "岁": Unit(Fraction(1), (("year", 1),)),
-    "平方厘米": Unit(Fraction(1, 10000), (("m", 2),)), "平方米": Unit(Fraction(1), (("m", 2),)),
-}  # fmt: skip
-DEGREE = Unit(Fraction(1), (("degree", 1),))
 _POWER_WORDS = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "cu": 3, "cu.": 3}
 _NO_UNIT = frozenset(("total", "altogether"))
 _POWER_WORDS_BEHIND = {"squared": 2, "cubed": 3}
@@ -261,18 +83,18 @@ def singular(word: str) -> str:
 def lookup(word: str) -> Unit | None:
     """The unit or counted thing that one word names."""
     if word.startswith("degree_"):
-        return _CELSIUS if word[7] in "Cc" else _FAHRENHEIT
-    if word in _CHINESE:
-        return _CHINESE[word]
+        return CELSIUS if word[7] in "Cc" else FAHRENHEIT
+    if word in CHINESE:
+        return CHINESE[word]
     word = word.removesuffix(".")
-    found = _SYMBOLS.get(word) or _PREFIXED_SYMBOLS.get(word)
-    found = found or _prefixed(word, _PREFIXES, _PREFIXED_SYMBOLS)
+    found = SYMBOLS.get(word) or PREFIXED_SYMBOLS.get(word)
+    found = found or _prefixed(word, PREFIXES, PREFIXED_SYMBOLS)
     if found is not None:
         return found
     one = singular(word)
     if one in ("celsius", "fahrenheit"):
-        return _CELSIUS if one == "celsius" else _FAHRENHEIT
-    found = _WORDS.get(one) or _PREFIXED_WORDS.get(one) or _prefixed(one, _PREFIX_WORDS, _PREFIXED_WORDS)
+        return CELSIUS if one == "celsius" else FAHRENHEIT
+    found = WORDS.get(one) or PREFIXED_WORDS.get(one) or _prefixed(one, PREFIX_WORDS, PREFIXED_WORDS)
     if found is not None:
         return found
     return Unit(Fraction(1), ((f"#{one}", 1),)) if one in NOUNS else None
