@@ -1,5 +1,6 @@
 """Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md and
-docs/scaling.md, the words of self-reflection in docs/analysis.md, the claims in docs/results.md and README.md.
+docs/scaling.md, the words of self-reflection in docs/analysis.md, the warnings in docs/health.md, the claims in
+docs/results.md and README.md.
 
 python -m zerolab.reference docs        (make docs)
 """
@@ -32,6 +33,7 @@ from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
 from zerolab.phrases import PHRASES
 from zerolab.plan.scaling import tables
+from zerolab.rl.health import RULES
 from zerolab.rl.objective import PRESETS, Objective
 
 HEAD = """# Config reference
@@ -205,6 +207,12 @@ def phrases_table() -> str:
     return _table(("scope", "forms"), [(p.scope, ", ".join(f"`{form}`" for form in p.forms)) for p in PHRASES])
 
 
+def warnings_table() -> str:
+    """The warnings that a run gives, as docs/health.md has them."""
+    rows = [(f"`{rule.name}`", rule.condition, rule.message, rule.remedy) for rule in RULES]
+    return _table(("name", "given when", "what it says", "remedy"), rows)
+
+
 def between(text: str, name: str, content: str) -> str:
     """`text` with what stands between <!-- NAME:begin --> and <!-- NAME:end --> replaced by `content`."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
@@ -216,8 +224,8 @@ def between(text: str, name: str, content: str) -> str:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Path and text of every page that this module writes, from what lies in the folder of documents."""
-    algorithms, analysis, results, scaling = (
-        folder / f"{name}.md" for name in ("algorithms", "analysis", "results", "scaling")
+    algorithms, analysis, health, results, scaling = (
+        folder / f"{name}.md" for name in ("algorithms", "analysis", "health", "results", "scaling")
     )
     planned = scaling.read_text(encoding="utf-8")
     for name, content in tables(folder.parent / "benchmarks" / "results").items():
@@ -228,6 +236,7 @@ def pages(folder: Path) -> dict[Path, str]:
         folder / "config.md": config_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
+        health: between(health.read_text(encoding="utf-8"), "warnings", warnings_table()),
         scaling: planned,
         results: between(results.read_text(encoding="utf-8"), "ledger", ledger(measured)),
         readme: between(readme.read_text(encoding="utf-8"), "claims", headlines(measured)),

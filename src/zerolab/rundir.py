@@ -26,6 +26,7 @@ from zerolab.track.trackers import ID_FILE, Trackers, check_installed
 from zerolab.types import Completion, Group
 
 METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
+HEALTH = "health.jsonl"
 CONFIG, MANIFEST = "run.json", "manifest.json"
 TEST_LOOKS = "test_looks.jsonl"  # which checkpoints were shown a test benchmark
 NO_INPUTS: Mapping[str, Input] = {}
@@ -139,7 +140,7 @@ class RunDirectory:
             return
         unused = not (self.path / METRICS).exists() and not self.checkpoints.exists()
         with suppress(OSError):
-            for name in (CONFIG, MANIFEST, TRANSCRIPTS, CONSUMED) if unused else ():
+            for name in (CONFIG, MANIFEST, TRANSCRIPTS, CONSUMED, HEALTH) if unused else ():
                 (self.path / name).unlink(missing_ok=True)
         self.lock.release(remove=unused)
         if unused:
@@ -148,7 +149,7 @@ class RunDirectory:
 
     def cut_after(self, step: int | None) -> None:
         """Forgets the lines of steps later than the checkpoint (all of them if there is none), and damaged lines."""
-        for name in (METRICS, TRANSCRIPTS, CONSUMED):
+        for name in (METRICS, TRANSCRIPTS, CONSUMED, HEALTH):
             file = self.path / name
             if file.exists():
                 kept = [line for line in _lines(file) if step is not None and _step_of(line) <= step]
@@ -159,6 +160,15 @@ class RunDirectory:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._append(METRICS, [clean])
         self.trackers.log(int(record["step"]), clean)
+
+    def log_warning(self, warning: Mapping[str, Any]) -> None:
+        """Appends one line to health.jsonl: step, name, message and remedy."""
+        self._append(HEALTH, [warning])
+
+    def history(self) -> tuple[list[dict[str, Any]], set[str]]:
+        """The rows logged so far and the names of the warnings given so far; both empty when a run begins."""
+        rows = read_rows(self.path / METRICS)
+        return rows, {row["name"] for row in read_rows(self.path / HEALTH)}
 
     def log_transcripts(self, step: int, groups: Sequence[Group]) -> None:
         """Appends the responses of these groups, one line each."""
@@ -208,11 +218,18 @@ def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, An
             }
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, oldest first. Raises UserError where there are none."""
-    file = folder / METRICS
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl, oldest first. Raises UserError if the folder holds no such file."""
+    file = Path(folder) / METRICS
     if not file.is_file():
         raise UserError(f"{folder} holds no {METRICS}: is it the folder of a run?")
+    return read_rows(file)
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log, oldest first; none if there is no such file."""
+    if not file.is_file():
+        return []
     return [json.loads(line) for line in _lines(file) if _step_of(line) < math.inf]
 
 
@@ -288,7 +305,7 @@ def delete_run(folder: Path) -> None:
             shutil.rmtree(root)
     with suppress(OSError):  # something else is in it
         checkpoint_root.rmdir()
-    for name in (METRICS, TRANSCRIPTS, CONSUMED, TEST_LOOKS, ID_FILE, MANIFEST, CONFIG):
+    for name in (METRICS, TRANSCRIPTS, CONSUMED, HEALTH, TEST_LOOKS, ID_FILE, MANIFEST, CONFIG):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ from zerolab.recipes import run_config
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch
 from zerolab.rl.decomposition import bias_metrics
+from zerolab.rl.health import Health
 from zerolab.rl.metrics import rollout_metrics, update_metrics
 from zerolab.rollout.sampling import request_seed
 from zerolab.rundir import RunDirectory
@@ -64,21 +65,30 @@ def train(
 def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: GracefulStop) -> None:
     """From step `first` to the end. Raises Interrupted after the step during which a stop was requested."""
     config = run.config
+    health = Health(config, *directory.history())
     if first == 1 and run.evaluator:
-        directory.log({"step": 0, **shown.row(0, run.evaluator())})
+        log(directory, shown, health, {"step": 0, **run.evaluator()})
     for step in range(first, config.steps + 1):
         record = train_step(run, directory, step)
         last = step == config.steps
         if run.evaluator and (last or step % config.evaluation.every == 0):
             record |= run.evaluator()
-        directory.log(record)
-        shown.row(step, record)
+        log(directory, shown, health, record)
         if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
             save(run, directory, step)
         if stop.requested and not last:
             message = f"stopped after step {step} of {config.steps}; continue with --resume"
             shown.message(message)
             raise Interrupted(message)
+
+
+def log(directory: RunDirectory, shown: Progress, health: Health, record: dict[str, Any]) -> None:
+    """Logs and shows the row of a step, and every warning that holds for the first time."""
+    directory.log(record)
+    shown.row(record["step"], record)
+    for warning in health.check(record):
+        directory.log_warning(warning.row())
+        shown.message(str(warning))
 
 
 def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
