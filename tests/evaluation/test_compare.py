@@ -130,11 +130,26 @@ def test_the_average_weighs_benchmarks_alike() -> None:
 
 
 def test_models_that_answer_alike_are_not_different_and_equal_only_with_enough_questions() -> None:
-    few, many = np.ones((20, 2)), np.ones((300, 2))
+    few, many = (np.indices((size, 2))[0] % 2 for size in (20, 300))
     assert one(table(few), table(few)).p_better == 1.0
     assert one(table(few), table(few), 0.02).equal.p > 0.5
     assert one(table(many), table(many), 0.02).equal.p < 0.01
     assert bootstrap_p(np.full(99, 0.1)) == 0.02
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("verdict_of_all", [0, 1])
+def test_equality_is_not_concluded_from_a_constant(verdict_of_all: int, samples: int) -> None:
+    right_QS = np.full((500, samples), verdict_of_all)
+    found = one(table(right_QS), table(right_QS), 0.1)
+    assert found.equal.p == 1
+    assert found.interval.low < 0 < found.interval.high
+    assert verdict(found, found.p_better, found.equal.p, found.p_shorter) == "undecided"
+    tables = [table(right_QS, name="x"), table(right_QS, name="y")]
+    mean = compare_average(pair_up(tables, tables), ("a", "b"), 0.1)
+    assert mean is not None
+    assert mean.equal.p == 1
+    assert mean.interval.low < 0 < mean.interval.high
 
 
 # --- accuracy against token budget -----------------------------------------------------------------------------------
@@ -240,6 +255,20 @@ def test_a_model_against_itself_is_never_different(shared: Path, tmp_path: Path)
     (row,) = csv.DictReader((tmp_path / "compare.csv").open())
     assert (row["difference"], row["p"], row["questions"]) == ("0.0", "1.0", "25")
     assert row["verdict"] == "undecided"  # 25 questions do not make two models equal to 2 points
+
+
+def test_two_files_of_which_nothing_is_in_the_format(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, answer in (("a", 7), ("b", 8)):
+        rows = [{"problem": f"p{i}", "answer": "7", "response": f"The answer is {answer}"} for i in range(300)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    assert run("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--extractor", "boxed", "--out", out) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    (row,) = csv.DictReader((out / "compare.csv").open())
+    assert row["verdict"] == "undecided"
+    assert float(row["low"]) < 0 < float(row["high"])
+    assert "a: WARNING a: no response is in the format; accuracy is 0.0 % in the format and 100.0 %" in printed
+    assert "b: WARNING b: no response is in the format" in printed
 
 
 BAD = {

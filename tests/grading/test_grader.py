@@ -199,3 +199,38 @@ def test_comparison_with_math_verify(tmp_path: Path) -> None:
     text = run(path, compare="math-verify")
     assert "disagreements with math-verify" in text
     assert "1 of 2" in text
+
+
+def test_equal_disagreements_are_one_line_with_rows_and_golds(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    same = {"problem": "p", "answer": "7", "responses": ["The answer is 7"], "scores": [True]}
+    other = {"problem": "q", "answer": "8", "responses": [r"\boxed{9}"], "scores": [True]}
+    path.write_text("\n".join(map(json.dumps, [*[same] * 300, other])))
+    lines = run(path).splitlines()
+    found = [line.strip() for line in lines if "recorded True" in line]
+    assert found == [
+        "recorded True, here False (unformatted): no answer, gold '7' (rows 1, 2, 3, 4, 5 and 295 more)",
+        "recorded True, here False (wrong): '9', gold '8' (row 301)",
+    ]
+    (hint,) = (line for line in lines if line.startswith("warning"))
+    assert (
+        "301 of 301 responses are not right under --mode boxed; about 100% of these are right under --mode last" in hint
+    )
+    assert len(lines) < 20
+
+
+def test_many_kinds_of_disagreement_are_cut_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [{"answer": "1", "responses": [rf"\boxed{{{i}}}"], "scores": [True]} for i in range(2, 102)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    text = run(path)
+    assert text.count("recorded True") == 20
+    assert "and 80 more responses in 80 more lines" in text
+    assert "--mode" not in text  # in every mode they are wrong
+
+
+def test_no_mode_is_suggested_for_responses_in_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [{"answer": "1", "responses": [rf"\boxed{{{i % 2}}} or 5"]} for i in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert "--mode" not in run(path)

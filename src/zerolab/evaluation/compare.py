@@ -15,7 +15,7 @@ from zerolab.evaluation.command import recorded_at, regraded
 from zerolab.evaluation.frontier import Point, draw, frontier, write_csv
 from zerolab.evaluation.paired import Comparison, Pair, compare, compare_average, holm_columns, pair_up, verdict
 from zerolab.evaluation.published import Row, rows_named, rows_of
-from zerolab.evaluation.report import WIDTH, count, percent, span
+from zerolab.evaluation.report import WIDTH, count, format_warnings, percent, span
 from zerolab.evaluation.score import Score, Table, average, score, tables
 from zerolab.evaluation.settings import Settings
 from zerolab.terminal import echo, make_console
@@ -116,7 +116,9 @@ def show_scores(entries: Sequence[Entry], shared: set[str], named: Sequence[Row]
     notes = []
     for entry in entries:
         names = [t.name for t in entry.tables if t.name in shared or len(entry.tables) == 1]
-        for s in entry.scores(names):
+        scores = entry.scores(names)
+        notes += [f"{entry.name}: {line}" for line in format_warnings(scores)]
+        for s in scores:
             table.add_row(
                 entry.name, s.name, f"{s.questions} x {s.samples}", percent(s.accuracy), span(s.population),
                 percent(s.lenient), count(s.mean_length), percent(s.truncated),

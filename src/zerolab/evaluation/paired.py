@@ -89,7 +89,11 @@ def _by_words(table: Table) -> dict[tuple[str, int], tuple[Response, ...]]:
 
 def compare(pair: Pair, names: tuple[str, str], margin: float, seed: int = 0) -> Comparison:
     """Exact McNemar and Tango's interval for one response a question each; otherwise a paired bootstrap over questions,
-    whose samples ride along, and t tests on the differences of the questions."""
+    whose samples ride along, and t tests on the differences of the questions.
+
+    Equality is not concluded if every response of both models has the same verdict: that says something about the
+    format or the questions, not about the models.
+    """
     a, b = pair.a, pair.b
     questions = len(a.responses_QS)
     difference_Q = np.nanmean(b.correct_QS, 1) - np.nanmean(a.correct_QS, 1)
@@ -101,11 +105,25 @@ def compare(pair: Pair, names: tuple[str, str], margin: float, seed: int = 0) ->
         means_B = bootstrap_means(difference_Q, REPLICATES, seed=seed, over=QUESTIONS)
         interval, p, method = percentile_interval(means_B), bootstrap_p(means_B), "bootstrap"
         equal = tost_paired(difference_Q, margin, largest=1.0)
+        if not difference_Q.any():  # every replicate is 0, which is no interval
+            interval = paired_interval(0, 0, questions)
+    if is_constant(pair):
+        equal = unknown_equivalence(float(difference_Q.mean()))
     ratio, ratio_interval, shorter = _tokens(a, b, seed)
     return Comparison(
         pair.benchmark, *names, questions, float(difference_Q.mean()), interval, p, method, equal, ratio,
         ratio_interval, shorter,
     )  # fmt: skip
+
+
+def is_constant(pair: Pair) -> bool:
+    """Whether every response of both models has the same verdict."""
+    found = np.concatenate([table.correct_QS[np.isfinite(table.correct_QS)] for table in (pair.a, pair.b)])
+    return bool((found == found[0]).all())
+
+
+def unknown_equivalence(difference: float) -> Equivalence:
+    return Equivalence(1.0, difference, Interval(-1.0, 1.0))
 
 
 def _tokens(a: Table, b: Table, seed: int) -> tuple[float | None, Interval | None, float | None]:
@@ -142,12 +160,15 @@ def compare_average(pairs: Sequence[Pair], names: tuple[str, str], margin: float
     means_B = np.mean(draws, 0)
     difference = float(np.mean([d_Q.mean() for d_Q in each]))
     error = float(np.sqrt(sum(d_Q.var(ddof=1) / len(d_Q) for d_Q in each if len(d_Q) > 1))) / len(each)
-    unknown = Equivalence(1.0, difference, Interval(-1.0, 1.0))
-    equal = tost_estimate(difference, error, np.inf, margin) if error > 0 else unknown
+    known = error > 0 and not any(is_constant(pair) for pair in pairs)
+    equal = tost_estimate(difference, error, np.inf, margin) if known else unknown_equivalence(difference)
+    interval = percentile_interval(means_B)
+    if not any(d_Q.any() for d_Q in each):  # every replicate is 0, which is no interval
+        interval = paired_interval(0, 0, min(map(len, each)))
     ratio, ratio_interval, shorter = _average_tokens(pairs, seed)
     questions = sum(len(pair.a.responses_QS) for pair in pairs)
     return Comparison(
-        "average", *names, questions, difference, percentile_interval(means_B), bootstrap_p(means_B), "bootstrap",
+        "average", *names, questions, difference, interval, bootstrap_p(means_B), "bootstrap",
         equal, ratio, ratio_interval, shorter,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from zerolab.evaluation.score import Score
 from zerolab.evaluation.settings import Settings
 
 WIDTH = 118
+WIDE_GAP = 0.1  # between strict and lenient accuracy: above it the format decides more than the answers
 
 
 def percent(value: float | None) -> str:
@@ -101,6 +102,21 @@ def legend(scores: Sequence[Score], settings: Settings | None) -> list[str]:
     return lines
 
 
+def format_warnings(scores: Sequence[Score]) -> list[str]:
+    """One line for each benchmark whose accuracy says more about the format than about the answers."""
+    lines = []
+    for s in scores:
+        if s.name == "average":
+            continue
+        gap = f"accuracy is {percent(s.accuracy)} % in the format and {percent(s.lenient)} % in any form"
+        remedy = "choose --template or --extractor as the responses are written"
+        if s.formatted == 0:
+            lines.append(f"WARNING {s.name}: no response is in the format; {gap}: {remedy}")
+        elif s.lenient - s.accuracy > WIDE_GAP:
+            lines.append(f"WARNING {s.name}: {gap}: {remedy}")
+    return lines
+
+
 def render(scores: Sequence[Score], settings: Settings | None, console: Any) -> None:
     from rich.table import Table
 
@@ -113,7 +129,7 @@ def render(scores: Sequence[Score], settings: Settings | None, console: Any) -> 
             table.add_row(*row, style="bold" if row[0] == "average" else "")
         console.print(table)
         console.print()
-    for line in legend(scores, settings):
+    for line in [*legend(scores, settings), *format_warnings(scores)]:
         console.print(line)
 
 
