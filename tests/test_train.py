@@ -5,8 +5,10 @@ import resource
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from safetensors.torch import load_file
 
 from command import run, start, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.build import Run
+from zerolab.errors import LearnerLost
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
@@ -125,6 +129,19 @@ def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     assert 2 <= len(read_metrics(stopped)) - 1 < 8
     assert run("train", recipe, "--set", f"out={stopped}", "--resume", "--set", "checkpoint.every=0") == 0
     assert_same_run(whole, stopped)
+
+
+def test_the_engine_wakes_if_the_learner_is_lost_while_it_sleeps() -> None:
+    """Otherwise the weights of the new learner could not be published to it."""
+    said: list[str] = []
+    engine = SimpleNamespace(sleep=lambda weights: said.append("sleep"), wake=lambda: said.append("wake"))
+    config = SimpleNamespace(rollout=SimpleNamespace(sleep=True), lora=None)
+    run = SimpleNamespace(
+        config=config, stream=SimpleNamespace(engine=engine), learner=SimpleNamespace(loaded=nullcontext)
+    )
+    with pytest.raises(LearnerLost), Run.learning(cast(Run, run)):
+        raise LearnerLost("its process died")
+    assert said == ["sleep", "wake"]
 
 
 def test_a_full_disk_stops_with_one_line_and_leaves_the_last_checkpoint(recipe: Path, tmp_path: Path) -> None:

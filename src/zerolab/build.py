@@ -52,14 +52,18 @@ class Run:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """The engine's memory makes room for the learner's where the config asks for it: keys and values under
-        rollout.sleep, under lora.offload the weights too, which `publish` brings back."""
+        """While entered, the learner has the engine's memory if the config asks for it: keys and values under
+        rollout.sleep, under lora.offload the weights too, which `publish` brings back. It wakes however this ends."""
         offload = offloads(self.config)
-        if offload or self.config.rollout.sleep:
-            self.stream.engine.sleep(weights=offload)
-        with self.learner.loaded():
-            yield
-        if offload or self.config.rollout.sleep:
+        if not (offload or self.config.rollout.sleep):
+            with self.learner.loaded():
+                yield
+            return
+        self.stream.engine.sleep(weights=offload)
+        try:
+            with self.learner.loaded():
+                yield
+        finally:
             self.stream.engine.wake()
 
     def publish(self) -> dict[str, float]:

@@ -71,10 +71,11 @@ def test_a_hung_engine_is_noticed_by_its_deadline(
     assert not Path(f"/proc/{stopped}/cmdline").exists() or not Path(f"/proc/{stopped}/cmdline").read_bytes()
 
 
+@pytest.mark.parametrize("keys", [(), ("rollout.sleep=true",)], ids=["awake", "sleep"])
 def test_a_dead_learner_starts_again_from_the_last_checkpoint(
-    model: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: tuple[str, ...]
 ) -> None:
-    """And what comes of it equals the run that nothing happened to."""
+    """And what comes of it equals the run that nothing happened to, also if the engine slept when the learner died."""
     out = tmp_path / "run"
     killed: list[int] = []
 
@@ -86,7 +87,7 @@ def test_a_dead_learner_starts_again_from_the_last_checkpoint(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    run = train(recipe(model, out, STEPS, "cluster.engines=1"), engine=partial(slow, 0.05), progress=QUIET)
+    run = train(recipe(model, out, STEPS, "cluster.engines=1", *keys), engine=partial(slow, 0.05), progress=QUIET)
     thread.join()
     assert killed
     assert_consumed_once(run, STEPS)
