@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tools.ledger_tables import headlines, ledger
 from tools.scaling_tables import tables
+from zerolab.data.families import FAMILIES
+from zerolab.grading.gym_process import REFUSED
 
 from zerolab.config import (
     CosineReward,
@@ -26,10 +28,8 @@ from zerolab.config import (
     TextRunConfig,
 )
 from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
-from zerolab.data.families import FAMILIES
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
-from zerolab.grading.gym_process import REFUSED
 from zerolab.phrases import PHRASES
 from zerolab.rl.objective import PRESETS, Objective
 
