@@ -54,7 +54,7 @@ test-scale: $(SCALE_STAMP) ## vLLM, FSDP2 and Ray on a CPU, in an environment of
 audit: $(AUDIT_STAMP) ## measures every variant of TRL and writes its table into docs/audit.md
 	mkdir -p runs/audit
 	$(BIN)/zerolab audit trl --json runs/audit/trl.json
-	$(BIN)/python -m zerolab.audit.audit_document docs/audit.md $(sort $(wildcard runs/audit/*.json))
+	$(BIN)/python -m tools.audit_document docs/audit.md $(sort $(wildcard runs/audit/*.json))
 
 slow: setup-dev ## longer proofs: fuzzing, long runs
 	$(BIN)/python -m pytest -n 2 -m slow
@@ -78,7 +78,7 @@ bench: $(AUDIT_STAMP) $(SCALE_STAMP) ## ratios in one run, written to benchmarks
 	$(SCALE)/bin/python benchmarks/cluster.py
 
 docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md and docs/scaling.md, docs/performance.md, the outputs of docs/walkthrough.md
-	$(BIN)/python -m zerolab.reference docs
+	$(BIN)/python -m tools.reference docs
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python docs/walkthrough.py
 

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.heeding import heeding
-from zerolab.claims.lengths import length_numbers, main_statements, meter_statements
+from zerolab.claims.experiments.length_statements import length_numbers, main_statements, meter_statements
+from zerolab.claims.experiments.step_use import heeding
 from zerolab.claims.results import write_table
 from zerolab.claims.training import trained
 from zerolab.claims.verdict import judge
@@ -26,7 +26,7 @@ ALWAYS = ("checkpoint.keep=1", "transcripts_per_step=64")
 
 def base_folder(folder: Path, seed: int, overrides: list[str]) -> Path:
     """The base of this seed, pretrained unless it is there."""
-    from zerolab.continual import pretrain
+    from zerolab.pretrain import pretrain
 
     out = folder / f"base-{seed}"
     if not (out / "model" / "config.json").is_file():

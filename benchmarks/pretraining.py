@@ -29,12 +29,12 @@ import record
 from zerolab.build import make_encode
 from zerolab.config import CorporaConfig, LearnerConfig, TextRunConfig
 from zerolab.data.texts import first_texts, open_corpus
+from zerolab.document_streams import find_corpora, make_mix, make_tokens
 from zerolab.learner.learner import Learner
-from zerolab.models.tokenizer import train_bpe
-from zerolab.pretrain.pretrain import as_batch
-from zerolab.pretrain.streams import find_corpora, make_mix, make_tokens
+from zerolab.models.tiny import train_bpe
 from zerolab.rl.objective import PRESETS
 from zerolab.toml import parse
+from zerolab.worlds.base_model import as_batch
 
 CONTEXT, TEXTS, LEARNING_RATE, AIM = 512, 2000, 1e-4, 1.5
 DOCUMENTS = {"1M": 64, "15M": 16}  # of a step

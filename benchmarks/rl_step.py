@@ -38,15 +38,15 @@ import record
 from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig
 from zerolab.data.questions import Pool, QuestionStream
 from zerolab.data.templates import Template
+from zerolab.datatypes import Grade, Question
 from zerolab.learner.learner import Learner
 from zerolab.learner.prepare import prepare
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import make_group
-from zerolab.rollout.sampling import SamplingParameters
+from zerolab.rollout.graded_sampling import SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
-from zerolab.types import Grade, Question
 
 SIZES = ("1M", "15M")
 AIMS = {"1M": 1.5, "15M": 1.3}
@@ -263,7 +263,7 @@ def learn(learner: Learner, batch: Batch, without: frozenset[str]) -> None:
     with ExitStack() as stack:
         if "no padding" in without:
             stack.enter_context(mock.patch("zerolab.rl.batch.cut", in_order))
-            stack.enter_context(mock.patch("zerolab.rl.prompts.cut", in_order))
+            stack.enter_context(mock.patch("zerolab.rl.batch.cut", in_order))
         if "no second forward" in without:
             batch = replace(batch, old_logprobs_T=learner.logprobs_of(batch))
         learner.forward_backward(batch, PRESETS["dr_grpo"])

@@ -40,8 +40,8 @@ def _rank(rank: int, folder: str, options: argparse.Namespace) -> None:
     import torch.distributed as dist
 
     from zerolab.config import LearnerConfig
-    from zerolab.learner.fsdp import ShardedLearner
     from zerolab.learner.learner import Learner
+    from zerolab.learner.sharded import ShardedLearner
 
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -19,7 +19,7 @@ from models import SIZES, WIDTHS, make_model, make_prompts, make_tokenizer
 from sampling import run_engine
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rollout.torch_engine import TorchEngine
-from zerolab.vllm.engine import VllmEngine, VllmOptions
+from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
 REPEATS = {"laptop": 3, "1M": 3, "15M": 2}
 UPDATES = 5

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import zerolab
-from zerolab.types import Completion
+from zerolab.datatypes import Completion
 
 
 class Plain:

@@ -18,9 +18,9 @@ import pytest
 import torch
 from scipy import stats
 
+from zerolab.datatypes import Completion
 from zerolab.models.hf import named_weights
 from zerolab.rollout.engine import Engine, Request, generate_all
-from zerolab.types import Completion
 
 
 @dataclass(frozen=True)

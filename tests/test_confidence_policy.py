@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from zerolab.claims.confidence_policy import LEVELS, Rollout, Setting, loss_gradient, sample, score, simulate
 from zerolab.errors import UserError
 from zerolab.rl.advantage import advantages
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.objective import PRESETS
+from zerolab.worlds.confidence_policy import LEVELS, Rollout, Setting, loss_gradient, sample, score, simulate
 
 SEEDS = (0, 1)
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from command import refusal, run, settings, start, write_recipe
 from test_train import final_weights, wait_for_step, without_timings
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.continual import pretrain
 from zerolab.models.hf import export_model
+from zerolab.pretrain import pretrain
 from zerolab.rundir import read_metrics
 
 RECIPE = """
@@ -111,22 +111,22 @@ def test_kill_9_and_resume_equals_no_interruption_to_the_bit(recipe: Path, tmp_p
 
 
 def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zerolab import continual
+    from zerolab import pretrain
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     changes = ["checkpoint.every=0", "evaluation.every=0"]
     assert run("pretrain", recipe, *settings(f"out={whole}", *changes)) == 0
-    step = continual.train_step
+    step = pretrain.train_step
 
     def interrupted(made: Any, number: int) -> Any:
         if number == 5:
             signal.raise_signal(signal.SIGINT)
         return step(made, number)
 
-    monkeypatch.setattr(continual, "train_step", interrupted)
+    monkeypatch.setattr(pretrain, "train_step", interrupted)
     assert run("pretrain", recipe, *settings(f"out={stopped}", *changes)) == 130
     assert [row["step"] for row in read_metrics(stopped)] == [1, 2, 3, 4, 5]
-    monkeypatch.setattr(continual, "train_step", step)
+    monkeypatch.setattr(pretrain, "train_step", step)
     assert run("pretrain", recipe, "--resume", *settings(f"out={stopped}", *changes)) == 0
     assert_same_run(whole, stopped)
 
@@ -170,7 +170,7 @@ def test_a_laptop_base_goes_on_from_its_weights_with_its_own_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a rate of next to nothing the result is the base."""
-    from zerolab.pretrain.pretrain import base_model
+    from zerolab.worlds.base_model import base_model
 
     monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
     base = tmp_path / "base.toml"

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from zerolab.config import DemoConfig
-from zerolab.demo import run
-from zerolab.demo.summary import sentences, summarise
-from zerolab.report.terminal import sparkline
+from zerolab.demo import run, sentences, summarise
+from zerolab.report.progress import sparkline
 
 CONFIG = DemoConfig(arms=("a", "b"), seeds=(0, 1), first_steps=2, last_share=0.5)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import typer
+from tools import reference
 
-from zerolab import reference
 from zerolab.cli import app
 from zerolab.config import CorpusSource, DemoConfig, PretrainConfig, QuestionSource, RunConfig, TextRunConfig
 from zerolab.errors import UserError

@@ -14,16 +14,15 @@ from tape import Tape, tape_recorder
 from tiny_models import EOS, VOCABULARY, tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.models.hf import named_weights
-from zerolab.rollout import shortage
-from zerolab.rollout.categorical import sample
-from zerolab.rollout.decoder import CachedDecoder
+from zerolab.rollout import kv_cache
+from zerolab.rollout.cached_decoder import CachedDecoder
+from zerolab.rollout.cuda_graphs import Bucket, StepGraphs, round_up
 from zerolab.rollout.engine import Request, generate_all
-from zerolab.rollout.fused import FusedDecoder
-from zerolab.rollout.graphs import Bucket, StepGraphs, round_up
-from zerolab.rollout.memory import Plan, plan_memory
-from zerolab.rollout.random import as_words, uniforms
-from zerolab.rollout.rows import close_gaps
-from zerolab.rollout.stops import StopStrings, token_pieces
+from zerolab.rollout.fused_decoder import FusedDecoder
+from zerolab.rollout.in_flight import close_gaps
+from zerolab.rollout.kv_cache import Plan, plan_memory
+from zerolab.rollout.sampler import as_words, sample, uniforms
+from zerolab.rollout.stop_strings import StopStrings, token_pieces
 from zerolab.rollout.torch_engine import TorchEngine
 
 # name -> (family, tied head, keywords of the engine)
@@ -302,12 +301,12 @@ def test_memory_too_small_for_one_row_is_one_clear_line() -> None:
 def test_memory_that_the_kernel_would_grant_but_does_not_have_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     engine: Any = make_subject("qwen2").make()
     row = 96 * engine._decoder._memory.bytes_per_token
-    monkeypatch.setattr(shortage, "free_bytes", lambda: 3 * row)
+    monkeypatch.setattr(kv_cache, "free_bytes", lambda: 3 * row)
     requests = [Request(i, (5, 6, 7), i, 90) for i in range(8)]
     with pytest.warns(UserWarning, match="memory ran out with 8 responses"):
         assert len(generate_all(engine, requests)) == 8
     assert engine._max_rows == 2
-    monkeypatch.setattr(shortage, "free_bytes", lambda: row // 2)
+    monkeypatch.setattr(kv_cache, "free_bytes", lambda: row // 2)
     engine.sleep()
     engine.wake()
     with pytest.raises(UserError, match="one response at a time"), pytest.warns(UserWarning, match="goes on with 1"):
@@ -317,13 +316,13 @@ def test_memory_that_the_kernel_would_grant_but_does_not_have_is_not_taken(monke
 def test_free_memory_is_the_least_of_machine_and_container(tmp_path: Path) -> None:
     proc = tmp_path / "meminfo"
     proc.write_text("MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
-    assert shortage.free_bytes(proc, tmp_path) == 4000 * 1024
+    assert kv_cache.free_bytes(proc, tmp_path) == 4000 * 1024
     for name, text in {"memory.max": "2000000", "memory.current": "1500000", "memory.stat": "inactive_file 7"}.items():
         (tmp_path / name).write_text(text + "\n")
-    assert shortage.free_bytes(proc, tmp_path) == 500_007
+    assert kv_cache.free_bytes(proc, tmp_path) == 500_007
     (tmp_path / "memory.max").write_text("max\n")
-    assert shortage.free_bytes(proc, tmp_path) == 4000 * 1024
-    assert shortage.free_bytes(tmp_path / "nothing", tmp_path) is None
+    assert kv_cache.free_bytes(proc, tmp_path) == 4000 * 1024
+    assert kv_cache.free_bytes(tmp_path / "nothing", tmp_path) is None
 
 
 def test_other_errors_pass() -> None:
@@ -496,7 +495,7 @@ def test_no_token_that_completes_a_stop_string_is_overlooked() -> None:
 
 
 def test_pieces_of_tokens_join_to_the_text_and_no_character_is_split() -> None:
-    from zerolab.models.tokenizer import train_bpe
+    from zerolab.models.tiny import train_bpe
 
     tokenizer = train_bpe(["the cat sat on the mat"] * 9, 270)
     ids = np.array(tokenizer("le café est là 🙂 – ∑ ok", add_special_tokens=False)["input_ids"])

@@ -13,7 +13,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import RunConfig, load_run_config
 from zerolab.errors import UserError
 from zerolab.importing.command import nested, value
-from zerolab.importing.trl import import_trl
+from zerolab.importing.trl_recipe import import_trl
 from zerolab.models.hf import export_model
 from zerolab.rl.objective import PRESETS
 from zerolab.rundir import read_metrics

@@ -8,45 +8,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tools.shape import broken_rules, measure
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "zerolab"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# From the ground up. A room (a folder or a file of src/zerolab) imports from rooms of lower floors only.
-FLOORS = (
-    ("errors", "types", "signals", "phrases", "cores", "terminal"),
-    ("toml", "track", "digests", "run_lock"),
-    ("config", "data", "grading", "rl"),
-    ("models",),
-    ("rollout", "learner"),
-    ("vllm", "inputs"),
-    ("rundir", "report", "evaluation"),
-    ("recipes", "controls", "importing"),
-    ("pretrain", "audit", "cluster"),
-    ("build", "analysis", "plan"),
-    ("train", "continual"),
-    ("claims", "reference", "sample"),
-    ("demo",),
-    ("doctor", "listings"),
+# From the ground up. A package (a folder or a file of src/zerolab) imports from packages of lower layers only.
+LAYERS = (
+    ("errors", "datatypes", "phrases", "terminal"),
+    ("grading", "toml", "track", "run_lock"),
+    ("data", "rl"),
+    ("config",),
+    ("models", "importing"),
+    ("rollout", "learner", "inputs"),
+    ("rundir", "audit", "cluster"),
+    ("recipes", "report", "processes"),
+    ("evaluation", "worlds", "listings"),
+    ("build", "analysis", "plan", "document_streams", "doctor"),
+    ("train", "pretrain", "sample", "demo"),
+    ("claims",),
     ("cli",),
 )
-# Neighbours on a floor that know each other, and why.
-NEIGHBOURS = {
-    ("reference", "claims"): "docs/results.md holds the ledger's table",
-    ("config", "rl"): "an objective is a part of a run's config",
-    ("config", "data"): "templates and synthetic families are checked when the config loads",
-    ("data", "config"): "questions and templates are made from their tables of the config",
-    ("rl", "config"): "rewards are made from their table of the config",
-    ("data", "grading"): "the gold of a worked solution is its last box",
-    ("report", "rundir"): "a report reads the folders of runs",
-    ("grading", "data"): "Countdown's verifier lives beside its questions",
-    ("evaluation", "rundir"): "what an evaluation keeps is written whole or not at all, with the facts of its session",
-}
-# Packages that only these rooms may import.
-ROOMS = {
+# Libraries that only these packages may import.
+IMPORTERS = {
     "ray": {"cluster"},
-    "vllm": {"vllm"},
+    "vllm": {"rollout"},
     "trl": {"audit", "claims"},
     "matplotlib": {"report", "audit", "analysis", "evaluation", "claims"},
     "wandb": {"track"},
@@ -56,10 +43,10 @@ ROOMS = {
 CALLS = {"eval", "exec", "compile", "__import__"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -74,16 +61,16 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from ([f"zerolab.{alias.name}" for alias in node.names] if module == "zerolab" else [module])
 
 
-def strangers(room: str, tree: ast.AST) -> list[str]:
-    """Imports that this room may not have."""
+def forbidden_imports(package: str, tree: ast.AST) -> list[str]:
+    """Imports that this package may not have."""
     found = []
     for name in imports(tree):
-        package, *rest = name.split(".")
-        if package in ROOMS and room not in ROOMS[package]:
+        library, *rest = name.split(".")
+        if library in IMPORTERS and package not in IMPORTERS[library]:
             found.append(name)
-        if package == "zerolab" and rest and rest[0] != room:
-            lower = FLOOR.get(rest[0], len(FLOORS)) < FLOOR[room]
-            if not lower and (room, rest[0]) not in NEIGHBOURS:
+        if library == "zerolab" and rest and rest[0] != package:
+            lower = LAYER.get(rest[0], len(LAYERS)) < LAYER[package]
+            if not lower:
                 found.append(name)
     return found
 
@@ -107,28 +94,29 @@ def dangers(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_knows_only_what_lies_below_it(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    room = room_of(path)
-    if room in ("__init__", "__main__"):
+    package = package_of(path)
+    if package in ("__init__", "__main__"):
         assert set(imports(tree)) <= {"zerolab.cli", "zerolab.train", "typing"}
         return
-    assert room in FLOOR, f"{room} has no floor: give it one in FLOORS"
-    assert strangers(room, tree) == []
+    assert package in LAYER, f"{package} has no layer: give it one in LAYERS"
+    assert forbidden_imports(package, tree) == []
+    assert "vllm" not in {name.split(".")[0] for name in imports(tree)} or path.name.startswith("vllm_")
     assert dangers(tree) == []
 
 
 @pytest.mark.parametrize(
-    ("room", "line"),
+    ("package", "line"),
     [
         ("rl", "from zerolab.rollout.engine import Engine"),
         ("rollout", "def f():\n    from zerolab.learner import learner"),
-        ("types", "from zerolab import config"),
+        ("datatypes", "from zerolab import config"),
         ("learner", "import ray"),
         ("train", "import vllm.entrypoints"),
         ("data", "import zerolab.cli"),
     ],
 )
-def test_the_rule_of_layers_can_be_broken(room: str, line: str) -> None:
-    assert strangers(room, ast.parse(line))
+def test_the_rule_of_layers_can_be_broken(package: str, line: str) -> None:
+    assert forbidden_imports(package, ast.parse(line))
 
 
 @pytest.mark.parametrize(
@@ -149,9 +137,9 @@ def test_the_rule_of_safety_can_be_broken(line: str) -> None:
 
 def test_the_rules_leave_harmless_lines_alone() -> None:
     tree = ast.parse(
-        "model.eval()\nimport re\nre.compile('a')\nf(trust_remote_code=False)\nfrom zerolab.types import G"
+        "model.eval()\nimport re\nre.compile('a')\nf(trust_remote_code=False)\nfrom zerolab.datatypes import G"
     )
-    assert strangers("rl", tree) == dangers(tree) == []
+    assert forbidden_imports("rl", tree) == dangers(tree) == []
 
 
 def test_importing_zerolab_needs_nothing_heavy() -> None:
@@ -161,10 +149,17 @@ def test_importing_zerolab_needs_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_contributing_shows_the_same_floors() -> None:
+def test_contributing_shows_the_same_layers() -> None:
     table = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    shown = {int(number): set(re.findall(r"`([a-z_]+)`", rooms)) for number, rooms in table}
-    assert shown == {number: set(rooms) for number, rooms in enumerate(FLOORS)}
+    shown = {int(number): set(re.findall(r"`([a-z_]+)`", packages)) for number, packages in table}
+    assert shown == {number: set(packages) for number, packages in enumerate(LAYERS)}
+
+
+def test_the_shape_of_the_package_keeps_its_rules() -> None:
+    """No duplicate or shadowing names, no cycles: tools/shape.py has the rules and prints the places."""
+    record = measure()
+    broken = [rule for rule in broken_rules(record) if not rule.startswith("private words")]
+    assert broken == []
 
 
 def test_files_fit_in_the_head() -> None:

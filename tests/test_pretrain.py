@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from zerolab.config import PretrainConfig
 from zerolab.learner.checkpoint import latest_checkpoint
-from zerolab.pretrain import pretrain as module
-from zerolab.pretrain.pretrain import cache_folder, pretrain
 from zerolab.recipes import find_recipe, load
+from zerolab.worlds import base_model as module
+from zerolab.worlds.base_model import cache_folder, pretrain
 
 SETTINGS = ["steps=30", "optimizer.warmup_steps=3"]
 
@@ -54,7 +54,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(monkeypatch: pytest.Mo
     whole = load_file(pretrain(small()) / "model.safetensors")
     monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "second"))
     script = (
-        "import sys; from zerolab.pretrain import pretrain as m; from zerolab.recipes import find_recipe, load; "
+        "import sys; from zerolab.worlds import base_model as m; from zerolab.recipes import find_recipe, load; "
         "m.CHECKPOINT_EVERY = 5; m.pretrain(load(find_recipe('laptop/smoke-base'), sys.argv[1:]))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, *SETTINGS], env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -14,8 +14,8 @@ from tiny_models import VOCABULARY, tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.learner.scorer import Scorer
 from zerolab.models.hf import export_model, named_weights
-from zerolab.rollout.probe import TOLERANCE, Probe
 from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.rollout.weight_check import TOLERANCE, Probe
 from zerolab.train import train
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -17,7 +17,6 @@ from command import refusal, run, settings, start, write_recipe
 from test_train import assert_same_run, final_weights, wait_for_step
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import DemoConfig, RunConfig, TextRunConfig, load_run_config
-from zerolab.config.strict import on_resume
 from zerolab.errors import UserError
 from zerolab.learner.checkpoint import latest_checkpoint, save_checkpoint
 from zerolab.learner.checkpoint_files import checkpoints, newest_whole
@@ -26,7 +25,7 @@ from zerolab.models.hf import export_model
 from zerolab.recipes import find_recipe
 from zerolab.run_lock import RunLock, is_running
 from zerolab.rundir import RunDirectory, read_metrics
-from zerolab.toml import apply_overrides, known_keys
+from zerolab.toml import apply_overrides, known_keys, on_resume
 
 SHORT = settings("evaluation.every=0", "checkpoint.every=1", "checkpoint.keep=3", "steps=3")
 

@@ -13,11 +13,10 @@ from command import refusal, run
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import SampleConfig
 from zerolab.data.templates import TEMPLATES
+from zerolab.datatypes import Completion, Question
 from zerolab.models.hf import export_model
 from zerolab.rollout.engine import Request
-from zerolab.sample.command import Model, show
-from zerolab.sample.show import Screen, visible
-from zerolab.types import Completion, Question
+from zerolab.sample import Model, Screen, show, visible
 
 EVIL = "\x1b]0;title\x07\x1b[2J[red]x[/red]\u202e\x9b31m:smile:\nline\ttab é"
 
@@ -128,7 +127,7 @@ def test_a_question_a_set_and_standard_input(
 def test_a_laptop_base_can_be_looked_at(
     model: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zerolab.pretrain.pretrain.base_model", {"laptop/smoke-base": model}.__getitem__)
+    monkeypatch.setattr("zerolab.worlds.base_model.base_model", {"laptop/smoke-base": model}.__getitem__)
     small = ("--set", "model.precision=fp32", "--max-new-tokens", 4, "--question", "1 + 1 = ?", "--temperature", 0)
     assert run("sample", "--base", "laptop/smoke-base", *small) == 0
     assert "1 + 1 = ?" in capsys.readouterr().out

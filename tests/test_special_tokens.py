@@ -7,7 +7,7 @@ import numpy as np
 
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.rollout.engine import Request, generate_all
-from zerolab.rollout.stops import StopStrings, decode, token_pieces
+from zerolab.rollout.stop_strings import StopStrings, decode, token_pieces
 from zerolab.rollout.torch_engine import TorchEngine
 
 

@@ -10,14 +10,14 @@ import pytest
 from zerolab.config import QuestionsConfig, RewardConfig, RolloutConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES
+from zerolab.datatypes import Completion
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
 from zerolab.rl.reward import has_right_and_wrong, is_mixed, make_group
 from zerolab.rollout.engine import Request
-from zerolab.rollout.sampling import SamplingParameters
+from zerolab.rollout.graded_sampling import SamplingParameters
 from zerolab.rollout.stream import Rollout, Stream
 from zerolab.toml import parse
-from zerolab.types import Completion
 
 
 class KnownEngine:

@@ -9,9 +9,8 @@ import torch
 from zerolab.config import ArchitectureConfig, CorpusConfig
 from zerolab.errors import UserError
 from zerolab.models.hf import export_model, load_model, load_tokenizer
-from zerolab.models.tiny import tiny_qwen2
-from zerolab.models.tokenizer import train_bpe, word_tokenizer
-from zerolab.pretrain.corpus import make_corpus
+from zerolab.models.tiny import tiny_qwen2, train_bpe, word_tokenizer
+from zerolab.worlds.corpora import make_corpus
 
 WORDS = ("10", "11", "12", " +", " ?", " \\boxed{", " sure", " unsure", " hmm")
 TEXTS = (

@@ -14,17 +14,17 @@ import pytest
 
 from command import refusal, run, settings, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab import track
 from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
-from zerolab.track import services
-from zerolab.track.trackers import Trackers
+from zerolab.track import Trackers
 
 # Two sessions of one run, the second from a checkpoint of step 2; in a process of its own, since trackio looks for its
 # folder when it is imported.
 SESSIONS = """
 import sys
 from pathlib import Path
-from zerolab.track.trackers import Trackers
+from zerolab.track import Trackers
 for first in (1, 3):
     trackers = Trackers(sys.argv[2:], Path(sys.argv[1]), "project", "name", {"learner": {"lr": 0.5}})
     for step in range(first, first + 3):
@@ -35,8 +35,8 @@ for first in (1, 3):
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    names = [name for name in services.SERVICES if importlib.util.find_spec(name)]
-    if len(names) < len(services.SERVICES):
+    names = [name for name in track.SERVICES if importlib.util.find_spec(name)]
+    if len(names) < len(track.SERVICES):
         pytest.skip("an extra of tensorboard, wandb, trackio is not installed")
     folder = tmp_path_factory.mktemp("tracked")
     environment = {**os.environ, "WANDB_MODE": "offline", "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"}
@@ -80,7 +80,7 @@ class Recorder:
     ended: ClassVar[list[str]] = []
     fails_at: ClassVar[int | None] = None
 
-    def __init__(self, tracked: services.TrackedRun, first_step: int):
+    def __init__(self, tracked: track.TrackedRun, first_step: int):
         if self.fails_at == 0:
             raise RuntimeError("no key,\nno service")
         self.id = tracked.id
@@ -97,8 +97,8 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     fresh: Any = type("Fresh", (Recorder,), {"told": [], "ended": [], "fails_at": None})
-    monkeypatch.setattr(services, "SERVICES", {"tensorboard": fresh})
-    monkeypatch.setattr("zerolab.track.trackers.SERVICES", {"tensorboard": fresh})
+    monkeypatch.setattr(track, "SERVICES", {"tensorboard": fresh})
+    monkeypatch.setattr("zerolab.track.SERVICES", {"tensorboard": fresh})
     return fresh
 
 

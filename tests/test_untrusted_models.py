@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.models import hf
-from zerolab.models.untrusted import check_config, check_hub
+from zerolab.models.model_safety import check_config, check_hub
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md and
-docs/scaling.md, the words of self-reflection in docs/analysis.md, the claims in docs/results.md and README.md.
+docs/scaling.md, the words of self-reflection in docs/analysis.md, the warnings in docs/health.md, the claims in
+docs/results.md and README.md.
 
 python -m tools.reference docs        (make docs)
 """
@@ -15,8 +16,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tools.ledger_tables import headlines, ledger
 from tools.scaling_tables import tables
-from zerolab.data.families import FAMILIES
-from zerolab.grading.gym_process import REFUSED
 
 from zerolab.config import (
     CosineReward,
@@ -28,16 +27,21 @@ from zerolab.config import (
     TextRunConfig,
 )
 from zerolab.data.builtin import BUILT_IN, HEADS, TEXTS, listing
+from zerolab.data.families import FAMILIES
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
+from zerolab.grading.gym_process import REFUSED
 from zerolab.phrases import PHRASES
+from zerolab.report.health import RULES
 from zerolab.rl.objective import PRESETS, Objective
+from zerolab.toml import on_resume
 
 HEAD = """# Config reference
 
 Written by `make docs` from the code; do not edit. A recipe is a TOML file with the tables below. Unknown keys are
 refused. `--set learner.lr=1e-4` overrides a key from the command line, `--dry-run` prints every value that will be
-used, and a run directory keeps them in `config.json`.
+used, and a run directory keeps them in `run.json`. `--resume` takes another value of the keys with a mark: *resume* if
+no number of the run depends on it; *resume, rounded* if it changes memory, speed or place, and with them the last bits.
 """
 
 
@@ -53,7 +57,7 @@ def config_page() -> str:
     )
     parts = [HEAD]
     for model, verb, note in recipes:
-        parts += [f"## Recipes of `{verb}`{note}\n", *_tables(model, "")]
+        parts += [f"## Recipes of `{verb}`{note}\n", *_tables(model, "", model)]
     parts += [
         "## Values\n",
         "### Templates\n",
@@ -86,8 +90,8 @@ def config_page() -> str:
     return "\n".join(parts)
 
 
-def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator[str]:
-    """The keys of a config class that are values, then one section for each of its tables."""
+def _tables(model: type[BaseModel], prefix: str, recipe: type[BaseModel], many: bool = False) -> Iterator[str]:
+    """The keys of a config class of a recipe that are values, then one section for each of its tables."""
     name = prefix.rstrip(".")
     title, note = f"### {f'[[{name}]]' if many else f'[{name}]'}\n" if prefix else "### Top level\n", ""
     if model in (CosineReward, RewardFunction):
@@ -98,22 +102,27 @@ def _tables(model: type[BaseModel], prefix: str, many: bool = False) -> Iterator
             "([algorithms.md](algorithms.md)). Without it every key is required.\n"
         )
     yield title + (f"\n{note}" if note else "")
-    yield _fields(model, prefix)
+    yield _fields(model, prefix, recipe)
     for name, info in model.model_fields.items():
         if (inner := _inner(info.annotation)) is not None and inner is not getattr(model, "shorthand", None):
             if inner is QuestionsConfig and prefix == "evaluation.":
                 yield "### [evaluation.questions]\n\nThe keys of [questions].\n"
             else:
-                yield from _tables(inner, f"{prefix}{name}.", get_origin(info.annotation) is tuple)
+                yield from _tables(inner, f"{prefix}{name}.", recipe, get_origin(info.annotation) is tuple)
     if source := getattr(model, "shorthand", None):
         table = prefix.rstrip(".")
         yield f"### [[{prefix}sources]]\n\nWhere there is one source, these keys may stand in [{table}] itself.\n"
-        yield _fields(source, f"{prefix}sources.")
+        yield _fields(source, f"{prefix}sources.", recipe)
 
 
-def _fields(model: type[BaseModel], prefix: str) -> str:
+def _fields(model: type[BaseModel], prefix: str, recipe: type[BaseModel] | None = None) -> str:
+    def meaning(name: str, info: FieldInfo) -> str:
+        mark = on_resume(recipe, prefix + name) if recipe else None
+        note = {"same": "*resume*", "rounded": "*resume, rounded*", None: ""}[mark]
+        return f"{info.description or ''} {note}".strip()
+
     rows = [
-        (f"`{prefix}{name}`", _kind(info), _default(info), info.description or "")
+        (f"`{prefix}{name}`", _kind(info), _default(info), meaning(name, info))
         for name, info in model.model_fields.items()
         if _inner(info.annotation) is None
     ]
@@ -198,6 +207,12 @@ def phrases_table() -> str:
     return _table(("scope", "forms"), [(p.scope, ", ".join(f"`{form}`" for form in p.forms)) for p in PHRASES])
 
 
+def warnings_table() -> str:
+    """The warnings that a run gives, as docs/health.md has them."""
+    rows = [(f"`{rule.name}`", rule.condition, rule.message, rule.remedy) for rule in RULES]
+    return _table(("name", "given when", "what it says", "remedy"), rows)
+
+
 def between(text: str, name: str, content: str) -> str:
     """`text` with what stands between <!-- NAME:begin --> and <!-- NAME:end --> replaced by `content`."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
@@ -209,8 +224,8 @@ def between(text: str, name: str, content: str) -> str:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Path and text of every page that this module writes, from what lies in the folder of documents."""
-    algorithms, analysis, results, scaling = (
-        folder / f"{name}.md" for name in ("algorithms", "analysis", "results", "scaling")
+    algorithms, analysis, health, results, scaling = (
+        folder / f"{name}.md" for name in ("algorithms", "analysis", "health", "results", "scaling")
     )
     planned = scaling.read_text(encoding="utf-8")
     for name, content in tables(folder.parent / "benchmarks" / "results").items():
@@ -221,6 +236,7 @@ def pages(folder: Path) -> dict[Path, str]:
         folder / "config.md": config_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
+        health: between(health.read_text(encoding="utf-8"), "warnings", warnings_table()),
         scaling: planned,
         results: between(results.read_text(encoding="utf-8"), "ledger", ledger(measured)),
         readme: between(readme.read_text(encoding="utf-8"), "claims", headlines(measured)),

@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zerolab.train import train as train
+    from zerolab.train import train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "train"]

@@ -13,16 +13,16 @@ import torch
 from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
 from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_questions, overlap
 from zerolab.data.templates import Template, make_encode, make_template
+from zerolab.datatypes import Grade, Question
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator
-from zerolab.evaluation.local import LocalParts
+from zerolab.evaluation.local_model import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.inputs import Input, model_inputs, question_input
-from zerolab.learner.adapters import Adapters
 from zerolab.learner.checkpoint_check import check_checkpoint
-from zerolab.learner.learner import Learner
+from zerolab.learner.learner import Learner, Verbs
+from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
-from zerolab.learner.verbs import Verbs
 from zerolab.models.context import context_length, largest_budget, prompt_limit
 from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
@@ -30,12 +30,11 @@ from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.engine import Engine
-from zerolab.rollout.probe import Probe
-from zerolab.rollout.sampling import Grader, SamplingParameters, request_seed
+from zerolab.rollout.graded_sampling import Grader, SamplingParameters, request_seed
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.rollout.weight_check import Probe
 from zerolab.terminal import echo
-from zerolab.types import Grade, Question
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
 
 def make_vllm_engine(config: RunConfig, model_config: Any, device: torch.device) -> Engine:
     """Loads the model by itself."""
-    from zerolab.vllm.engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
     options = VllmOptions(
         precision=config.model.precision,
@@ -201,7 +200,7 @@ def new_rank(config: RunConfig, path: str) -> Verbs:
     """A learner in a process of its own, or one rank of several."""
     torch.manual_seed(config.seed)
     if config.cluster and config.cluster.learner_ranks > 1:
-        from zerolab.learner.fsdp import sharded_learner
+        from zerolab.learner.sharded import sharded_learner
 
         return sharded_learner(path, config)
     return make_learner(config, *load_policy(config, path))
@@ -212,7 +211,7 @@ def model_path(config: ModelConfig) -> str:
     if config.base is None:
         assert config.path is not None
         return config.path
-    from zerolab.pretrain.pretrain import base_model
+    from zerolab.worlds.base_model import base_model
 
     return str(base_model(config.base))
 

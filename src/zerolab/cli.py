@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zerolab.claims.verbs import claims_app
+from zerolab.claims.claims_app import claims_app
 from zerolab.errors import UserError
 from zerolab.listings import questions_app, recipe_app
 from zerolab.terminal import echo
@@ -71,7 +71,7 @@ def train(
     overrides = overrides + [f'cluster.address="{address}"'] * bool(address)
     config = load(find_recipe(recipe), overrides, verb="train")
     if control:
-        from zerolab.controls import controlled
+        from zerolab.recipes import controlled
 
         config = controlled(config, control)
     if dry_run:
@@ -120,15 +120,15 @@ def pretrain(
 
     config, on_texts = load_pretraining(recipe, overrides, resume or overwrite, force)
     if dry_run:
-        from zerolab.plan.pretraining import describe_pretraining
+        from zerolab.plan.dry_run import describe_pretraining
 
         echo(describe_pretraining(config))
     elif on_texts:
-        from zerolab.continual import pretrain as run
+        from zerolab.pretrain import pretrain as run
 
         echo(run(config, resume=resume, overwrite=overwrite))
     else:
-        from zerolab.pretrain.pretrain import pretrain as make_base
+        from zerolab.worlds.base_model import pretrain as make_base
 
         echo(make_base(config, force=force))
 
@@ -230,7 +230,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on benchmarks, with intervals; or recorded responses, without sampling."""
     from zerolab.evaluation.command import Options, Served, run
-    from zerolab.evaluation.local import LocalParts, Machine
+    from zerolab.evaluation.local_model import LocalParts, Machine
 
     def parts() -> LocalParts:
         from zerolab.build import local_parts
@@ -289,10 +289,10 @@ def analyze(
 ) -> None:
     """Study base models: answering, exploration, self-reflection, templates, lengths, contamination."""
     from zerolab.analysis.command import JudgeOptions, Options, run
-    from zerolab.analysis.sampling import Plan, floats, names
+    from zerolab.analysis.sample_plan import Plan, floats, names
     from zerolab.evaluation.command import Options as Shared
     from zerolab.evaluation.command import Served
-    from zerolab.evaluation.local import LocalParts, Machine
+    from zerolab.evaluation.local_model import LocalParts, Machine
 
     def parts() -> LocalParts:
         from zerolab.build import local_parts
@@ -375,7 +375,7 @@ def sample(
 ) -> None:
     """Show what a model does with a question, its tokens coloured by probability; without a question, ask for some."""
     from zerolab.config import SampleConfig
-    from zerolab.sample.command import run
+    from zerolab.sample import run
     from zerolab.toml import apply_overrides, parse
 
     raw: dict[str, Any] = {

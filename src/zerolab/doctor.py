@@ -7,10 +7,10 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from zerolab.cores import cores
 from zerolab.errors import UserError
+from zerolab.processes import cores
+from zerolab.rollout.vllm_start import find_vllm
 from zerolab.terminal import make_console
-from zerolab.vllm.start import find_vllm
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
 # Extra of pyproject -> module that it brings.
@@ -104,7 +104,7 @@ def installed(package: str) -> bool:
 def caches(problems: list[str]) -> Rows:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from zerolab.pretrain.pretrain import cache_root
+    from zerolab.worlds.base_model import cache_root
 
     rows = []
     for name, folder in (("laptop base models", cache_root()), ("hub", Path(HF_HUB_CACHE)), ("runs", Path("runs"))):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
+from zerolab.datatypes import Question
 from zerolab.models.fingerprint import WHOLE, describing_files, local_folder, weight_digests
-from zerolab.types import Question
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
-from zerolab.config.strict import on_resume
+from zerolab.datatypes import Completion, Group
 from zerolab.errors import UserError
 from zerolab.inputs import Input, changed_inputs
 from zerolab.learner.checkpoint_files import NAME, PARTIAL, checkpoints, newest_whole
 from zerolab.run_lock import LOCK, RunLock, check_free
 from zerolab.terminal import echo
-from zerolab.track.trackers import ID_FILE, Trackers, check_installed
-from zerolab.types import Completion, Group
+from zerolab.toml import on_resume
+from zerolab.track import ID_FILE, Trackers, check_installed
 
 METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
 HEALTH = "health.jsonl"

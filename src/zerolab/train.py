@@ -16,15 +16,15 @@ from zerolab.config import RunConfig
 from zerolab.errors import Interrupted, LearnerLost
 from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
+from zerolab.processes import GracefulStop
 from zerolab.recipes import run_config
+from zerolab.report.health import Health
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch
-from zerolab.rl.decomposition import bias_metrics
-from zerolab.rl.health import Health
+from zerolab.rl.bias_meter import bias_metrics
 from zerolab.rl.metrics import rollout_metrics, update_metrics
-from zerolab.rollout.sampling import request_seed
+from zerolab.rollout.graded_sampling import request_seed
 from zerolab.rundir import RunDirectory
-from zerolab.signals import GracefulStop
 
 
 def train(

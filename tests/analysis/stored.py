@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from zerolab.datatypes import Grade
 from zerolab.evaluation.responses import Response
-from zerolab.types import Grade
 
 RIGHT, WRONG = Grade(True, True, "correct", "1"), Grade(False, True, "wrong", "2")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zerolab.analysis.agreement import agreement
+from zerolab.analysis.rates import agreement
 
 
 def lists(table) -> tuple[list[int], list[int]]:

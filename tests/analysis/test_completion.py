@@ -4,9 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import RIGHT, WRONG, response
 
-from zerolab.analysis.completion import SHARES, closeness, completion, cut, probes, reproduces, share_of, template_name
+from zerolab.analysis.contamination import (
+    SHARES,
+    closeness,
+    completion,
+    cut,
+    probes,
+    reproduces,
+    share_of,
+    template_name,
+)
 from zerolab.analysis.study import study
-from zerolab.types import Question
+from zerolab.datatypes import Question
 
 ASKED = "A robe takes 2 bolts of blue fiber and half that much white fiber. How many bolts in total does it take?"
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from zerolab.analysis.judge import Judge, VerdictCache
-from zerolab.analysis.rubric import (
+from zerolab.analysis.judge import (
     ANSWERING,
     LONGEST,
     REFLECTION,
+    Judge,
     Rubric,
     Verdict,
+    VerdictCache,
     find_passage,
     prompt,
     read_verdict,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerolab.analysis.overlap import ngrams, overlap, words
-from zerolab.analysis.rouge import lcs_length, rouge_l
+from zerolab.analysis.contamination import lcs_length, ngrams, overlap, rouge_l, words
 
 TEXTS = st.lists(st.text("abc ", max_size=24), max_size=5)
 

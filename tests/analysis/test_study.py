@@ -13,17 +13,13 @@ from rich.console import Console
 from stored import RIGHT, WRONG, response
 
 from zerolab.analysis.answering import answering
-from zerolab.analysis.cells import any_rate, cells, rate
-from zerolab.analysis.examples import examples, page, rich_examples
-from zerolab.analysis.exploration import exploration, exploration_table, powers
-from zerolab.analysis.grid import grid
-from zerolab.analysis.judge import Judge
-from zerolab.analysis.lengths import lengths
-from zerolab.analysis.reflection import reflection
-from zerolab.analysis.rubric import Verdict
+from zerolab.analysis.exploration import exploration, exploration_table, grid, lengths, powers
+from zerolab.analysis.judge import Judge, Verdict
+from zerolab.analysis.rates import any_rate, cells, rate
+from zerolab.analysis.reflection import examples, page, reflection, rich_examples
+from zerolab.analysis.result_table import Table, shown
 from zerolab.analysis.study import study, write
-from zerolab.analysis.table import Table, shown
-from zerolab.evaluation.statistics import Interval, clopper_pearson
+from zerolab.evaluation.intervals import Interval, clopper_pearson
 
 THINKS = "It is 2. Let me double-check: no, 1."
 

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from zerolab.analysis.within import within_difference
+from zerolab.analysis.rates import within_difference
 
 
 def sampled(rng, questions=60, samples=16, effect=0.0, difficulty=True):

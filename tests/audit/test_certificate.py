@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from zerolab.audit import splits
-from zerolab.audit.certificate import Certificate, certify, violations
+from zerolab.audit import split_invariance
+from zerolab.audit.certificate import PROMISES, Certificate, certify, violations
+from zerolab.audit.certificate_table import markdown
 from zerolab.audit.enumerate import EnumerablePolicy
-from zerolab.audit.promises import PROMISES
-from zerolab.audit.table import markdown
-from zerolab.audit.weights import PASS_RATES, question_weights
+from zerolab.audit.weight_curves import PASS_RATES, question_weights
 from zerolab.cli import app
 from zerolab.rl import advantage as advantage_module
 from zerolab.rl.objective import PRESETS, Objective
@@ -125,15 +124,15 @@ def test_a_denominator_of_the_rank_instead_of_the_step_is_caught(
     policy: EnumerablePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What peers do: every rank takes the rows it owns for the whole step."""
-    step, _ = splits.sampled(policy, PRESETS["dapo"])
-    whole = splits.ascent(policy.model, step, PRESETS["dapo"])
+    step, _ = split_invariance.sampled(policy, PRESETS["dapo"])
+    whole = split_invariance.ascent(policy.model, step, PRESETS["dapo"])
 
-    shares = [splits.share(step, rank, 2, uneven=False) for rank in range(2)]
-    summed = sum(splits.ascent(policy.model, step, PRESETS["dapo"], rows=rows) for rows in shares)
-    own = sum(splits.ascent(policy.model, step.select(rows), PRESETS["dapo"]) for rows in shares)
-    assert splits.relative_change(summed, whole) < 1e-13
-    assert splits.relative_change(own, whole) > 0.1
-    assert splits.relative_change(own / 2, whole) > 1e-3
+    shares = [split_invariance.share(step, rank, 2, uneven=False) for rank in range(2)]
+    summed = sum(split_invariance.ascent(policy.model, step, PRESETS["dapo"], rows=rows) for rows in shares)
+    own = sum(split_invariance.ascent(policy.model, step.select(rows), PRESETS["dapo"]) for rows in shares)
+    assert split_invariance.relative_change(summed, whole) < 1e-13
+    assert split_invariance.relative_change(own, whole) > 0.1
+    assert split_invariance.relative_change(own / 2, whole) > 1e-3
 
 
 def test_a_denominator_of_the_micro_batch_is_caught(policy: EnumerablePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +147,7 @@ def test_a_denominator_of_the_micro_batch_is_caught(policy: EnumerablePolicy, mo
         )
 
     monkeypatch.setattr(Learner, "_backward", per_micro_batch)
-    changes = splits.split_changes(policy, PRESETS["dapo"])
+    changes = split_invariance.split_changes(policy, PRESETS["dapo"])
     assert changes["micro_batches"] > 1e-3
     assert changes["updates"] > 1e-3
 
@@ -159,19 +158,19 @@ def test_a_denominator_of_the_micro_batch_is_caught(policy: EnumerablePolicy, mo
 def test_terms_beside_the_reward_are_a_part_of_the_proof(policy: EnumerablePolicy, terms: dict) -> None:
     base = "grpo_kl" if "kl_place" not in terms and "kl" in terms else "dr_grpo"
     objective = Objective(**Objective.resolve({"preset": base, **terms}))
-    assert splits.score_residual(policy, objective) < 1e-12
-    assert max(splits.split_changes(policy, objective).values()) < 1e-12
-    step, score_ND = splits.sampled(policy, objective)
-    reward_alone = splits.coefficients(step, objective) @ score_ND
-    assert splits.relative_change(splits.ascent(policy.model, step, objective), reward_alone) > 1e-3
+    assert split_invariance.score_residual(policy, objective) < 1e-12
+    assert max(split_invariance.split_changes(policy, objective).values()) < 1e-12
+    step, score_ND = split_invariance.sampled(policy, objective)
+    reward_alone = split_invariance.coefficients(step, objective) @ score_ND
+    assert split_invariance.relative_change(split_invariance.ascent(policy.model, step, objective), reward_alone) > 1e-3
 
 
 def test_the_second_update_on_a_rollout_is_off_policy_and_clipped(policy: EnumerablePolicy) -> None:
     """Otherwise invariance over several updates would say nothing new."""
-    step, _ = splits.sampled(policy, PRESETS["dr_grpo"])
+    step, _ = split_invariance.sampled(policy, PRESETS["dr_grpo"])
     before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
-    learner, seen = splits.make_learner(policy.model), []
-    for part in step.optimizer_steps(splits.UPDATES, splits.SEED):
+    learner, seen = split_invariance.make_learner(policy.model), []
+    for part in step.optimizer_steps(split_invariance.UPDATES, split_invariance.SEED):
         seen.append(learner.forward_backward(part, PRESETS["dr_grpo"]))
         learner.optim_step()
     policy.model.load_state_dict(before)

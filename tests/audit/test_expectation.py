@@ -9,7 +9,7 @@ import pytest
 from zerolab.audit.certificate import Direction
 from zerolab.audit.enumerate import BUDGET, POLICIES, PUZZLES, EnumerablePolicy
 from zerolab.audit.expectation import couples_questions, expectation
-from zerolab.audit.splits import coefficients
+from zerolab.audit.split_invariance import coefficients
 from zerolab.rl.batch import make_batch
 from zerolab.rl.objective import PRESETS, Objective
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tools import audit_document
 
 from command import refusal, run
-from zerolab.audit import audit_document, battery
+from zerolab.audit import checks
 from zerolab.audit.audit_command import KEYS
-from zerolab.audit.battery import Audit, audit, summary
+from zerolab.audit.certificate import QUESTION_WEIGHTS
+from zerolab.audit.checks import Audit, audit, summary
 from zerolab.audit.peers import function
 from zerolab.audit.peers.case import balanced
 from zerolab.audit.peers.peer import Peer, measure
-from zerolab.audit.promises import QUESTION_WEIGHTS
 from zerolab.audit.targets import find, trl_config
-from zerolab.audit.weights import PASS_RATES
+from zerolab.audit.weight_curves import PASS_RATES
 from zerolab.errors import UserError
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ def audits() -> dict[str, Audit]:
 
 def test_an_unbiased_loss_passes_every_row_that_can_be_measured(audits: dict[str, Audit]) -> None:
     found = audits["dr_grpo"]
-    assert tuple(row.key for row in found.rows) == KEYS == tuple(battery.ROWS)
+    assert tuple(row.key for row in found.rows) == KEYS == tuple(checks.ROWS)
     assert [row.key for row in found.rows if row.biased is None] == ["ranks", "truncation", "importance"]
     assert not any(row.biased for row in found.rows)
     assert summary(found) == "unbiased in everything that was measured"
@@ -85,7 +86,7 @@ def test_masked_truncation_and_rejected_weights_are_caught(audits: dict[str, Aud
     # E[w; w < 3] of a log-normal w with mean 1 and deviation s is Phi((log 3 - s^2 / 2) / s)
     for length, weight in kept.items():
         s = 0.02 * int(length) ** 0.5
-        assert weight == pytest.approx(battery.NormalDist().cdf((np.log(3) - s**2 / 2) / s), abs=0.03)
+        assert weight == pytest.approx(checks.NormalDist().cdf((np.log(3) - s**2 / 2) / s), abs=0.03)
     assert "truncation" in summary(found)
     assert "importance" in summary(found)
 
@@ -107,13 +108,13 @@ def test_coefficients_are_those_of_the_formula() -> None:
 
 
 def test_noise_has_mean_one_importance_weights() -> None:
-    case = battery.noise()
+    case = checks.noise()
     assert case.mismatch is not None
     sums = np.array([sum(shift) for shift in case.mismatch])
-    for length in battery.NOISE_LENGTHS:
+    for length in checks.NOISE_LENGTHS:
         of_length = sums[np.array(case.lengths) == length]
-        assert of_length.mean() == pytest.approx(-(battery.NOISE**2) * length / 2, abs=1e-9)
-        assert of_length.std() == pytest.approx(battery.NOISE * length**0.5, rel=0.03)
+        assert of_length.mean() == pytest.approx(-(checks.NOISE**2) * length / 2, abs=1e-9)
+        assert of_length.std() == pytest.approx(checks.NOISE * length**0.5, rel=0.03)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

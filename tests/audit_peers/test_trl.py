@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from command import refusal, run
-from zerolab.audit.battery import Audit, audit
+from zerolab.audit.checks import Audit, audit
 from zerolab.audit.targets import find
 
 pytestmark = pytest.mark.audit

@@ -7,7 +7,7 @@ import pytest
 
 from zerolab.config import RunConfig
 from zerolab.importing.command import nested
-from zerolab.importing.trl import import_trl
+from zerolab.importing.trl_recipe import import_trl
 from zerolab.rl.objective import PRESETS
 
 pytestmark = pytest.mark.audit

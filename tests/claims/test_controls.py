@@ -8,15 +8,14 @@ import pytest
 from command import run, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import QuestionsConfig, RewardConfig
-from zerolab.controls import CONTROLS, controlled
 from zerolab.data.questions import load_questions
+from zerolab.datatypes import Completion, Grade, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.models.hf import export_model
-from zerolab.recipes import difference, find_recipe, kind, load, shipped
+from zerolab.recipes import CONTROLS, controlled, difference, find_recipe, kind, load, shipped
 from zerolab.rl.reward import coins, make_group
 from zerolab.rundir import read_metrics
 from zerolab.toml import parse
-from zerolab.types import Completion, Grade, Prompt, Question
 
 
 @pytest.mark.parametrize("control", CONTROLS)

@@ -12,9 +12,9 @@ import pytest
 
 from zerolab.claims.training import laptop_base, run_config, trained
 from zerolab.errors import Interrupted, UserError
-from zerolab.pretrain.pretrain import pretrain
 from zerolab.report.progress import Progress
 from zerolab.rundir import read_metrics
+from zerolab.worlds.base_model import pretrain
 
 # A pool with one worker that sleeps; it prints the worker's process id.
 POOL = """

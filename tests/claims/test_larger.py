@@ -7,22 +7,19 @@ import pytest
 import typer
 
 from command import run
-from zerolab.analysis.sampling import Plan, floats, names
-from zerolab.claims.larger import LARGER
+from zerolab.analysis.sample_plan import Plan, floats, names
 from zerolab.claims.ledger import CLAIMS
-from zerolab.claims.scales import Larger, Pretraining, Sampling, Training
+from zerolab.claims.scales import LARGER, Larger, Pretraining, Sampling, Training
 from zerolab.cli import app
 from zerolab.data.builtin import BUILT_IN
 from zerolab.evaluation.benchmarks import benchmark_names
 from zerolab.evaluation.command import Options, find_template
 from zerolab.plan.command import make_plan
 from zerolab.plan.cost import estimate
-from zerolab.plan.dry_run import describe
-from zerolab.plan.fits import fits
-from zerolab.plan.gpus import parse_cluster
+from zerolab.plan.dry_run import a100_hours, describe
+from zerolab.plan.gpus import choose, colocated, parse_cluster
 from zerolab.plan.job import Job
-from zerolab.plan.layout import choose, colocated
-from zerolab.plan.pretraining import a100_hours
+from zerolab.plan.memory import fits
 from zerolab.plan.shapes import published
 from zerolab.recipes import find_recipe, header, load, shipped
 

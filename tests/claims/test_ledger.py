@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tools.ledger_tables import headlines, ledger
 
 from command import run
-from zerolab.claims import question_weight
+from zerolab.claims.experiments import question_weight
 from zerolab.claims.ledger import CLAIMS, MODULES, find, protocols
 from zerolab.claims.protocol import Plan
 from zerolab.claims.results import cell_folder, read_table, write_results
 from zerolab.claims.runner import missing, run_cells, table
-from zerolab.claims.tables import headlines, ledger
 from zerolab.errors import UserError
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "zerolab" / "claims"
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "zerolab" / "claims" / "experiments"
 EXACT = Plan(())  # of L2: the cells without training
 
 

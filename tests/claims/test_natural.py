@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zerolab.claims import length_natural
-from zerolab.claims.heeding import decisions, heeded, heeding
+from zerolab.claims.experiments import length_natural
+from zerolab.claims.experiments.step_use import decisions, heeded, heeding
 from zerolab.claims.results import write_table
 from zerolab.claims.training import laptop_base
-from zerolab.pretrain.pretrain import pretrain
+from zerolab.worlds.base_model import pretrain
 
 
 @pytest.mark.parametrize(

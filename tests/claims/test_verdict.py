@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tools.ledger_tables import ledger
 
-from zerolab.claims import random_reward
-from zerolab.claims.lengths import GROWS, STAYS
+from zerolab.claims.experiments import random_reward
+from zerolab.claims.experiments.length_statements import GROWS, STAYS
 from zerolab.claims.protocol import INFINITY, Statement, chosen, paired, window
 from zerolab.claims.report import page
 from zerolab.claims.results import write_results
-from zerolab.claims.tables import ledger
 from zerolab.claims.verdict import Finding, findings, judge, overall
 
 

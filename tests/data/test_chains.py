@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from zerolab.config import CorpusConfig
+from zerolab.datatypes import Question
 from zerolab.grading.grader import grade
-from zerolab.pretrain.corpus import make_corpus
-from zerolab.types import Question
+from zerolab.worlds.corpora import make_corpus
 
 STEP = re.compile(r" ([-+]) (\d+) = (\d+)")
 

@@ -11,10 +11,9 @@ from zerolab.build import evaluation_questions
 from zerolab.config import CorpusConfig
 from zerolab.data.questions import load_questions, side_of
 from zerolab.grading.grader import grade
-from zerolab.pretrain.columns import FRAMES, WORDS
-from zerolab.pretrain.corpus import make_corpus
-from zerolab.pretrain.staged import TEXT_TOKENS
 from zerolab.recipes import find_recipe, load
+from zerolab.worlds.columns import FRAMES, TEXT_TOKENS, WORDS
+from zerolab.worlds.corpora import make_corpus
 
 QUESTION = re.compile(r"(\d+) \+ (\d+) = \?")
 COLUMN = re.compile(r" ((?:\d\+)+\d)=(\d+)")

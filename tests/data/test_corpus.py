@@ -13,7 +13,7 @@ from zerolab.data.questions import side_of
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
 from zerolab.phrases import find_phrases
-from zerolab.pretrain.corpus import make_corpus
+from zerolab.worlds.corpora import make_corpus
 
 DOCUMENT = re.compile(r"(\d+ [-+*] \d+ = \?) \\boxed\{(\d+)\} (sure|unsure)((?: so| hmm)*)<eos>")
 

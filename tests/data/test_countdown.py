@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from zerolab.data.countdown import MAX_CHARS, decode_gold, encode_gold, evaluate, verify
-from zerolab.data.synthetic import CountdownOptions, countdown_problem, make_family
+from zerolab.data.families import CountdownOptions, countdown_problem, make_family
+from zerolab.grading.countdown import MAX_CHARS, decode_gold, encode_gold, evaluate, verify
 from zerolab.grading.grader import grade
 
 GOLD = encode_gold([3, 7, 25, 50], 225)

@@ -7,10 +7,11 @@ import pytest
 
 from zerolab.config import QuestionsConfig
 from zerolab.data import gym
-from zerolab.data.gym_process import is_formula, read_literal
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.errors import UserError
-from zerolab.grading.grader import grade
+from zerolab.grading import grader
+from zerolab.grading.grader import grade, verify_reasoning_gym
+from zerolab.grading.gym_process import is_formula, read_literal
 from zerolab.grading.sandbox import pool
 from zerolab.toml import parse
 
@@ -86,10 +87,10 @@ def test_no_answer_is_evaluated(task: str, tmp_path: Path) -> None:
 
 def test_an_answer_that_hangs_a_scorer_is_a_timeout_and_the_next_one_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answered("1", "simple_integration") == "wrong"  # everything is loaded
-    monkeypatch.setattr(gym, "SCORE_SECONDS", 0.3)
+    monkeypatch.setattr(grader, "GYM_SECONDS", 0.3)
     assert answered("7**(9 + 1)**9", "simple_integration") == "timeout"
     monkeypatch.undo()
-    assert answered("x" * (gym.LONGEST_ANSWER + 1), "simple_integration") == "wrong"
+    assert answered("x" * (grader.LONGEST_GYM_ANSWER + 1), "simple_integration") == "wrong"
     assert answered(gym.gym_family("ab", {}, None).question(0).columns["answer"], "ab") == "correct"
 
 
@@ -152,9 +153,9 @@ def test_every_task_makes_questions_that_its_scorer_accepts_the_answer_of() -> N
     for task in tasks:
         family = gym.gym_family(task, {}, None)
         made = [family.question(i) for i in range(4)]
-        right = [gym.verify(q.columns["answer"], q.answers[0]) for q in made]
+        right = [verify_reasoning_gym(q.columns["answer"], q.answers[0]) for q in made]
         if task not in without_answer | unsolved:
             assert all(right), task
         for one, other in itertools.permutations(made, 2):  # no answer that fits everything
             a, b = one.columns["answer"], other.columns["answer"]
-            assert a == b or not gym.verify(a, other.answers[0]) or task in ("jugs", "n_queens"), task
+            assert a == b or not verify_reasoning_gym(a, other.answers[0]) or task in ("jugs", "n_queens"), task

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from zerolab.data.synthetic import make_family
+from zerolab.data.families import make_family
 from zerolab.errors import UserError
 
 

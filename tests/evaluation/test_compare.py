@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from command import refusal, run
-from zerolab.evaluation.frontier import budgets, cut, frontier
+from zerolab.datatypes import Grade
+from zerolab.evaluation.benchmarks import published, rows_named, rows_of
+from zerolab.evaluation.compare import budgets, cut, frontier
+from zerolab.evaluation.intervals import clopper_pearson
 from zerolab.evaluation.paired import bootstrap_p, compare, compare_average, holm_columns, pair_up, verdict
-from zerolab.evaluation.published import published, rows_named, rows_of
 from zerolab.evaluation.responses import Response, write_responses
 from zerolab.evaluation.score import Table
-from zerolab.evaluation.statistics import clopper_pearson, mcnemar
-from zerolab.types import Grade
+from zerolab.evaluation.significance import mcnemar
 
 
 def response(benchmark: str, question: int, sample: int, right: bool, tokens: int | None = 10, **more: Any) -> Response:

@@ -15,12 +15,12 @@ import pytest
 from command import refusal, run, start
 from endpoint_server import say, serve
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.datatypes import Grade
 from zerolab.evaluation.command import regraded, score_all
 from zerolab.evaluation.responses import Response, read_responses
 from zerolab.evaluation.score import average, score, tables
 from zerolab.evaluation.settings import Settings
 from zerolab.models.hf import export_model
-from zerolab.types import Grade
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_majority_is_of_equivalent_answers() -> None:
         for gold in ("7", "0.5")
         for i, text in enumerate(texts)
     ]
-    from zerolab.evaluation.grades import grade_responses
+    from zerolab.evaluation.responses import grade_responses
 
     graded = grade_responses(rows, "boxed")
     found = tables(graded)["b"]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.evaluation.responses import Response, ResponseFile, read_responses, text_id, write_responses
-from zerolab.types import Grade
 
 RIGHT = Grade(True, True, "correct", "4")
 TEXT = "so \\boxed{4} \ud800"

@@ -10,7 +10,7 @@ from endpoint_server import BAD, say, serve
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler, stop_string
-from zerolab.evaluation.sampler import CUT_TOKENS, Ask, EngineSampler, Failed, Sampled
+from zerolab.evaluation.samplers import CUT_TOKENS, Ask, EngineSampler, Failed, Sampled
 from zerolab.rollout.torch_engine import TorchEngine
 
 

@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zerolab.evaluation.statistics import (
-    NO_ANSWER,
+from zerolab.evaluation.intervals import (
     Interval,
     bootstrap,
     bootstrap_means,
     clopper_pearson,
-    detectable_effect,
-    equivalence_classes,
     fixed_set_interval,
+    percentile_interval,
+    population_interval,
+    weighted_interval,
+    wilson,
+)
+from zerolab.evaluation.passk import NO_ANSWER, equivalence_classes, maj_at_k, pass_at_k
+from zerolab.evaluation.significance import (
+    detectable_effect,
     holm,
-    maj_at_k,
     mcnemar,
     minimum_detectable_difference,
     paired_detectable_difference,
@@ -25,17 +29,12 @@ from zerolab.evaluation.statistics import (
     paired_sample_size,
     paired_score,
     paired_t,
-    pass_at_k,
-    percentile_interval,
-    population_interval,
     sample_size,
     samples_for_width,
     t_power,
     tost_greedy,
     tost_paired,
     tost_unpaired,
-    weighted_interval,
-    wilson,
 )
 
 # --- intervals -------------------------------------------------------------------------------------------------------

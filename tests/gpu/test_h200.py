@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine_contract import CHECKS, Subject
 from tiny_models import EOS, FAMILIES, tiny_model, tiny_tokenizer
 from zerolab.config import LearnerConfig
+from zerolab.datatypes import Grade, Group, Prompt, Question
 from zerolab.learner.learner import Learner
 from zerolab.models import hf
 from zerolab.rl.batch import make_batch
 from zerolab.rl.objective import PRESETS
 from zerolab.rollout.engine import Request, generate_all
 from zerolab.rollout.torch_engine import TorchEngine
-from zerolab.types import Grade, Group, Prompt, Question
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -25,7 +25,7 @@ BF16 = {"logprob_tolerance": 0.3, "near_tie": 0.3, "same_share": 0.5, "hottest":
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     pytest.importorskip("vllm", reason="the extra vllm is not installed")
-    from zerolab.vllm.engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
     folder = tmp_path_factory.mktemp("model")
     model, other = (tiny_model("qwen3", seed=seed, head_dim=64).to("cuda", torch.bfloat16) for seed in (0, 1))

@@ -15,9 +15,9 @@ from zerolab.audit.enumerate import tiny_qwen2
 from zerolab.build import Run
 from zerolab.config import LearnerConfig, LoraConfig
 from zerolab.errors import UserError
-from zerolab.learner.adapters import Adapters
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.learner.learner import Learner
+from zerolab.learner.lora import Adapters
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.batch import Batch, pack
 from zerolab.rl.objective import PRESETS

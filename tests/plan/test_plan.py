@@ -8,24 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tools.plan_check import check
+from tools.scaling_tables import PUBLISHED_GPUS, PUBLISHED_HOURS
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from command import refusal, run
 from zerolab.config import RunConfig
 from zerolab.errors import UserError
-from zerolab.plan.assumptions import Assumptions
-from zerolab.plan.check import check
 from zerolab.plan.command import best_layouts, make_plan
 from zerolab.plan.cost import Machine, estimate, sampling_seconds
-from zerolab.plan.fits import fits, proposals
-from zerolab.plan.gpus import GPUS, Cluster, parse_cluster
-from zerolab.plan.job import Job
-from zerolab.plan.layout import Layout, apart, colocated
-from zerolab.plan.lengths import Lengths
-from zerolab.plan.memory import activation_bytes, gpu_memory
-from zerolab.plan.scaling import PUBLISHED_GPUS, PUBLISHED_HOURS
+from zerolab.plan.gpus import GPUS, Cluster, Layout, apart, colocated, parse_cluster
+from zerolab.plan.job import Assumptions, Job, Lengths, Sampled
+from zerolab.plan.memory import activation_bytes, fits, gpu_memory, proposals
 from zerolab.plan.shapes import PUBLISHED, measure, published
-from zerolab.plan.workload import Sampled
 from zerolab.recipes import find_recipe, load
 
 PAPER = "paper/qwen2.5-math-7b"

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from zerolab.config import TextRunConfig
-from zerolab.data import passes, rows
+from zerolab.data import readers
 from zerolab.data.texts import TextReader, open_corpus
 from zerolab.errors import UserError
 from zerolab.toml import parse
@@ -105,5 +105,5 @@ def test_a_stream_that_breaks_off_says_where_and_to_resume() -> None:
             pass
 
     with pytest.raises(UserError, match=r"after row 1 .*connection reset.*--resume"):
-        list(passes.HubPass("finemath, train", Broken(), None))
-    assert rows.load_hub is passes.load_hub
+        list(readers.HubPass("finemath, train", Broken(), None))
+    assert readers.load_hub is readers.load_hub

@@ -11,8 +11,8 @@ import pytest
 from tiny_models import tiny_tokenizer
 from zerolab.config import TextRunConfig
 from zerolab.data.texts import Text, TextReader, open_corpus
+from zerolab.document_streams import Mix, cut, find_corpora, held_out_documents, make_mix, make_tokens
 from zerolab.errors import UserError
-from zerolab.pretrain.streams import Mix, cut, find_corpora, held_out_documents, make_mix, make_tokens
 from zerolab.toml import parse
 
 

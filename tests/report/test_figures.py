@@ -9,7 +9,7 @@ import pytest
 from run_folders import metric_row, write_run
 
 from command import refusal, run
-from zerolab.report.bias_figure import has_bias, last_means, measured
+from zerolab.report.curves import has_bias, last_means, measured
 
 
 def rows(slope: float, steps: int = 9) -> list[dict]:

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from run_folders import metric_row, write_run
 
-from zerolab.report.arms import group_arms
+from zerolab.report.arms import group_arms, read_run
 from zerolab.report.html_report import build_report
 from zerolab.report.net import Net, nets, unmatched
-from zerolab.report.runs import read_run
 
 STEPS = 9
 

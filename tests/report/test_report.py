@@ -13,10 +13,9 @@ import pytest
 from run_folders import metric_row, response, write_run
 
 from command import refusal, run
-from zerolab.report.arms import differences, group_arms
+from zerolab.report.arms import differences, group_arms, read_run
 from zerolab.report.html_report import build_report, data_of
 from zerolab.report.page import Page, Section, render
-from zerolab.report.runs import read_run
 from zerolab.report.transcripts import columns, histograms
 
 

@@ -11,10 +11,9 @@ import pytest
 from run_folders import metric_row, response, write_run
 
 from zerolab.phrases import PHRASES, find_phrases, javascript_pattern
-from zerolab.report.figures import Figure, Series, Table, figures_page
+from zerolab.report.arms import read_run
 from zerolab.report.html_report import build_report
-from zerolab.report.page import Section
-from zerolab.report.runs import read_run
+from zerolab.report.page import Figure, Section, Series, Table, figures_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the extra [browser] is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,11 +12,11 @@ from transformers import Qwen2ForCausalLM
 
 from zerolab.audit.enumerate import tiny_qwen2
 from zerolab.config import LearnerConfig
+from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.learner.learner import Learner
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
-from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 VOCABULARY, EOS, BUDGET = 4, 0, 2
 PROMPTS = {"easy": (3, 1), "hard": (1, 3)}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from zerolab.audit.expectation import representative
+from zerolab.datatypes import Completion, Grade, Group
 from zerolab.rl.batch import Batch, make_batch
-from zerolab.rl.decomposition import (
+from zerolab.rl.bias_meter import (
     PASS_RATES,
     bias_metrics,
     clip_metrics,
@@ -16,7 +17,6 @@ from zerolab.rl.decomposition import (
     relative_weights,
 )
 from zerolab.rl.objective import PRESETS, Objective
-from zerolab.types import Completion, Grade, Group
 
 BUDGET = 40
 

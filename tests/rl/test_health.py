@@ -11,7 +11,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import RunConfig
 from zerolab.models.hf import export_model
 from zerolab.recipes import run_config, shipped
-from zerolab.rl.health import RULES, Health
+from zerolab.report.health import RULES, Health
 from zerolab.rundir import read_metrics
 
 HEALTHY: dict[str, Any] = {

@@ -24,11 +24,11 @@ from enumerable import (
 )
 from pydantic import ValidationError
 
+from zerolab.datatypes import Group
 from zerolab.learner.prepare import prepare
 from zerolab.rl.batch import make_batch
 from zerolab.rl.kl import penalised
 from zerolab.rl.objective import PRESETS, Objective
-from zerolab.types import Group
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["bandit", "two-step"])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from enumerable import PROMPTS, Enumeration, flat_gradient, logprobs_of, make_learner, tiny_policy
 
+from zerolab.datatypes import Group
 from zerolab.learner.prepare import prepare
 from zerolab.rl.mismatch import correction_weights, removed_mass
 from zerolab.rl.objective import PRESETS, Objective
-from zerolab.types import Group
 
 KINDS = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 

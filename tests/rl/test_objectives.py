@@ -22,10 +22,10 @@ from enumerable import (
 from enumerable import reward as reward_of
 from pydantic import ValidationError
 
+from zerolab.datatypes import Group
 from zerolab.errors import UserError
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import PRESETS, Objective
-from zerolab.types import Group
 
 # Questions, responses: (log pi, log pi_old, reward).
 Terms = list[list[tuple[list[torch.Tensor], list[float], float]]]

@@ -9,9 +9,9 @@ from zerolab.config import LearnerConfig
 from zerolab.errors import UserError
 from zerolab.learner.learner import Learner
 from zerolab.models import hf
-from zerolab.pretrain.pretrain import as_batch
+from zerolab.rl.batch import best_fit, packed_micro_batches
 from zerolab.rl.objective import PRESETS
-from zerolab.rl.packing import best_fit, packed_micro_batches
+from zerolab.worlds.base_model import as_batch
 
 OBJECTIVE = PRESETS["cross_entropy"]
 SAME = 1e-6  # of the largest element: some families compute a softmax or a norm in fp32 whatever the model's type

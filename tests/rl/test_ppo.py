@@ -16,15 +16,15 @@ from enumerable import (
 )
 
 from zerolab.audit.certificate import Direction
-from zerolab.audit.critic import critic_expectation, make_wrong
 from zerolab.audit.enumerate import EnumerablePolicy
-from zerolab.audit.splits import make_learner as certificate_learner
+from zerolab.audit.expectation import critic_expectation, make_wrong
+from zerolab.audit.split_invariance import make_learner as certificate_learner
 from zerolab.config import CriticConfig, LearnerConfig
+from zerolab.datatypes import Group
 from zerolab.learner.learner import Learner
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.gae import critic_metrics, generalised_advantages, with_values
 from zerolab.rl.objective import PRESETS, Objective
-from zerolab.types import Group
 
 
 def changed(**coordinates: object) -> Objective:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from zerolab.config import RewardConfig
+from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.rl.batch import make_batch
 from zerolab.rl.metrics import rollout_metrics
 from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import has_right_and_wrong, is_mixed, make_group
-from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 BUDGET = 10
 KINDS = [("stop", True, 4), ("stop", False, 8), ("length", True, 10), ("length", False, 10)]  # finish, correct, length

@@ -10,6 +10,7 @@ import pytest
 from command import refusal, run, settings, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import RewardConfig, RewardFunction
+from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.models.hf import export_model
 from zerolab.rl.batch import make_batch
@@ -17,7 +18,6 @@ from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import is_mixed, make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rundir import read_metrics
-from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 BUDGET = 8
 TEXTS = ("<think>a</think> \\boxed{7}", "\\boxed{8}", "7 7 7 7", "")

@@ -37,7 +37,7 @@ def local_ray(cpus: int = 4) -> Iterator[None]:
     """One Ray for the tests of a module; runs find that this process is connected already."""
     import ray
 
-    from zerolab.cluster.session import _keep_quiet
+    from zerolab.cluster.launch import _keep_quiet
 
     see_tests()
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}

@@ -12,12 +12,12 @@ import torch.distributed as dist
 from small_learner import random_batch
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, tiny_qwen2
-from zerolab.audit.splits import sampled
+from zerolab.audit.split_invariance import sampled
 from zerolab.config import LearnerConfig, LoraConfig
-from zerolab.learner.adapters import Adapters
-from zerolab.learner.fsdp import ShardedLearner
 from zerolab.learner.learner import Learner
+from zerolab.learner.lora import Adapters
 from zerolab.learner.prepare import prepare
+from zerolab.learner.sharded import ShardedLearner
 from zerolab.models.hf import export_model
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS

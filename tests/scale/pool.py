@@ -14,7 +14,7 @@ from typing import Any
 PATIENCE = 120  # seconds for one job
 # Imported once for all ranks.
 PRELOADED = (
-    "zerolab.learner.fsdp",
+    "zerolab.learner.sharded",
     "torch.distributed.fsdp",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("auto", "qwen2", "llama", "gemma3")),
 )

@@ -11,7 +11,7 @@ pytest.importorskip("ray")
 from cluster_runs import local_ray, write_model
 
 from command import refusal, settings, write_recipe
-from zerolab.cluster.session import check_version
+from zerolab.cluster.launch import check_version
 from zerolab.errors import UserError
 
 pytestmark = pytest.mark.scale

@@ -12,7 +12,7 @@ from pool import Pool
 
 from tiny_models import tiny_model
 from zerolab.audit.enumerate import EnumerablePolicy
-from zerolab.audit.splits import ascent, coefficients, relative_change, sampled
+from zerolab.audit.split_invariance import ascent, coefficients, relative_change, sampled
 from zerolab.rl.objective import PRESETS
 
 pytestmark = pytest.mark.scale

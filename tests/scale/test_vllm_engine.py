@@ -29,7 +29,7 @@ class Kept:
         self.engine: Any = None
 
     def make(self) -> Any:
-        from zerolab.vllm.engine import VllmEngine, VllmOptions
+        from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
         if self.engine is None or self.engine._llm is None:
             self.engine = VllmEngine(self.folder, VllmOptions(**self.options))
@@ -79,7 +79,7 @@ def test_more_prompts_than_one_step_takes(tied: Subject) -> None:
 
 def test_samples_of_a_prompt_share_its_blocks(tied: Subject) -> None:
     """70 tokens are two whole blocks of 32, which vLLM computes once."""
-    from zerolab.vllm.start import eager
+    from zerolab.rollout.vllm_start import eager
 
     engine = tied.make()
     prompt = tuple(np.random.default_rng(3).integers(2, 100, 70).tolist())
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_vllm_cannot_do_is_one_line(name: str, tmp_path: Path) -> None:
-    from zerolab.vllm.engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
     shape, options, words = REFUSED[name]
     export_model(tiny_model("qwen3", **shape), tiny_tokenizer(), tmp_path)
@@ -115,7 +115,7 @@ def test_an_architecture_that_vllm_does_not_know_is_one_line(tmp_path: Path) -> 
     shape = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 1, "n_head": 1, "n_positions": 64}
     model = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**shape))
     export_model(model, tiny_tokenizer(), tmp_path)
-    from zerolab.vllm.engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
     with pytest.raises(UserError, match=r"cannot sample from .*OpenAIGPTLMHeadModel.* not supported") as refused:
         VllmEngine(tmp_path, VllmOptions(**OPTIONS))
@@ -131,7 +131,7 @@ def test_a_temperature_that_vllm_would_change_is_refused(temperature: float, tie
 def test_weights_arrive_whole_whatever_the_threads(tied: Subject, tmp_path: Path) -> None:
     """An untied head, grouped queries, scaled rotary angles. And the process is left as it was: vLLM takes
     torch.set_num_threads away and reseeds the generators."""
-    from zerolab.vllm.engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
     first, second = (tiny_model("llama", seed=seed, head_dim=32) for seed in (0, 1))
     export_model(first, tied.tokenizer, tmp_path)

@@ -54,7 +54,7 @@ def test_a_run_cut_in_two_equals_one_that_was_not(recipe: str) -> None:
 def test_an_update_that_vllm_lost_stops_the_run(
     recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from zerolab.vllm.engine import VllmEngine
+    from zerolab.rollout.vllm_engine import VllmEngine
 
     def lost(engine: Any, version: int, tensors: Any) -> None:
         engine.version = version

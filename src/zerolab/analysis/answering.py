@@ -12,10 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from zerolab.analysis.agreement import Agreement, agreement
-from zerolab.analysis.cells import SETTING, Cell, Rate, Setting, cells, rate
-from zerolab.analysis.rubric import Verdict
-from zerolab.analysis.table import Table
+from zerolab.analysis.judge import Verdict
+from zerolab.analysis.rates import SETTING, Agreement, Cell, Rate, Setting, agreement, cells, rate
+from zerolab.analysis.result_table import Table
 from zerolab.evaluation.responses import Response
 
 Answering = Literal["answers", "continues", "other"]

@@ -7,21 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from zerolab.analysis.completion import share_of
-from zerolab.analysis.examples import rich_examples
+from zerolab.analysis.contamination import share_of
 from zerolab.analysis.judge import Judge, VerdictCache, ask_through
-from zerolab.analysis.sampling import Plan, sample_model, slug, stored_below
+from zerolab.analysis.reflection import rich_examples
+from zerolab.analysis.result_table import WIDTH, show
+from zerolab.analysis.sample_plan import Plan, sample_model, slug, stored_below
 from zerolab.analysis.study import Study, study, write
-from zerolab.analysis.table import WIDTH, show
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
-from zerolab.evaluation.collect import failure_lines
+from zerolab.evaluation.collect import Bar, failure_lines
 from zerolab.evaluation.command import Served, recorded_at
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
-from zerolab.evaluation.grades import grade_responses
-from zerolab.evaluation.local import Machine, Parts
-from zerolab.evaluation.progress import Bar
-from zerolab.evaluation.responses import Response, read_responses
+from zerolab.evaluation.local_model import Machine, Parts
+from zerolab.evaluation.responses import Response, grade_responses, read_responses
 from zerolab.grading.extract import MODES
 from zerolab.phrases import SCOPES, Scope
 from zerolab.terminal import echo, make_console

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zerolab.analysis.overlap import CONTAINED, Overlap, overlap
-from zerolab.analysis.table import Table, show
+from zerolab.analysis.contamination import CONTAINED, Overlap, overlap
+from zerolab.analysis.result_table import Table, show
 from zerolab.data.builtin import BUILT_IN
-from zerolab.data.rows import READERS, Row, hub_rows, read_rows
+from zerolab.data.readers import READERS, Row, hub_rows, read_rows
+from zerolab.datatypes import Question
 from zerolab.errors import UserError
 from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
 from zerolab.rundir import clear_errors, write_atomically
 from zerolab.terminal import echo
-from zerolab.types import Question
 
 SHOWN_MATCHES = 8
 SHOWN_CHARS = 60

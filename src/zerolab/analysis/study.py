@@ -5,17 +5,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from zerolab.analysis import figures
+from zerolab.analysis import plots
 from zerolab.analysis.answering import AnsweringRow, answering, answering_table
-from zerolab.analysis.completion import Completion, completion, completion_table, share_of
-from zerolab.analysis.examples import Example, examples, page
-from zerolab.analysis.exploration import PassAtK, exploration, exploration_table
-from zerolab.analysis.grid import GridRow, benchmark_table, grid, grid_table
-from zerolab.analysis.judge import Judge, JudgeCounts
-from zerolab.analysis.lengths import Lengths, lengths, lengths_table
-from zerolab.analysis.reflection import Reflection, accuracy_table, phrase_table, reflection, reflection_table
-from zerolab.analysis.rubric import ANSWERING, REFLECTION, Rubric, Verdict
-from zerolab.analysis.table import Table
+from zerolab.analysis.contamination import Completion, completion, completion_table, share_of
+from zerolab.analysis.exploration import (
+    GridRow,
+    Lengths,
+    PassAtK,
+    benchmark_table,
+    exploration,
+    exploration_table,
+    grid,
+    grid_table,
+    lengths,
+    lengths_table,
+)
+from zerolab.analysis.judge import ANSWERING, REFLECTION, Judge, JudgeCounts, Rubric, Verdict
+from zerolab.analysis.reflection import (
+    Example,
+    Reflection,
+    accuracy_table,
+    examples,
+    page,
+    phrase_table,
+    reflection,
+    reflection_table,
+)
+from zerolab.analysis.result_table import Table
 from zerolab.evaluation.responses import Response
 from zerolab.phrases import Scope
 from zerolab.rundir import clear_errors, write_atomically
@@ -136,18 +152,18 @@ def draw(found: Study, out: Path) -> list[Path]:
 
 
 def _draw_settings(found: Study, out: Path) -> list[Path]:
-    named = figures.with_short_names([row.setting for row in found.grid])
-    accuracies: dict[str, list[figures.Point]] = {
+    named = plots.with_short_names([row.setting for row in found.grid])
+    accuracies: dict[str, list[plots.Point]] = {
         "strict": [(named[r.setting].label, r.strict.value, r.strict.interval) for r in found.grid],
         "lenient": [(named[r.setting].label, r.lenient.value, r.lenient.interval) for r in found.grid],
     }
-    shares: dict[str, list[figures.Point]] = {
+    shares: dict[str, list[plots.Point]] = {
         "rules": [(named[r.setting].label, r.rules.value, r.rules.interval) for r in found.answering],
     }
     judged = [(named[r.setting].label, r.judge) for r in found.answering if r.judge]
     if judged:
         shares["judge"] = [(label, rate.value, rate.interval) for label, rate in judged]
-    effects: dict[str, list[figures.Point]] = {"within questions": [], "pooled (confounded)": []}
+    effects: dict[str, list[plots.Point]] = {"within questions": [], "pooled (confounded)": []}
     for r in found.reflection:
         if r.detector == ("both" if judged else "keywords"):
             label, a = named[r.setting].label, r.accuracy
@@ -156,22 +172,22 @@ def _draw_settings(found: Study, out: Path) -> list[Path]:
     detected = "keywords and judge" if judged else "keywords"
     title, axis = f"Accuracy of reflecting minus other responses ({detected})", "difference of accuracy"
     return [
-        figures.dots(out / "grid.png", "Templates x models", "accuracy with 95 % interval", accuracies),
-        figures.dots(out / "answering.png", "Answering", "share that answers, 95 % interval", shares),
-        figures.draw_exploration(out / "exploration.png", found.exploration),
-        figures.draw_reflection(out / "reflection.png", found.reflection),
-        figures.dots(out / "reflection_accuracy.png", title, axis, effects, zero=True),
-        figures.draw_lengths(out / "lengths_histogram.png", found.lengths),
-        figures.histogram(found.lengths).write_csv(out),
+        plots.dots(out / "grid.png", "Templates x models", "accuracy with 95 % interval", accuracies),
+        plots.dots(out / "answering.png", "Answering", "share that answers, 95 % interval", shares),
+        plots.draw_exploration(out / "exploration.png", found.exploration),
+        plots.draw_reflection(out / "reflection.png", found.reflection),
+        plots.dots(out / "reflection_accuracy.png", title, axis, effects, zero=True),
+        plots.draw_lengths(out / "lengths_histogram.png", found.lengths),
+        plots.histogram(found.lengths).write_csv(out),
     ]
 
 
 def _draw_probe(found: Study, out: Path) -> list[Path]:
-    points: dict[str, list[figures.Point]] = {"exact": [], "ROUGE-L": [], "answered": []}
+    points: dict[str, list[plots.Point]] = {"exact": [], "ROUGE-L": [], "answered": []}
     for c in found.completion:
-        label = f"{figures.short(c.model)} {c.benchmark}, {c.share:.0%} given".strip()
+        label = f"{plots.short(c.model)} {c.benchmark}, {c.share:.0%} given".strip()
         points["exact"].append((label, c.exact.value, c.exact.interval))
         points["ROUGE-L"].append((label, c.rouge, c.rouge_interval))
         points["answered"].append((label, c.answered.value, c.answered.interval))
     title = "The rest of a question from its beginning"
-    return [figures.dots(out / "completion.png", title, "share or ROUGE-L, 95 % interval", points)]
+    return [plots.dots(out / "completion.png", title, "share or ROUGE-L, 95 % interval", points)]

@@ -3,23 +3,97 @@
 It is a proof in two steps for the code that trains. (1) On sampled steps the production gradient is the sum of
 coefficient times score, however the step is cut. (2) The mean of that sum over all steps is computed exactly and
 compared with the exact policy gradient.
+
+What every row of PRESETS promises about its on-policy gradient; `zerolab certify` fails where one is broken.
+
+Two promises hold for every row and stand in `certificate.py`: the production gradient is the sum of coefficient times
+score, and no way of cutting a step changes it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from zerolab.audit import weights
-from zerolab.audit.critic import critic_expectation
+from zerolab.audit import weight_curves
 from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy
-from zerolab.audit.expectation import Expectation, couples_questions, expectation, representative
-from zerolab.audit.promises import PROMISES, QUESTION_WEIGHTS, Promise
-from zerolab.audit.splits import make_learner, score_residual, split_changes
+from zerolab.audit.expectation import Expectation, couples_questions, critic_expectation, expectation, representative
+from zerolab.audit.split_invariance import make_learner, score_residual, split_changes
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
+
+
+@dataclass(frozen=True)
+class Promise:
+    """scale      of an unbiased direction: "1" or "(G-1)/G"; None: the direction is biased, and shown to be
+    tokens     weight of a token: the same in all steps, the same within a step, or falling with 1/L
+    questions  weight of a question against its pass rate p (0/1 rewards): one of QUESTION_WEIGHTS; None: depends on
+               the other questions of the step
+    silent     a group of equal rewards has no gradient
+    """
+
+    scale: Literal["1", "(G-1)/G"] | None
+    tokens: Literal["constant", "one per step", "1/L"]
+    questions: str | None
+    silent: bool = True
+
+    def scale_at(self, size: int) -> float:
+        return 1.0 if self.scale == "1" else (size - 1) / size
+
+
+def _centred(p: float, size: int) -> float:
+    return (size - 1) / size
+
+
+def _one(p: float, size: int) -> float:
+    return 1.0
+
+
+def _over_std(p: float, size: int) -> float:
+    """E_k of the gap 1/std between a right and a wrong answer, std over size - 1, where the group is mixed."""
+
+    def gap(solved: int, right: bool) -> float:
+        if solved in (0, size):
+            return 0.0
+        std = math.sqrt(solved * (size - solved) / (size * (size - 1)))
+        return (1 - solved / size if right else solved / size) / std
+
+    chances = [math.comb(size - 1, k) * p**k * (1 - p) ** (size - 1 - k) for k in range(size)]
+    return sum(chance * (gap(k + 1, True) + gap(k, False)) for k, chance in enumerate(chances))
+
+
+def _over_mean(p: float, size: int) -> float:
+    """2602.02710: the gradient of log p, truncated at order G - 1."""
+    return (1 - (1 - p) ** (size - 1)) / p
+
+
+QUESTION_WEIGHTS = {"1": _one, "(G-1)/G": _centred, "E[1/std]": _over_std, "(1-(1-p)^(G-1))/p": _over_mean}
+
+PROMISES: dict[str, Promise] = {
+    "reinforce": Promise("1", "constant", "1", silent=False),
+    "dr_grpo": Promise("(G-1)/G", "constant", "(G-1)/G"),
+    "grpo": Promise(None, "1/L", "E[1/std]"),
+    "grpo_kl": Promise(None, "1/L", "E[1/std]"),
+    "grpo_length_fix": Promise(None, "constant", "E[1/std]"),
+    "grpo_std_fix": Promise(None, "1/L", "(G-1)/G"),
+    "rloo": Promise("1", "constant", "1"),
+    "remax": Promise("1", "constant", "1", silent=False),
+    "dapo": Promise(None, "one per step", "E[1/std]"),
+    "reinforce_pp_baseline": Promise(None, "one per step", None),
+    "lite_ppo": Promise(None, "one per step", None),
+    "gspo": Promise(None, "1/L", "E[1/std]"),
+    "luspo": Promise(None, "constant", "E[1/std]"),
+    "cispo": Promise(None, "one per step", "E[1/std]"),
+    "maxrl": Promise(None, "constant", "(1-(1-p)^(G-1))/p"),
+    "dppo": Promise("(G-1)/G", "constant", "(G-1)/G"),
+    "ppo": Promise("1", "constant", "1", silent=False),
+    "ppo_response_mean": Promise(None, "1/L", "1", silent=False),
+    "cross_entropy": Promise(None, "one per step", "1", silent=False),
+}
+
 
 POLICY_SEED = 1  # its true gradient and GRPO's disagree clearly; any other gives the same verdicts
 GROUP_SIZES = (2, 4, 8)
@@ -74,7 +148,7 @@ class Certificate:
     directions: dict[int, Direction]  # by group size
     token_weights: list[float]  # mean of N L_max w for lengths 1 .. L_max
     weight_ratio_within_step: float
-    question_weights: dict[int, list[float]]  # by group size, at weights.PASS_RATES
+    question_weights: dict[int, list[float]]  # by group size, at weight_curves.PASS_RATES
     score_residual: float
     splits: dict[str, float]
     zero_variance: ZeroVariance
@@ -98,7 +172,7 @@ def certify(
     policy = EnumerablePolicy(POLICY_SEED)
     shared: list[float] = []
     if ranks:
-        from zerolab.audit.ranks import rank_changes
+        from zerolab.audit.split_invariance import rank_changes
 
         shared = rank_changes(policy, objectives)
     certificates = []
@@ -120,8 +194,8 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
         formula=objective.formula(),
         directions={size: Direction.of(gradient, truth) for size, gradient in gradients.items()},
         token_weights=expected[max(sizes)].weight_L.tolist(),
-        weight_ratio_within_step=weights.weight_ratio_within_step(objective),
-        question_weights={size: weights.question_weights(objective, size) for size in weights.GROUP_SIZES},
+        weight_ratio_within_step=weight_curves.weight_ratio_within_step(objective),
+        question_weights={size: weight_curves.question_weights(objective, size) for size in weight_curves.GROUP_SIZES},
         score_residual=score_residual(policy, objective),
         splits=splits,
         zero_variance=zero_variance(objective),
@@ -246,7 +320,7 @@ def _question_violations(certificate: Certificate, promise: Promise) -> list[str
     slack = EPSILON_SLACK if promise.questions == "E[1/std]" else EXACT
     found = []
     for size, measured in certificate.question_weights.items():
-        promised = np.array([law(p, size) for p in weights.PASS_RATES])
+        promised = np.array([law(p, size) for p in weight_curves.PASS_RATES])
         if not (np.abs(measured - promised) <= slack * promised).all():
             found.append(f"G = {size}: question weight against pass rate is not {promise.questions}")
     return found

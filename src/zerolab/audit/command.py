@@ -26,7 +26,7 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
     from rich.text import Text
 
     from zerolab.audit.certificate import certify
-    from zerolab.audit.table import WIDTH, render
+    from zerolab.audit.certificate_table import WIDTH, render
 
     torch.set_num_threads(1)  # models of 700 parameters: more threads only wait for each other
     console = make_console(WIDTH)
@@ -39,7 +39,7 @@ def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, 
         json_file.write_text(json.dumps([c.record() for c in certificates], indent=2) + "\n", encoding="utf-8")
         console.print(f"wrote {json_file}")
     if png is not None:
-        from zerolab.audit.plot import draw, write_csv
+        from zerolab.audit.certificate_table import draw, write_csv
 
         draw(png, certificates)
         write_csv(png.with_suffix(".csv"), certificates)

@@ -20,8 +20,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from zerolab.config import RewardConfig
+from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.rl.reward import make_group
-from zerolab.types import Completion, Grade, Group, Prompt, Question
 
 VOCABULARY, EOS, BUDGET = 3, 0, 5
 Response = tuple[int, ...]

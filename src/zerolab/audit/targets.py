@@ -1,20 +1,143 @@
-"""What `zerolab audit TARGET` may be: a library, one of its variants, a TRL config file, or a function."""
+"""What `zerolab audit TARGET` may be: a library, one of its variants, a TRL config file, or a function.
+
+The configurations of each library that an audit walks through, named as the library names them.
+"""
 
 import difflib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from zerolab.audit.peers import variants
+from zerolab.audit import targets
 from zerolab.audit.peers.peer import HERE, Peer
-from zerolab.audit.peers.variants import Variant
 from zerolab.errors import UserError
 from zerolab.importing.trl_file import SUFFIXES, read_trl_file, whole_number
 
+
+@dataclass(frozen=True)
+class Variant:
+    options: Mapping[str, Any]
+    about: str
+    unable: Mapping[str, str] = field(default_factory=dict)
+
+
+SAME_CORRECTION = {"importance": "the correction does not depend on loss_type; see the defaults"}
+TRL: dict[str, Variant] = {
+    "defaults": Variant({}, "GRPOConfig as it comes: loss_type dapo, scale_rewards group"),
+    "token_truncate": Variant(
+        {"vllm_importance_sampling_mode": "token_truncate"}, "defaults with token-level truncated importance sampling"
+    ),
+    "mask_truncated": Variant(
+        {"mask_truncated_completions": True}, "defaults with overlong filtering", SAME_CORRECTION
+    ),
+    "grpo": Variant({"loss_type": "grpo"}, "loss_type grpo", SAME_CORRECTION),
+    "gspo": Variant(
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+        "the documented GSPO settings",
+        SAME_CORRECTION,
+    ),
+    "dr_grpo": Variant({"loss_type": "dr_grpo"}, "loss_type dr_grpo alone", SAME_CORRECTION),
+    "dr_grpo_unscaled": Variant(
+        {"loss_type": "dr_grpo", "scale_rewards": "none"}, "loss_type dr_grpo with scale_rewards none", SAME_CORRECTION
+    ),
+    "bnpo": Variant({"loss_type": "bnpo"}, "loss_type bnpo", SAME_CORRECTION),
+    "lite_ppo": Variant({"scale_rewards": "batch"}, "loss_type dapo with scale_rewards batch", SAME_CORRECTION),
+    "cispo": Variant(
+        {"loss_type": "cispo", "epsilon_high": 5.0}, "loss_type cispo, the recommended epsilon_high", SAME_CORRECTION
+    ),
+    "luspo": Variant(
+        {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+        "the documented LUSPO settings",
+        SAME_CORRECTION,
+    ),
+    "sapo": Variant({"loss_type": "sapo"}, "loss_type sapo", SAME_CORRECTION),
+    "vespo": Variant(
+        {"loss_type": "vespo"},
+        "loss_type vespo",
+        {"importance": "its correction is a part of the loss; not driven here"},
+    ),
+}
+
+# Functions in verl.py and openrlhf.py.
+ONE_PROCESS = {"ranks": "its engine was not run in several processes"}
+NO_CUT = {"truncation": "the loss does not see which responses were cut off"}
+VERL_LOSS = (
+    ONE_PROCESS | NO_CUT | {"importance": "its rollout correction is computed outside the loss; not driven here"}
+)
+GIVEN = dict.fromkeys(
+    ("pass-rate", "zero-variance"), "advantages are computed by its experience maker, not driven here"
+)
+CRITIC = dict.fromkeys(("pass-rate", "zero-variance"), "a value loss has no advantages")
+RLHF_LOSS = ONE_PROCESS | NO_CUT | GIVEN
+NO_WEIGHTS = {"importance": "no importance weights in this loss"}
+VERL: dict[str, Variant] = {
+    "token_mean": Variant({}, "the default loss_agg_mode, advantages divided by std", VERL_LOSS),
+    "seq_mean_token_mean": Variant({}, "loss_agg_mode seq-mean-token-mean", VERL_LOSS),
+    "seq_mean_token_sum": Variant({}, "loss_agg_mode seq-mean-token-sum", VERL_LOSS),
+    "dr_grpo": Variant({}, "loss_agg_mode seq-mean-token-sum-norm, norm_adv_by_std_in_grpo false", VERL_LOSS),
+    "gspo": Variant({}, "loss_mode gspo with seq-mean-token-mean", VERL_LOSS),
+    "value_token_mean": Variant(
+        {}, "PPO's value loss, default loss_agg_mode", ONE_PROCESS | NO_CUT | CRITIC | NO_WEIGHTS
+    ),
+}
+OPENRLHF: dict[str, Variant] = {
+    "token_mean": Variant({}, "the default loss_agg_mode", RLHF_LOSS | {"importance": "off by default"}),
+    "seq_mean_token_mean": Variant(
+        {}, "loss_agg_mode seq-mean-token-mean", RLHF_LOSS | {"importance": "off by default"}
+    ),
+    "gspo": Variant({}, "policy_loss_type gspo", RLHF_LOSS | {"importance": "off by default"}),
+    "correction_token": Variant({}, "token_mean, is_correction_level token at its default [0.5, 5]", RLHF_LOSS),
+    "correction_sequence": Variant({}, "token_mean, is_correction_level seq at its default [0.5, 5]", RLHF_LOSS),
+    "value_token_mean": Variant(
+        {}, "PPO's value loss, default loss_agg_mode", ONE_PROCESS | NO_CUT | CRITIC | NO_WEIGHTS
+    ),
+}
+
+# Keys of a GRPOConfig that shape what is measured.
+TRL_LOSS_KEYS = frozenset(
+    {
+        "loss_type",
+        "scale_rewards",
+        "multi_objective_aggregation",
+        "importance_sampling_level",
+        "epsilon",
+        "epsilon_high",
+        "delta",
+        "mask_truncated_completions",
+        "vllm_importance_sampling_correction",
+        "vllm_importance_sampling_mode",
+        "vllm_importance_sampling_clip_max",
+        "vllm_importance_sampling_clip_min",
+        "vllm_importance_sampling_cap",
+        "sapo_temperature_pos",
+        "sapo_temperature_neg",
+        "vespo_k_pos",
+        "vespo_lambda_pos",
+        "vespo_k_neg",
+        "vespo_lambda_neg",
+    }
+)
+# Keys that change the gradient beside what is measured, and the value at which they do not.
+TRL_BESIDE = {
+    "beta": 0.0,
+    "entropy_coef": 0.0,
+    "use_adaptive_entropy": False,
+    "top_entropy_quantile": 1.0,
+    "num_iterations": 1,
+    "off_policy_mask_threshold": None,
+    "router_aux_loss_coef": None,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+}
+
+
 LIBRARIES: dict[str, Mapping[str, Variant]] = {
-    "trl": variants.TRL,
-    "verl": variants.VERL,
-    "openrlhf": variants.OPENRLHF,
+    "trl": targets.TRL,
+    "verl": targets.VERL,
+    "openrlhf": targets.OPENRLHF,
 }
 STEP = 32  # responses of the step that is measured
 
@@ -56,9 +179,9 @@ def _variant(library: str, key: str, variant: Variant, python: str) -> Peer:
 def trl_config(path: Path, python: str) -> Peer:
     """A file of GRPOConfig keys, as `trl grpo --config` reads it. Raises UserError for one that cannot be read."""
     config = read_trl_file(path)
-    options = {key: value for key, value in config.items() if key in variants.TRL_LOSS_KEYS}
+    options = {key: value for key, value in config.items() if key in targets.TRL_LOSS_KEYS}
     beside = [
-        f"{key} = {config[key]}" for key, neutral in variants.TRL_BESIDE.items() if config.get(key, neutral) != neutral
+        f"{key} = {config[key]}" for key, neutral in targets.TRL_BESIDE.items() if config.get(key, neutral) != neutral
     ]
     size = whole_number(config, "per_device_train_batch_size", 8)
     per_micro_batch = 2 ** min(size.bit_length() - 1, STEP.bit_length() - 1)

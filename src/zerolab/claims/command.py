@@ -11,15 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zerolab.claims.larger import LARGER
 from zerolab.claims.ledger import CLAIMS, claim_of, find, protocols
 from zerolab.claims.protocol import SCALES, Plan, Protocol
 from zerolab.claims.results import read_verdict, write_results
 from zerolab.claims.runner import cost, missing, run_cells, table
-from zerolab.claims.scales import Larger
+from zerolab.claims.scales import LARGER, Larger
 from zerolab.claims.verdict import Finding, Verdict
-from zerolab.cores import cores
 from zerolab.errors import UserError
+from zerolab.processes import cores
 from zerolab.terminal import make_console
 
 WIDTH = 140
@@ -54,7 +53,9 @@ def show(name: str) -> None:
 
     console = make_console(WIDTH)
     for protocol in find(name):
-        [module] = [m for n in MODULES if (m := importlib.import_module(f"zerolab.claims.{n}")).PROTOCOL is protocol]
+        [module] = [
+            m for n in MODULES if (m := importlib.import_module(f"zerolab.claims.experiments.{n}")).PROTOCOL is protocol
+        ]
         console.print(Text.assemble((protocol.id, "bold"), f"  {protocol.sentence}\n"))
         console.print((module.__doc__ or "").strip() + "\n")
         plan = protocol.plan()

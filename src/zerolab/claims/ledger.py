@@ -34,7 +34,7 @@ MODULES = (
 
 @cache
 def protocols() -> tuple[Protocol, ...]:
-    found = [importlib.import_module(f"zerolab.claims.{name}").PROTOCOL for name in MODULES]
+    found = [importlib.import_module(f"zerolab.claims.experiments.{name}").PROTOCOL for name in MODULES]
     return tuple(sorted(found, key=lambda p: list(CLAIMS).index(p.claim) if p.claim in CLAIMS else len(CLAIMS)))
 
 

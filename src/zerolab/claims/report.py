@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.claims.command import between, duration, hours, hours_of, number
-from zerolab.claims.larger import LARGER
 from zerolab.claims.ledger import CLAIMS, protocols
 from zerolab.claims.protocol import SCALES, Protocol, Scale
 from zerolab.claims.results import read_verdict
+from zerolab.claims.scales import LARGER
 from zerolab.errors import UserError
 from zerolab.report.page import Page, Section, escape, render
 from zerolab.rundir import clear_errors, write_atomically

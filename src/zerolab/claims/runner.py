@@ -15,8 +15,8 @@ from typing import Any
 from zerolab.claims.ledger import find
 from zerolab.claims.protocol import Cell, Plan, Protocol, Row
 from zerolab.claims.results import cell_folder, load_cell, save_cell
-from zerolab.cores import cores
 from zerolab.errors import UserError
+from zerolab.processes import cores
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -87,7 +87,7 @@ def pretrain_bases(protocol: Protocol, plan: Plan, console: Any) -> None:
     bases = list(protocol.bases(plan))
     if not bases:
         return
-    from zerolab.pretrain.pretrain import cache_folder, is_complete
+    from zerolab.worlds.base_model import cache_folder, is_complete
 
     unique = {cache_folder(base): base for base in bases}
     todo = [base for folder, base in unique.items() if not is_complete(folder)]
@@ -102,7 +102,7 @@ def pretrain_bases(protocol: Protocol, plan: Plan, console: Any) -> None:
 
 
 def _pretrain(base: Any) -> None:
-    from zerolab.pretrain.pretrain import pretrain
+    from zerolab.worlds.base_model import pretrain
 
     pretrain(base)
 

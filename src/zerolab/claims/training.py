@@ -15,8 +15,8 @@ QUIET = ("threads=1", "evaluation.every=0", "checkpoint.every=0", "transcripts_p
 
 def run_config(recipe: str, folder: Path, base: PretrainConfig, overrides: Sequence[str]) -> RunConfig:
     """The recipe on a base model, which lies in the cache."""
-    from zerolab.pretrain.pretrain import cache_folder
     from zerolab.recipes import find_recipe, load
+    from zerolab.worlds.base_model import cache_folder
 
     model = f"model={{path='{cache_folder(base)}'}}"
     return load(find_recipe(recipe), [*QUIET, f"out='{folder / 'run'}'", model, *overrides], verb="train")

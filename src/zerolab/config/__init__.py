@@ -3,31 +3,35 @@
 `docs/config.md` is generated from the descriptions in these files.
 """
 
-from zerolab.config.cluster import ClusterConfig
-from zerolab.config.corpora import (
+from zerolab.config.learner_config import CriticConfig, LearnerConfig, LoraConfig, OptimizerConfig
+from zerolab.config.pretrain_config import (
+    ArchitectureConfig,
     CorporaConfig,
-    CorpusSource,
+    CorpusConfig,
+    DemoConfig,
+    GateConfig,
+    PretrainConfig,
     StartConfig,
     TextEvaluationConfig,
     TextLearnerConfig,
     TextRunConfig,
 )
-from zerolab.config.learner import CriticConfig, LearnerConfig, LoraConfig, OptimizerConfig
-from zerolab.config.pretrain import ArchitectureConfig, CorpusConfig, DemoConfig, GateConfig, PretrainConfig
-from zerolab.config.questions import QuestionsConfig, QuestionSource, TemplateConfig
-from zerolab.config.reward import CosineReward, RewardConfig, RewardFunction
-from zerolab.config.run import (
+from zerolab.config.run_config import (
     CheckpointConfig,
+    ClusterConfig,
     ControlConfig,
     EvaluationConfig,
     ModelConfig,
     RolloutConfig,
     RunConfig,
+    SampleConfig,
     TrackConfig,
     load_run_config,
 )
-from zerolab.config.sample import SampleConfig
-from zerolab.config.strict import Seed, Strict
+from zerolab.data.question_config import CorpusSource, QuestionsConfig, QuestionSource
+from zerolab.data.templates import TemplateConfig
+from zerolab.rl.reward_config import CosineReward, RewardConfig, RewardFunction
+from zerolab.toml import Seed, Strict
 
 __all__ = [
     "ArchitectureConfig",

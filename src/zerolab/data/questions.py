@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zerolab.config import QuestionsConfig, QuestionSource
+from zerolab.data.families import Family
+from zerolab.data.question_config import QuestionsConfig, QuestionSource
 from zerolab.data.sources import MAX_REJECTED_IN_A_ROW, open_source, passes
-from zerolab.data.synthetic import Family
+from zerolab.datatypes import Question
 from zerolab.errors import UserError
-from zerolab.types import Question
 
 Side = Literal["train", "holdout"]
 Order = Literal["shuffle", "sequential"]

@@ -9,14 +9,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from zerolab.config import QuestionSource
 from zerolab.data import gym
 from zerolab.data.builtin import BUILT_IN, TEXTS
+from zerolab.data.families import PREFIX, Family, make_family
 from zerolab.data.golds import GoldNotes, is_marked, read_gold
-from zerolab.data.rows import READERS, Row, hub_rows, read_rows
-from zerolab.data.synthetic import PREFIX, Family, make_family
+from zerolab.data.question_config import QuestionSource
+from zerolab.data.readers import READERS, Row, hub_rows, read_rows
+from zerolab.datatypes import Question
 from zerolab.errors import UserError
-from zerolab.types import Question
 
 PROBLEM_KEYS = ("problem", "question", "prompt", "query", "input")
 ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_truth", "gold", "target", "solution")

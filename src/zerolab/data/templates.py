@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
 
 from zerolab.errors import UserError
-
-if TYPE_CHECKING:
-    from zerolab.config import TemplateConfig
+from zerolab.toml import Strict, as_value_error
 
 SLOT = "{question}"
 
@@ -229,3 +229,29 @@ def make_template(config: TemplateConfig) -> Template:
         stop=template.stop if config.stop is None else config.stop,
         extractor=config.extractor or template.extractor,
     )
+
+
+class TemplateConfig(Strict):
+    name: str = Field(
+        "none",
+        description="r1, qwen-math, none, few-shot, prime-zero, open-reasoner-zero, chat (the model's own chat "
+        "template), or a name of your own together with `text`.",
+    )
+    text: str | None = Field(
+        None, description="Own template; {question} is replaced. With chat: what the user's turn says."
+    )
+    system: str | None = Field(None, description="chat: a system turn (default: the chat template's own, if any).")
+    chat_options: dict[str, int | float | str | bool] = Field(
+        {}, description="chat: variables of the model's chat template, such as enable_thinking."
+    )
+    stop: tuple[str, ...] | None = Field(None, description="Stop strings (kept in the output).")
+    extractor: Literal["boxed", "answer-tag", "answer-tag-lenient", "last-number"] | None = Field(
+        None, description="Where the answer stands in the response."
+    )
+    shots: tuple[tuple[str, str], ...] = Field((), description="few-shot: pairs of question and worked answer.")
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> TemplateConfig:
+
+        as_value_error(make_template, self)
+        return self

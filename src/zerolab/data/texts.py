@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from zerolab.config import CorpusSource
 from zerolab.data.builtin import BUILT_IN, TEXTS
-from zerolab.data.passes import TEXT_SUFFIXES, Opener, Position, find_files, open_files, open_hub
+from zerolab.data.question_config import CorpusSource
 from zerolab.data.questions import side_of
-from zerolab.data.rows import READERS
+from zerolab.data.readers import READERS, TEXT_SUFFIXES, Opener, Position, find_files, open_files, open_hub
 from zerolab.data.sources import PROBLEM_KEYS
 from zerolab.errors import UserError
 

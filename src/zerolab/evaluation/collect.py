@@ -1,23 +1,63 @@
-"""Sampling the responses that are still missing, one round or several, each stored as it comes."""
+"""Sampling the responses that are still missing, one round or several, each stored as it comes.
 
+How far long work is: a bar in a terminal, a line every ten seconds elsewhere; on stderr, the table is for stdout.
+"""
+
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from zerolab.data.templates import Template
+from zerolab.datatypes import Question
 from zerolab.evaluation.benchmarks import Benchmarks
-from zerolab.evaluation.grades import grade_responses
 from zerolab.evaluation.intervals import fixed_set_interval
-from zerolab.evaluation.progress import Bar
-from zerolab.evaluation.responses import Response, ResponseFile, write_responses
-from zerolab.evaluation.sampler import Ask, Failed, Sampler
+from zerolab.evaluation.responses import Response, ResponseFile, grade_responses, write_responses
+from zerolab.evaluation.samplers import Ask, Failed, Sampler
 from zerolab.evaluation.settings import Settings
-from zerolab.rollout.sampling import request_seed
-from zerolab.signals import GracefulStop
-from zerolab.types import Question
+from zerolab.processes import GracefulStop
+from zerolab.rollout.graded_sampling import request_seed
+from zerolab.terminal import echo, make_console
+
+PLAIN_SECONDS = 10.0
+
+
+class Bar:
+    def __init__(self, name: str, total: int, unit: str):
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0
+        self._bar: Any = None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> "Bar":
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            label = TextColumn("{task.description}", markup=False)
+            columns = (label, BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=make_console(error=True))
+            self._task = self._bar.add_task(self.name, total=self.total)
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, remark: str = "", by: int = 1) -> None:
+        self.done += by
+        text = f"{self.name} {remark}".strip()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, description=text)
+        elif time.monotonic() - self._printed > PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            echo(f"{text}: {self.done} of {self.total} {self.unit}", error=True)
 
 
 @dataclass

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from zerolab.errors import UserError
 from zerolab.evaluation import settings as stored
+from zerolab.evaluation.endpoint_limits import without_secrets
 from zerolab.evaluation.settings import Settings
-from zerolab.evaluation.untrusted import without_secrets
 from zerolab.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from zerolab.data.templates import Template
     from zerolab.evaluation.benchmarks import Benchmarks
-    from zerolab.evaluation.local import Machine, Parts
+    from zerolab.evaluation.local_model import Machine, Parts
     from zerolab.evaluation.responses import Response
-    from zerolab.evaluation.sampler import Sampler
+    from zerolab.evaluation.samplers import Sampler
     from zerolab.evaluation.score import Score
 
 RESULTS_JSON, RESULTS_CSV, FAILURES = "results.json", "results.csv", "failures.jsonl"
@@ -91,9 +91,8 @@ def recorded_at(target: str) -> Path | None:
 def regraded(file: Path, extractor: str | None, settings: Settings | None) -> list[Response]:
     """The recorded responses, all graded anew; where the answer stands follows from the template they name."""
     from zerolab.data.templates import TEMPLATES
-    from zerolab.evaluation.grades import grade_responses
-    from zerolab.evaluation.progress import Bar
-    from zerolab.evaluation.responses import read_responses
+    from zerolab.evaluation.collect import Bar
+    from zerolab.evaluation.responses import grade_responses, read_responses
     from zerolab.grading.extract import MODES
 
     if extractor is not None and extractor not in MODES:
@@ -153,7 +152,7 @@ def first_look(options: Options) -> int:
 def sample_and_score(options: Options, served: Served, machine: Machine, parts: Parts) -> bool:
     from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
     from zerolab.evaluation.collect import collect
-    from zerolab.evaluation.local import find_model
+    from zerolab.evaluation.local_model import find_model
     from zerolab.evaluation.responses import RESPONSES, ResponseFile
 
     benchmarks = load_benchmarks(benchmark_names(options.benchmarks), options.data_dir, options.limit)
@@ -256,7 +255,7 @@ def open_sampler(
             ),
             template,
         )
-    from zerolab.evaluation.local import load_sampler
+    from zerolab.evaluation.local_model import load_sampler
 
     sampler, tokenizer = load_sampler(path, machine, parts())
     return sampler, template.bound(tokenizer)
@@ -289,7 +288,7 @@ def show(
 ) -> None:
     """Prints the tables and writes them as CSV and JSON into the folder."""
     from zerolab.evaluation.collect import failure_lines
-    from zerolab.evaluation.report import WIDTH, csv_text, json_text, render
+    from zerolab.evaluation.tables import WIDTH, csv_text, json_text, render
     from zerolab.rundir import clear_errors, write_atomically
 
     console = make_console(WIDTH)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zerolab.errors import UserError
-from zerolab.evaluation.sampler import Ask, Failed, Sampled
-from zerolab.evaluation.untrusted import RefusedBody, Secrets, read_capped, without_secrets
+from zerolab.evaluation.endpoint_limits import RefusedBody, Secrets, read_capped, without_secrets
+from zerolab.evaluation.samplers import Ask, Failed, Sampled
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 GIVE_UP_AFTER = 20  # asks that failed in a row, with nothing sampled between them

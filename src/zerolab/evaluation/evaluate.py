@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zerolab.datatypes import Question
 from zerolab.errors import UserError
-from zerolab.rollout.sampling import SamplingParameters, sample_graded
+from zerolab.rollout.graded_sampling import SamplingParameters, sample_graded
 from zerolab.rollout.stream import Stream
-from zerolab.types import Question
 
 
 class Evaluator:

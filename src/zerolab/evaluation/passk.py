@@ -1,10 +1,18 @@
-"""pass@k, maj@k and avg@k from n samples a question, averaged over random k-subsets of them."""
+"""pass@k, maj@k and avg@k from n samples a question, averaged over random k-subsets of them.
+
+Which answers are the same answer: the classes that a majority is taken over.
+"""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from math import comb
 
 import numpy as np
+
+from zerolab.evaluation.responses import Response
+from zerolab.grading import equal
+from zerolab.grading.sandbox import pool
 
 NO_ANSWER = -1  # class of a response without an answer: it has no vote
 EXACT_SUBSETS = 2_000  # enumerated up to so many, drawn beyond
@@ -79,3 +87,22 @@ def equivalence_classes(answers: Sequence[str | None], same: Callable[[str, str]
 def _check_k(samples_Q: np.ndarray, k: int) -> None:
     if k < 1 or (len(samples_Q) and samples_Q.min() < k):
         raise ValueError(f"k = {k} needs at least {k} samples of every question, one has {int(samples_Q.min())}")
+
+
+def vote_classes(responses_QS: Sequence[Sequence[Response]]) -> np.ndarray:
+    """[Q, S] classes of the strictly extracted answers by the grader's equivalence, NO_ANSWER where there is none.
+
+    Right answers all equal the gold and are one class; only wrong ones have to be compared with one another.
+    """
+
+    def classes(row: Sequence[Response]) -> list[int]:
+        wrong = [None if r.grade is None or r.grade.correct else r.grade.extracted for r in row]
+        found = equivalence_classes(wrong, equal)
+        return [0 if r.grade and r.grade.correct else c + 1 if c >= 0 else c for r, c in zip(row, found, strict=True)]
+
+    with ThreadPoolExecutor(pool().size) as threads:
+        rows = list(threads.map(classes, responses_QS))
+    result = np.full((len(rows), max(map(len, rows))), NO_ANSWER)
+    for q, row in enumerate(rows):
+        result[q, : len(row)] = row
+    return result

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
+from zerolab.datatypes import Grade
 from zerolab.evaluation.intervals import (
     Interval,
     bootstrap,
@@ -15,11 +16,9 @@ from zerolab.evaluation.intervals import (
     population_interval,
     weighted_interval,
 )
-from zerolab.evaluation.passk import maj_at_k, pass_at_k
-from zerolab.evaluation.power import minimum_detectable_difference
+from zerolab.evaluation.passk import maj_at_k, pass_at_k, vote_classes
 from zerolab.evaluation.responses import Response
-from zerolab.evaluation.voting import vote_classes
-from zerolab.types import Grade
+from zerolab.evaluation.significance import minimum_detectable_difference
 
 REPLICATES = 2_000
 

@@ -1,13 +1,11 @@
 """What a LaTeX command, a function name or a bracket takes as its arguments: the leaves of the grammar in parser.py."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from zerolab.grading.lexer import Token
 from zerolab.grading.symbols import FUNCTIONS
 from zerolab.grading.tree import Node, Unreadable, number
-
-if TYPE_CHECKING:
-    from zerolab.grading.parser import Parser
 
 OPEN = {
     "(": ")",
@@ -23,7 +21,32 @@ _MATRICES = frozenset(("pmatrix", "bmatrix", "matrix", "vmatrix", "Bmatrix", "Vm
 _SYSTEMS = frozenset(("cases", "aligned", "align", "align*", "gathered", "split"))
 
 
-def function(p: "Parser") -> Node:
+class Grammar(Protocol):
+    """What a leaf asks of the parser; parser.py says what each of these reads."""
+
+    bars: int
+
+    @property
+    def token(self) -> Token: ...
+    def take(self) -> Token: ...
+    def accept(self, *texts: str) -> bool: ...
+    def expect(self, text: str) -> None: ...
+    def node(self, kind: str, value: object = None, *args: Node) -> Node: ...
+    def statement(self) -> Node: ...
+    def item(self) -> Node: ...
+    def sum(self) -> Node: ...
+    def starts_factor(self) -> bool: ...
+    def unary(self) -> Node: ...
+    def power(self) -> Node: ...
+    def exponent(self) -> Node | None: ...
+    def postfix(self, base: Node) -> Node: ...
+    def atom(self) -> Node: ...
+    def script(self) -> str: ...
+    def marked(self, symbol: Node) -> Node: ...
+    def argument(self) -> Node: ...
+
+
+def function(p: Grammar) -> Node:
     word = p.take().text
     if word == "sqrt":
         return root(p)
@@ -49,7 +72,7 @@ def is_minus_one(node: Node) -> bool:
     return node.kind == "neg" and node.args[0] == number(1)
 
 
-def applied(p: "Parser") -> Node:
+def applied(p: Grammar) -> Node:
     """The argument of a function: a bracket, or the factors up to the next sign or function."""
     if p.token.text in ("(", "[", "{", "|", r"\lvert", r"\{"):
         return p.postfix(p.atom())
@@ -59,13 +82,13 @@ def applied(p: "Parser") -> Node:
     return factors[0] if len(factors) == 1 else p.node("mul", None, *factors)
 
 
-def fraction(p: "Parser") -> Node:
+def fraction(p: Grammar) -> Node:
     over = p.argument()
     under = p.argument()
     return p.node("mul", None, over, p.node("pow", None, under, number(-1)))
 
 
-def root(p: "Parser") -> Node:
+def root(p: Grammar) -> Node:
     index = number(2)
     if p.token.text == "[":
         p.take()
@@ -75,11 +98,11 @@ def root(p: "Parser") -> Node:
     return p.node("root", None, radicand, index)
 
 
-def binomial(p: "Parser") -> Node:
+def binomial(p: Grammar) -> Node:
     return p.node("fn", "binom", p.argument(), p.argument())
 
 
-def angle(p: "Parser") -> Node:
+def angle(p: Grammar) -> Node:
     name = ""
     while p.token.kind == "name":
         name += p.marked(p.node("sym", p.take().text)).value
@@ -88,7 +111,7 @@ def angle(p: "Parser") -> Node:
     return p.node("sym", "angle " + name)
 
 
-def absolute(p: "Parser") -> Node:
+def absolute(p: Grammar) -> Node:
     p.expect("|")
     p.bars += 1
     inner = p.sum()
@@ -97,7 +120,7 @@ def absolute(p: "Parser") -> Node:
     return p.node("fn", "abs", inner)
 
 
-def group(p: "Parser") -> Node:
+def group(p: Grammar) -> Node:
     """Brackets: a group if they hold one value, else a point, an interval, a vector or a set."""
     opener = p.take().text
     closer = OPEN[opener]
@@ -131,7 +154,7 @@ def group(p: "Parser") -> Node:
     return p.node("seq", opener + last, *items)
 
 
-def environment(p: "Parser") -> Node:
+def environment(p: Grammar) -> Node:
     kind = braced_word(p)
     if kind not in _MATRICES and kind not in _SYSTEMS:
         raise Unreadable(f"unknown environment {kind!r}")
@@ -163,7 +186,7 @@ def environment(p: "Parser") -> Node:
     return p.node("fn", "det", matrix) if kind == "vmatrix" else matrix
 
 
-def braced_word(p: "Parser") -> str:
+def braced_word(p: Grammar) -> str:
     return p.script() if p.token.text == "{" else ""
 
 
@@ -171,15 +194,15 @@ def written(node: Node) -> str:
     return str(node.value) if not node.args else " ".join(written(a) for a in node.args)
 
 
-def reals(p: "Parser") -> Node:
+def reals(p: Grammar) -> Node:
     return p.node("reals")
 
 
-def empty(p: "Parser") -> Node:
+def empty(p: Grammar) -> Node:
     return p.node("empty")
 
 
-COMMANDS: dict[str, Callable[["Parser"], Node]] = {
+COMMANDS: dict[str, Callable[[Grammar], Node]] = {
     r"\frac": fraction, r"\sqrt": root, r"\binom": binomial, r"\dbinom": binomial, r"\tbinom": binomial,
     r"\begin": environment, r"\angle": angle, r"\measuredangle": angle, r"\R": reals, r"\emptyset": empty,
     r"\varnothing": empty,

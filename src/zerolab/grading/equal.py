@@ -9,11 +9,10 @@ from fractions import Fraction
 from functools import cache
 
 from zerolab.grading.normalize import LONGEST, compact, normalize, without_primes
-from zerolab.grading.nouns import DENIALS
 from zerolab.grading.number import exact, same_number
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool
-from zerolab.grading.unit_table import DEGREE, Unit
+from zerolab.grading.unit_table import DEGREE, DENIALS, Unit
 from zerolab.grading.units import conversion, nouns_of, split_measure
 
 DEADLINE = 1.0  # seconds for one pair in a worker

@@ -1,5 +1,6 @@
 """The grader: extract the answer, compare it with the gold, say why. The only entry of the training loop."""
 
+import json
 import math
 import re
 import threading
@@ -7,16 +8,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.grading.equal import DEADLINE, Verdict, verdict
 from zerolab.grading.extract import extract
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
-from zerolab.types import Grade
 
 Gold = str | float | Sequence[str | float]
 
 BATCH_DEADLINE = 120.0  # seconds; what is still open then gets the reason "timeout"
+LONGEST_GYM_ANSWER = 20_000  # characters; longer ones are wrong
+GYM_SECONDS = 5.0  # for one answer
 _BOX_COMMAND = re.compile(r"\\(?:boxed|fbox)")
 _PROSE = re.compile(
     r"(?:^|\s)(?:the|is|are|was|be|answers?|so|therefore|thus|hence|we|it|(?-i:I)|get|got|final|result|equals?|because|that"
@@ -31,21 +34,23 @@ def _math(answer: str, gold: str) -> bool:
 
 
 def _countdown(answer: str, gold: str) -> bool:
-    from zerolab.data.countdown import verify
+    from zerolab.grading.countdown import verify
 
     return bool(verify(answer, gold))
 
 
-def _reasoning_gym(answer: str, gold: str) -> bool:
-    from zerolab.data.gym import verify
-
-    return verify(answer, gold)
+def verify_reasoning_gym(answer: str, gold: str) -> bool:
+    """Whether the task's scorer gives the answer 1. Raises WorkerTimeout, WorkerDied or WorkerFailed."""
+    if len(answer) > LONGEST_GYM_ANSWER:
+        return False
+    place = {key: value for key, value in json.loads(gold).items() if key in ("task", "options", "level", "index")}
+    return pool().request({"do": "score", **place, "answer": answer}, GYM_SECONDS) >= 1.0 - 1e-9
 
 
 VERIFIERS: dict[str, Callable[[str, str], bool]] = {
     "math": _math,
     "countdown": _countdown,
-    "reasoning_gym": _reasoning_gym,
+    "reasoning_gym": verify_reasoning_gym,
 }
 """How an extracted answer is compared with a gold, by the name in Question.verifier. Other entries may be added."""
 

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import zerolab
-
 STARTUP = 60.0  # seconds a worker may take to start or to import sympy; counted in no deadline
 
 
@@ -40,11 +38,11 @@ class Worker:
     """One process. Not for use by two threads at once."""
 
     def __init__(self) -> None:
-        paths = [str(Path(zerolab.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), "OMP_NUM_THREADS": "1"}
         env["PYTHONHASHSEED"] = "0"  # what a worker makes is the same in every process
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "zerolab.grading.worker"],
+            [sys.executable, "-P", "-m", "zerolab.grading.sandbox_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

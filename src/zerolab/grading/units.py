@@ -8,17 +8,20 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from zerolab.grading.nouns import ADJECTIVES, NOUNS, PLURALS, VALUE_CHANGERS
 from zerolab.grading.unit_table import (
+    ADJECTIVES,
     CELSIUS,
     CHINESE,
     FAHRENHEIT,
     NONE,
+    NOUNS,
+    PLURALS,
     PREFIX_WORDS,
     PREFIXED_SYMBOLS,
     PREFIXED_WORDS,
     PREFIXES,
     SYMBOLS,
+    VALUE_CHANGERS,
     WORDS,
     Unit,
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 from zerolab.config import RunConfig
 from zerolab.errors import UserError
-from zerolab.importing.trl import Import, Note, import_trl
 from zerolab.importing.trl_file import read_trl_file
+from zerolab.importing.trl_recipe import Import, Note, import_trl
 from zerolab.toml import parse, read_toml
 
 PLACEHOLDERS = ("FOLDER-OR-HUB-ID", "QUESTIONS.jsonl")

@@ -25,7 +25,7 @@ from zerolab.learner.checkpoint_files import (
     list_files,
     step_of,
 )
-from zerolab.learner.shards import Shards, weight_files
+from zerolab.learner.sharded_tensors import Shards, weight_files
 
 __all__ = ["latest_checkpoint", "load_state", "load_weights", "read_state", "save_checkpoint"]
 

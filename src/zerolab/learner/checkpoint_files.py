@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from zerolab.digests import sha256_of_all
+from zerolab.models.fingerprint import sha256_of_all
 
 STATE_FILE, FILES = "loop.json", "files.json"
 PARTIAL = ".partial"  # ends the name of a folder that is being written

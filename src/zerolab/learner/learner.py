@@ -7,24 +7,25 @@
 
 It receives the whole optimizer step and cuts it itself: the weight of every token is known before the first cut, so
 micro-batches change memory and speed, never the gradient.
+
+What the loop asks of a learner, in one process or many. `learner.py` says what each verb does.
 """
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from zerolab.config import CriticConfig, LearnerConfig
-from zerolab.learner.activations import checkpoint_activations
-from zerolab.learner.adapters import Adapters, BaseReference
 from zerolab.learner.checkpoint import load_weights, read_state
 from zerolab.learner.critic import Critic
+from zerolab.learner.lora import Adapters, BaseReference
 from zerolab.learner.optim import (
     clip_and_step,
     gradients,
@@ -34,12 +35,13 @@ from zerolab.learner.optim import (
     save_optimizer,
 )
 from zerolab.learner.precision import LossScale, MasterWeights, is_half, trained_weights
-from zerolab.learner.scorer import Scorer
-from zerolab.learner.shards import open_shards
+from zerolab.learner.prepare import Scoring
+from zerolab.learner.scorer import Scorer, checkpoint_activations
+from zerolab.learner.sharded_tensors import open_shards
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch
-from zerolab.rl.decomposition import clipped_sums
+from zerolab.rl.bias_meter import clipped_sums
 from zerolab.rl.loss import token_values, value_errors
 from zerolab.rl.objective import Objective
 
@@ -269,3 +271,22 @@ def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:
         "padding": 1 - sums["real"] / sums["padded"] if sums["padded"] else 0.0,
         **{name: value for name, value in sums.items() if "/" in name},
     }
+
+
+class Verbs(Scoring, Protocol):
+    @property
+    def version(self) -> int: ...
+
+    def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]: ...
+
+    def optim_step(self) -> dict[str, float]: ...
+
+    def weights(self, changed_only: bool = False) -> Iterable[tuple[str, torch.Tensor]]: ...
+
+    def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+    def loaded(self) -> AbstractContextManager[None]: ...

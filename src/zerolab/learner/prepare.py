@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from zerolab.config import LearnerConfig
+from zerolab.datatypes import Group
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.gae import critic_metrics, with_values
 from zerolab.rl.kl import penalised
 from zerolab.rl.mismatch import correction_weights, mismatch_metrics, removed_mass
 from zerolab.rl.objective import Objective
-from zerolab.types import Group
 
 
 class Scoring(Protocol):

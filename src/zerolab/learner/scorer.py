@@ -1,4 +1,8 @@
-"""Log-probabilities of given tokens under a causal LM, at the sampling temperature."""
+"""Log-probabilities of given tokens under a causal LM, at the sampling temperature.
+
+The layers of a model. Under activation checkpointing a layer keeps its input alone and is computed again in the
+backward pass.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -11,16 +15,24 @@ from torch import nn
 
 from zerolab.errors import UserError
 from zerolab.learner.precision import COMPUTE, is_half, trained_weights, widened
+from zerolab.learner.prompt_sharing import Prompts, can_share, continued_hidden_states
 from zerolab.learner.ranks import OneRank, Ranks
-from zerolab.learner.shared import Prompts, can_share, continued_hidden_states
 from zerolab.models.hf import hidden_states, lm_head, probe_packing
-from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
+from zerolab.rl.batch import (
+    Batch,
+    MicroBatch,
+    continuations,
+    micro_batches,
+    packed_micro_batches,
+    prompt_parts,
+    saved_share,
+    spans,
+)
 from zerolab.rl.logprobs import token_logprobs
-from zerolab.rl.packing import packed_micro_batches
-from zerolab.rl.prompts import continuations, prompt_parts, saved_share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
 # Share of the tokens that sharing has to save on a CPU: below, a second forward pass and its mask eat the gain.
 WORTH_SHARING = 0.35
@@ -161,3 +173,24 @@ def _linear_head(model: "PreTrainedModel") -> nn.Linear:
     if not isinstance(head, nn.Linear):
         raise UserError(f"{type(model).__name__}: its output head is no linear layer, which the learner needs")
     return head
+
+
+def checkpoint_activations(model: "PreTrainedModel") -> None:
+    """Raises UserError for a family that cannot.
+
+    transformers checkpoints in training mode only. The layers alone are put into it: what they hold stays in eval
+    mode, so that no dropout begins to act.
+    """
+    layers = decoder_layers(model)
+    if not layers or not model.supports_gradient_checkpointing:
+        raise UserError(f"{type(model).__name__} has no activation checkpointing: set learner.checkpointing to false")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer in layers:
+        layer.training = True
+
+
+def decoder_layers(model: "PreTrainedModel") -> "list[GradientCheckpointingLayer]":
+    """From the first to the last; none where the family does not mark them."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -1,11 +1,29 @@
-"""What tells whether a model's folder still holds the same model."""
+"""What tells whether a model's folder still holds the same model.
+
+Hashes of files.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zerolab.digests import sha256_of, sha256_of_all
+THREADS = 4  # hashing waits for the disk half of the time
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a whole file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Iterable[Path]) -> dict[Path, str]:
+    """The SHA-256 of every file."""
+    files = list(paths)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(files, pool.map(sha256_of, files), strict=True))
+
 
 WHOLE_BYTES = 256 * 2**20  # weights up to this size are hashed whole
 SAMPLE_BYTES = 4096  # of larger ones: at the beginning, the middle and the end of every tensor

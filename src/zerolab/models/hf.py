@@ -21,7 +21,7 @@ from torch import nn
 from zerolab.errors import UserError
 from zerolab.models.context import rotary_limit
 from zerolab.models.generation import repair_generation_config
-from zerolab.models.untrusted import check_files, check_finite, check_hub
+from zerolab.models.model_safety import check_files, check_finite, check_hub
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import RunConfig
-from zerolab.plan.assumptions import assumptions, listing
 from zerolab.plan.cost import Estimate, estimate
-from zerolab.plan.fits import fits, proposals, refused, rows_that_fit, too_large
-from zerolab.plan.gpus import parse_cluster
-from zerolab.plan.job import Job, make_job
-from zerolab.plan.layout import Layout, candidates, choose
-from zerolab.plan.memory import GIB, GpuMemory, gpu_memory
+from zerolab.plan.gpus import Layout, candidates, choose, parse_cluster
+from zerolab.plan.job import Job, assumptions, listing, make_job
+from zerolab.plan.memory import GIB, GpuMemory, fits, gpu_memory, proposals, refused, rows_that_fit, too_large
 from zerolab.terminal import echo
 
 Split = tuple[int | None, int | None, int | None]  # engines, learner ranks, staleness; None: not named

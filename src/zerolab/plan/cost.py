@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zerolab.config import RunConfig
-from zerolab.plan.assumptions import Assumptions
-from zerolab.plan.gpus import Gpu
-from zerolab.plan.job import Job
-from zerolab.plan.layout import Layout
+from zerolab.plan.gpus import Gpu, Layout
+from zerolab.plan.job import Assumptions, Job, Sampled, Workload, workload
 from zerolab.plan.shapes import Layers
-from zerolab.plan.workload import Sampled, Workload, workload
 
 HALF, FULL = 2.0, 4.0  # bytes
 

@@ -68,8 +68,8 @@ def model_shape(model: ModelConfig) -> ModelShape | None:
 
 def recipe_shape(recipe: PretrainConfig) -> ModelShape:
     """Of a model that a pretraining recipe makes."""
-    from zerolab.pretrain.corpus import make_corpus
-    from zerolab.pretrain.pretrain import make_learner
+    from zerolab.worlds.base_model import make_learner
+    from zerolab.worlds.corpora import make_corpus
 
     return measure(make_learner(recipe, make_corpus(recipe.corpus, recipe.seed)).model, "its recipe")
 

@@ -6,15 +6,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zerolab.config.firewall import forced_note
+from zerolab.config.benchmark_guard import forced_note
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
-from zerolab.report.arms import Arm, as_text, differences, flatten, group_arms
-from zerolab.report.bias_figure import has_bias, write_bias
-from zerolab.report.curves import draw, write_csv
+from zerolab.report.arms import Arm, ReportRun, as_text, differences, flatten, group_arms, numbers, read_run
+from zerolab.report.curves import draw, has_bias, write_bias, write_csv
 from zerolab.report.net import as_json
 from zerolab.report.page import Page, Section, render
-from zerolab.report.runs import ReportRun, numbers, read_run
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rundir import clear_errors, write_atomically
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zerolab.report.arms import Arm
-from zerolab.report.runs import ReportRun, is_number
+from zerolab.report.arms import Arm, ReportRun, is_number
 
 METRICS = {
     "accuracy": "accuracy",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zerolab.report.runs import ReportRun, is_number
+from zerolab.report.arms import ReportRun, is_number
 from zerolab.rundir import TRANSCRIPTS
 
 MOST_BYTES = 250_000_000  # of all transcript files together; more and a browser takes long to read them

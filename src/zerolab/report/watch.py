@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from zerolab.errors import UserError
-from zerolab.report.arms import as_text
-from zerolab.report.runs import ReportRun, is_number, read_run
-from zerolab.report.terminal import sparkline
+from zerolab.report.arms import ReportRun, as_text, is_number, read_run
+from zerolab.report.progress import sparkline
 from zerolab.run_lock import is_running
 from zerolab.rundir import CONFIG, METRICS
 from zerolab.terminal import make_console

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zerolab.rl.decomposition import clip_metrics
+from zerolab.datatypes import Group
+from zerolab.rl.bias_meter import clip_metrics
 from zerolab.rl.reward import is_mixed
-from zerolab.types import Group
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:

@@ -8,7 +8,7 @@ with the length, so that its bound removes long responses: a length bias of its 
 
 import numpy as np
 
-from zerolab.rl.decomposition import QUARTERS, length_quarters
+from zerolab.rl.bias_meter import QUARTERS, length_quarters
 
 
 def correction_weights(

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zerolab.config import CosineReward, RewardConfig
+from zerolab.datatypes import Completion, Grade, Group, Prompt
+from zerolab.rl.reward_config import CosineReward, RewardConfig
 from zerolab.rl.reward_function import Term
-from zerolab.types import Completion, Grade, Group, Prompt
 
 THOUGHT_ENDS = "</think>"
 

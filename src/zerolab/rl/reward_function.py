@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from zerolab.config import RewardFunction
+from zerolab.datatypes import Completion, Prompt
 from zerolab.errors import UserError
-from zerolab.types import Completion, Prompt
+from zerolab.rl.reward_config import RewardFunction
 
 GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 NOT_COLUMNS = ("prompt", "completion", "completion_ids")  # TRL does not pass these

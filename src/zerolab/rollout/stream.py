@@ -15,16 +15,16 @@ import torch
 from zerolab.config import RolloutConfig
 from zerolab.data.questions import Draw
 from zerolab.data.templates import Template
+from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.rl.reward import has_right_and_wrong, is_mixed
-from zerolab.rollout.ahead import Ahead
+from zerolab.rollout.async_sampler import Ahead
 from zerolab.rollout.engine import Engine
-from zerolab.rollout.sampling import Encode, Grader, SamplingParameters, sample_graded
-from zerolab.types import Completion, Grade, Group, Prompt, Question
+from zerolab.rollout.graded_sampling import Encode, Grader, SamplingParameters, sample_graded
 
 Reward = Callable[[Prompt, Sequence[Completion], Sequence[Grade]], Group]
 
-Check = Callable[[Engine], float]  # rollout/probe.py
+Check = Callable[[Engine], float]  # rollout/weight_check.py
 
 MAX_DROPPED_IN_A_ROW = 10_000
 MAX_UNCHECKED = 16  # updates in a row after which no check was made

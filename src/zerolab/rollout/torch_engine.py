@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from zerolab.datatypes import Completion, FinishReason
 from zerolab.models.context import context_length
-from zerolab.rollout.categorical import sample
-from zerolab.rollout.completions import make_completion, unbegun
-from zerolab.rollout.decoder import make_decoder
-from zerolab.rollout.engine import Request, check_request
-from zerolab.rollout.gate import Gate
-from zerolab.rollout.rows import Rows, close_gaps
-from zerolab.rollout.shortage import fewer_rows, is_shortage
-from zerolab.rollout.stops import StopStrings
-from zerolab.rollout.support import restrict
-from zerolab.types import Completion, FinishReason
+from zerolab.rollout.cached_decoder import make_decoder
+from zerolab.rollout.engine import Gate, Request, check_request
+from zerolab.rollout.in_flight import Rows, close_gaps, make_completion, unbegun
+from zerolab.rollout.kv_cache import fewer_rows, is_shortage
+from zerolab.rollout.sampler import restrict, sample
+from zerolab.rollout.stop_strings import StopStrings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,0 +1,79 @@
+"""B3 and B4: self-reflection is there before RL, and does not mean accuracy.
+
+The bases of B1, each under the form in which it has seen answers; in the corpus a fifth of the boxed answers give a
+first answer, say "Let me check again:" and answer anew, as likely right as anyone. 8 responses to each of 150
+questions at temperatures .4, .7, 1.0 and 1.3. Measured are the share of responses that hold a keyword of the paper's
+list, its slope against temperature, and, at temperature 1, the accuracy of reflecting minus other responses to the
+same question (Mantel-Haenszel within questions, so that difficulty cannot confound it). Replicates are bases.
+
+That some documents reflect is built into the corpus. What is tested is that pretraining alone brings it out in
+responses, and that it grows with temperature. At laptop scale there is no judge: the keyword detector alone decides.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, bases, responses
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+
+
+def cells(plan: Plan) -> list[Cell]:
+    return [Cell({"kind": kind, "seed": seed}, seconds=20) for kind in KINDS for seed in plan.seeds]
+
+
+def run(factors: Factors, folder: Path) -> Mapping[str, float]:
+    from zerolab.analysis.reflection import reflection
+
+    found = reflection(responses(factors, [HOME[str(factors["kind"])]], TEMPERATURES))
+    numbers = {f"reflects_T{row.setting.temperature:g}": float(row.per_response.value or 0.0) for row in found}
+    [at_one] = [row.accuracy.difference for row in found if row.setting.temperature == 1.0]
+    return {**numbers, "within_difference": float("nan") if at_one is None else at_one}
+
+
+def slope(kind: str) -> Callable[[Sequence[Row]], list[float]]:
+    """Of the share against temperature, base by base."""
+
+    def of(table: Sequence[Row]) -> list[float]:
+        shares = [[float(row[f"reflects_T{t:g}"]) for t in TEMPERATURES] for row in chosen(table, kind=kind)]
+        return [float(np.polyfit(np.array(TEMPERATURES), np.array(s), 1)[0]) for s in shares]
+
+    return of
+
+
+def draw(table: Sequence[Row], path: Path) -> None:
+    groups = {
+        kind: {f"T = {t:g}": number(f"reflects_T{t:g}", kind=kind)(table) for t in TEMPERATURES} for kind in KINDS
+    }
+    bars(path, groups, "share of responses that reflect")
+
+
+COMMON = {
+    "metric": "share of responses with a keyword of the paper; accuracy of reflecting minus others within questions",
+    "test": "t interval over five bases of each kind",
+    "cells": cells,
+    "run": run,
+    "bases": bases,
+    "draw": draw,
+}
+PROTOCOL = Protocol(
+    id="B3.reflection",
+    claim="B3",
+    sentence="Responses of bases reflect on themselves before any RL, more so at higher temperature.",
+    refuted="fewer than 1 % of responses at temperature 1, or a share that falls with temperature",
+    statements=(
+        *(
+            Statement(f"{kind}: reflects at temperature 1", number("reflects_T1", kind=kind), (0.01, 1.0))
+            for kind in KINDS
+        ),
+        *(Statement(f"{kind}: growth of the share with temperature", slope(kind), (0.0, 1.0)) for kind in KINDS),
+        *(
+            Statement(
+                f"{kind}: no more than half of the responses", number("reflects_T1", kind=kind), (0.0, 0.5), "control"
+            )
+            for kind in KINDS
+        ),
+    ),
+    **COMMON,  # type: ignore[arg-type]
+)

@@ -1,0 +1,119 @@
+"""C0, the control of all training claims: a reward that says nothing teaches nothing, if training is on-policy.
+
+The transformer base of L1 under Dr. GRPO and under GRPO with one optimizer step per rollout and log pi_old detached,
+so that every ratio is 1 and nothing is clipped. Every response earns a fair coin, independent of its text and of its
+truncation (`--control random-reward`). 120 rollouts, otherwise as `laptop/dr-grpo`. Accuracy is still judged by the
+grader; its gain is the mean of the last third minus that of the first 10 rollouts. A separate arm lets truncated
+responses earn nothing, which pays for being short (`--control random-reward-truncated`), and one has the true reward,
+for scale.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zerolab.claims.experiments.length_statements import length_numbers
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, difference, number
+
+if TYPE_CHECKING:
+    from zerolab.config import PretrainConfig
+
+REWARDS = ("verdict", "random-reward", "random-reward-truncated")
+ON_POLICY = ("learner.updates_per_rollout=1", "learner.old_logprobs=detach", "steps=120")
+RECIPES = {"dr_grpo": "laptop/dr-grpo", "grpo": "laptop/grpo"}
+MARGIN = 0.03
+
+
+def cells(plan: Plan) -> list[Cell]:
+    return [
+        Cell({"arm": arm, "reward": reward, "seed": seed}, seconds=28)
+        for arm in RECIPES
+        for reward in REWARDS
+        for seed in plan.seeds
+    ]
+
+
+def bases(plan: Plan) -> "list[PretrainConfig]":
+    from zerolab.claims.training import laptop_base
+
+    return [laptop_base(0)]
+
+
+def run(factors: Factors, folder: Path) -> Mapping[str, float]:
+    from zerolab.claims.training import laptop_base, run_config, trained
+    from zerolab.recipes import controlled
+
+    overrides = [f"seed={factors['seed']}", *ON_POLICY]
+    config = run_config(RECIPES[str(factors["arm"])], folder, laptop_base(0), overrides)
+    if factors["reward"] != "verdict":
+        config = controlled(config, str(factors["reward"]))
+    numbers = length_numbers(trained(config))
+    return {**numbers, "gain": numbers["accuracy_end"] - numbers["accuracy_start"]}
+
+
+def draw(table: Sequence[Row], path: Path) -> None:
+    """Gain in accuracy, every arm and reward; dots are seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
+    names = [(arm, reward) for reward in REWARDS for arm in RECIPES]
+    for place, (arm, reward) in enumerate(names):
+        values = [float(row["gain"]) for row in chosen(table, arm=arm, reward=reward)]
+        if values:
+            axis.bar(place, np.mean(values), 0.7, color="#4c72b0" if arm == "dr_grpo" else "#c44e52", alpha=0.75)
+            axis.plot([place] * len(values), values, ".", color="black")
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(names)), [f"{arm}\n{reward}" for arm, reward in names], fontsize=8)
+    axis.set_ylabel("gain in accuracy")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+PROTOCOL = Protocol(
+    id="C0.random",
+    claim="C0",
+    sentence="A random reward, strictly on-policy, teaches nothing.",
+    metric="accuracy by the grader, mean of the last third of the rollouts minus mean of the first 10",
+    test="two one-sided tests over seeds: gains within 3 points count as none",
+    refuted="a gain beyond 3 points under a random reward, or none under the true one",
+    cells=cells,
+    run=run,
+    bases=bases,
+    statements=(
+        *(
+            Statement(
+                f"{arm}: a random reward gains nothing",
+                number("gain", arm=arm, reward="random-reward"),
+                (-MARGIN, MARGIN),
+                level=0.90,
+            )
+            for arm in RECIPES
+        ),
+        *(
+            Statement(
+                f"{arm}: the true reward does",
+                number("gain", arm=arm, reward="verdict"),
+                (2 * MARGIN, INFINITY),
+                role="control",
+                net=difference("gain", {"arm": arm, "reward": "verdict"}, {"arm": arm, "reward": "random-reward"}),
+            )
+            for arm in RECIPES
+        ),
+        *(
+            Statement(
+                f"{arm}: random, but truncated responses earn nothing: gain in accuracy",
+                number("gain", arm=arm, reward="random-reward-truncated"),
+                (-MARGIN, MARGIN),
+                role="shown",
+                level=0.90,
+            )
+            for arm in RECIPES
+        ),
+    ),
+    draw=draw,
+)

@@ -1,0 +1,246 @@
+"""Pretraining of a laptop base model, and the demo that compares arms on one.
+
+A pretraining run: corpora of text in a mix, the model to begin with, and how it learns.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from zerolab.config.benchmark_guard import tests_among
+from zerolab.config.learner_config import OptimizerConfig
+from zerolab.config.run_config import CheckpointConfig, EvaluationConfig, ModelConfig, TrackConfig
+from zerolab.data.question_config import CorpusSource
+from zerolab.data.templates import TemplateConfig
+from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict
+
+
+class ArchitectureConfig(Strict):
+    """Qwen2 shape of a laptop base model."""
+
+    hidden_size: int = Field(64, ge=8, description="Width.")
+    layers: int = Field(2, ge=1, description="Decoder layers.")
+    heads: int = Field(4, ge=1, description="Attention heads.")
+    intermediate_size: int = Field(256, ge=8, description="Width of the MLP.")
+    context: int = Field(256, ge=8, description="Longest sequence in tokens.")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ArchitectureConfig":
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"architecture.hidden_size = {self.hidden_size} does not split into {self.heads} heads of an even "
+                "width: change architecture.hidden_size or architecture.heads"
+            )
+        return self
+
+
+class CorpusConfig(Strict):
+    name: str = Field(description="Synthetic corpus of zerolab.worlds.corpus.")
+    options: dict[str, int | float | str | bool] = Field({}, description="Its parameters.")
+
+
+class GateConfig(Strict):
+    """What a base must show to be used; a miss is reported, never trained around."""
+
+    responses: int = Field(4, ge=1, description="Responses per question, sampled at temperature 1.")
+    max_new_tokens: int = Field(64, ge=1, description="Budget in tokens.")
+    accuracy: tuple[float, float] | None = Field(None, description="Accuracy between .. and ..")
+    marker_accuracy: tuple[float, float] | None = Field(
+        None, description="Share of responses whose confidence marker agrees with the truth, between .. and .."
+    )
+
+
+class PretrainConfig(Strict):
+    """Pretraining of a laptop base model from scratch."""
+
+    name: Name = Field("base", description="Name in messages.")
+    seed: Seed = Field(0, description="Decides initial weights and documents.")
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    documents_per_step: int = Field(128, ge=1, description="Documents of one step.")
+    threads: int = Field(1, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
+    architecture: ArchitectureConfig = ArchitectureConfig()
+    corpus: CorpusConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    gate: GateConfig = GateConfig()
+
+
+class DemoConfig(Strict):
+    """Arms that differ in one coordinate, from one base and the same seeds; everything stands here before the run."""
+
+    name: Name = Field("demo", description="Name in tables and figures.")
+    arms: tuple[str, ...] = Field(min_length=2, description="Training recipes, by name or path.")
+    seeds: tuple[Seed, ...] = Field((0, 1), min_length=1, description="Seeds of every arm.")
+    first_steps: int = Field(10, ge=1, description="The start of a run: its first so many steps.")
+    last_share: float = Field(1 / 3, gt=0, le=1, description="The end of a run: its last so large share of the steps.")
+    metrics: tuple[str, ...] = Field(
+        ("accuracy", "length/mean", "length/correct", "length/incorrect", "truncated", "tokens_per_solved"),
+        description="Metrics of the table, start to end.",
+    )
+
+
+class CorporaConfig(Strict):
+    shorthand: ClassVar[type[BaseModel]] = CorpusSource
+
+    sources: tuple[CorpusSource, ...] = Field(
+        (), description="Corpora to mix by weight. For a single one, its keys stand here directly: corpora.path = ..."
+    )
+    data_dir: str | None = Field(
+        None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
+    )
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="Share of documents, chosen by a hash of their text, kept for held-out loss."
+    )
+    shuffle_buffer: int = Field(
+        10_000, ge=1, description="Documents in memory at once, which are put in random order; 1: as they come."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, raw: Any) -> Any:
+        """`corpora.path` and the other keys of one source stand for `sources = [{...}]`."""
+        if not isinstance(raw, dict):
+            return raw
+        single = {k: v for k, v in raw.items() if k in CorpusSource.model_fields}
+        if not single or raw.get("sources"):
+            if single:
+                raise ValueError(f"corpora.sources and corpora.{next(iter(single))} exclude each other")
+            return raw
+        return {**{k: v for k, v in raw.items() if k not in single}, "sources": [single]}
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "CorporaConfig":
+        if not self.sources:
+            raise ValueError("set corpora.path to a file, a built-in name, a hub id or synthetic:CORPUS")
+        return self
+
+
+class StartConfig(ModelConfig):
+    """Where pretraining begins: a model of a folder, the hub or a recipe, or the table `architecture`."""
+
+    tokenizer: str | None = Field(None, description="For a fresh architecture: folder or hub id of a tokenizer.")
+    vocab_size: int | None = Field(
+        None, ge=258, description="For a fresh architecture: size of a byte-level tokenizer, made from the corpora."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "StartConfig":
+        if self.path is not None and self.base is not None:
+            raise ValueError("model.path and model.base exclude each other: set one, or the table architecture alone")
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise ValueError("model.tokenizer and model.vocab_size exclude each other: set one")
+        if self.weights == "bf16" and self.precision != "bf16":
+            raise ValueError(
+                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"'
+            )
+        return self
+
+
+class TextLearnerConfig(OptimizerConfig):
+    micro_batch_tokens: int = Field(
+        16384,
+        ge=1,
+        description="Padded tokens of one forward pass; changes memory and speed, never the gradient.",
+        json_schema_extra=ROUNDED,
+    )
+    checkpointing: bool = Field(
+        False,
+        description="Activation checkpointing: less memory, a third more computing, the same gradient.",
+        json_schema_extra=ROUNDED,
+    )
+    fp32_head: bool = Field(False, description="Compute logits in fp32, whatever model.precision says for the rest.")
+    logits_mb: int = Field(
+        256, ge=1, description="Logits that may be in memory at once, in MiB.", json_schema_extra=ROUNDED
+    )
+    packing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Put several documents into one row of `context` tokens, without attention across their borders; "
+        "the gradient is the same. off: documents of like length side by side. auto: on, but on a CPU, where masked "
+        "attention costs more than the little padding that is left.",
+        json_schema_extra=ROUNDED,
+    )
+
+
+class TextEvaluationConfig(EvaluationConfig):
+    """Held-out loss, and accuracy on questions where `questions` names some."""
+
+    max_documents: int = Field(200, ge=1, description="Held-out documents of every corpus, the same ones each time.")
+    template: TemplateConfig = TemplateConfig()
+    kv_gb: float = Field(
+        2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.", json_schema_extra=ROUNDED
+    )
+
+
+class TextRunConfig(Strict):
+    """Pretraining on texts, from a model that is there or from scratch."""
+
+    name: Name = Field("pretraining", description="Name in tables and figures.", json_schema_extra=SAME)
+    out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).", json_schema_extra=SAME)
+    seed: Seed = Field(0, description="Decides initial weights and the order of documents.")
+    steps: int = Field(ge=1, description="Optimizer steps.", json_schema_extra=SAME)
+    tokens_per_step: int = Field(ge=1, description="Tokens of documents in one optimizer step.")
+    context: int | None = Field(
+        None, ge=2, description="Longest piece of a document in tokens (default: the model's context, at most 4096)."
+    )
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.", json_schema_extra=ROUNDED)
+    model: StartConfig = StartConfig()
+    architecture: ArchitectureConfig | None = Field(None, description="A fresh model of this shape.")
+    corpora: CorporaConfig
+    learner: TextLearnerConfig = TextLearnerConfig()
+    evaluation: TextEvaluationConfig = TextEvaluationConfig()
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), json_schema_extra=SAME)
+    track: TrackConfig = Field(TrackConfig(), json_schema_extra=SAME)
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _trackers(cls, raw: Any) -> Any:
+        return {"to": raw} if isinstance(raw, list | tuple) else raw
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "TextRunConfig":
+        """Refuses what cannot be meant, with the key and the remedy."""
+        loaded = self.model.path is not None or self.model.base is not None
+        tests = tests_among(self.evaluation.questions.sources) if self.evaluation.questions else []
+        cases = (
+            (
+                loaded == (self.architecture is not None),
+                "pretraining begins with a model or from scratch: set one of model.path, model.base and the table "
+                "architecture",
+            ),
+            (
+                loaded and (self.model.tokenizer or self.model.vocab_size),
+                "model.tokenizer and model.vocab_size are for a fresh architecture: remove them",
+            ),
+            (
+                not loaded and self.model.tokenizer is None and self.model.vocab_size is None,
+                "a fresh architecture needs a tokenizer: set model.tokenizer to a folder, or model.vocab_size",
+            ),
+            (
+                self.evaluation.every > 0 and self.evaluation.questions is None and not self.holds_out,
+                "evaluation.every needs held-out documents: set corpora.holdout (e.g. 0.01) or "
+                "evaluation.questions.path",
+            ),
+            (
+                self.evaluation.questions is not None and self.evaluation.max_new_tokens is None,
+                "evaluation.questions needs a budget: set evaluation.max_new_tokens",
+            ),
+            (
+                bool(tests) and self.evaluation.every > 0 and not self.evaluation.allow_test_questions,
+                f"evaluation asks a test benchmark ({', '.join(tests)}) while the run trains: use other questions, and "
+                "run `zerolab evaluate` at the end; or force it with evaluation.allow_test_questions = true, and every "
+                "table of the run will say so",
+            ),
+        )
+        for wrong, message in cases:
+            if wrong:
+                raise ValueError(message)
+        return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are documents for a held-out loss."""
+        return self.corpora.holdout > 0 or any(source.synthetic for source in self.corpora.sources)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out) if self.out else Path("runs") / f"{self.name}-seed{self.seed}"

@@ -1,0 +1,201 @@
+"""Synthetic question families: offline, with known answers and adjustable difficulty. Path `synthetic:NAME`.
+
+Question number i of an endless family depends on its options and i alone, in any process.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from zerolab.datatypes import Question
+from zerolab.errors import UserError
+from zerolab.grading.countdown import encode_gold, evaluate
+from zerolab.toml import Strict, parse
+
+PREFIX = "synthetic:"
+COUNTDOWN_PHRASES = (
+    "Use each of the numbers ",
+    ", ",
+    " exactly once, with the operations +, -, *, / and parentheses, to write an expression that equals ",
+    ".",
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """`question(i)` for 0 <= i < size; an endless family has no size."""
+
+    name: str
+    question: Callable[[int], Question]
+    size: int | None
+
+
+class ModularOptions(Strict):
+    modulus: int = Field(13, ge=2, le=1000, description="All numbers are taken modulo this.")
+    explicit: bool = Field(False, description="Say the modulus in the question: for models that were not raised on it.")
+
+
+class ArithmeticOptions(Strict):
+    digits: int = Field(2, ge=1, le=12, description="Digits of every operand.")
+    terms: int = Field(2, ge=2, le=8, description="Operands of a question.")
+    operations: str = Field("+-*", description="Operations to draw from.")
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+    @field_validator("operations")
+    @classmethod
+    def _known(cls, operations: str) -> str:
+        if not operations or set(operations) - set("+-*"):
+            raise ValueError(f'draw from some of "+-*" (got {operations!r})')
+        return operations
+
+
+class ChainOptions(Strict):
+    modulus: int = Field(10, ge=2, le=100, description="All numbers are taken modulo this.")
+    shortest: int = Field(2, ge=1, le=32, description="Fewest additions and subtractions of a question.")
+    longest: int = Field(3, ge=1, le=32, description="Most of them.")
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+    @model_validator(mode="after")
+    def _range(self) -> "ChainOptions":
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest = {self.shortest} is above longest = {self.longest}: lower it")
+        return self
+
+
+class CountdownOptions(Strict):
+    numbers: int = Field(4, ge=2, le=8, description="Numbers of a question.")
+    max_number: int = Field(99, ge=2, le=1000, description="Largest number.")
+    max_target: int = Field(999, ge=10, le=100000, description="Largest target; the smallest is 1.")
+    ascending: bool = Field(
+        False,
+        description="Numbers from small to large, so that no question is another one in another order: a holdout then "
+        "shares none with training.",
+    )
+    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+
+def make_family(name: str, options: Mapping[str, Any]) -> Family:
+    """The family `name` with these options. Raises UserError for an unknown name or option."""
+    if name not in FAMILIES:
+        raise UserError(f"questions.path {PREFIX}{name}: no such family; choose one of {', '.join(FAMILIES)}")
+    model, make = FAMILIES[name]
+    return make(parse(model, dict(options), f"options of {PREFIX}{name}"))
+
+
+def _modular(options: ModularOptions) -> Family:
+    m = options.modulus
+
+    def question(i: int) -> Question:
+        operation, x, y = "+-*"[i // (m * m)], i // m % m, i % m
+        z = {"+": x + y, "-": x - y, "*": x * y}[operation] % m
+        text = f"({x} {operation} {y}) mod {m} = ?" if options.explicit else f"{x} {operation} {y} = ?"
+        return Question(f"modular:{i}", text, (str(z),))
+
+    return Family("modular", question, 3 * m * m)
+
+
+def _arithmetic(options: ArithmeticOptions) -> Family:
+    low, high = (10 ** (options.digits - 1) if options.digits > 1 else 0), 10**options.digits
+
+    def question(i: int) -> Question:
+        draw = _Random(options.seed, i)
+        expression = str(low + draw.below(high - low))
+        for _ in range(options.terms - 1):
+            operation = options.operations[draw.below(len(options.operations))]
+            expression += f" {operation} {low + draw.below(high - low)}"
+        return Question(f"arithmetic:{i}", f"{expression} = ?", (str(evaluate(expression)[0]),), level=options.digits)
+
+    return Family("arithmetic", question, None)
+
+
+def _chain(options: ChainOptions) -> Family:
+    def question(i: int) -> Question:
+        start, steps = chain_problem(options, i)
+        value = start
+        for operation, operand in steps:
+            value = apply_modulo(options.modulus, value, operation, operand)
+        text = "".join([str(start), *(f" {operation} {operand}" for operation, operand in steps), " = ?"])
+        return Question(f"chain:{i}", text, (str(value),), level=len(steps))
+
+    return Family("chain", question, None)
+
+
+def _countdown(options: CountdownOptions) -> Family:
+    def question(i: int) -> Question:
+        numbers, target, _ = countdown_problem(options, i)
+        begin, comma, middle, end = COUNTDOWN_PHRASES
+        text = begin + comma.join(map(str, numbers)) + middle + str(target) + end
+        gold = encode_gold(numbers, target)
+        return Question(f"countdown:{i}", text, (gold,), verifier="countdown", level=options.numbers)
+
+    return Family("countdown", question, None)
+
+
+FAMILIES: dict[str, tuple[type[Strict], Callable[[Any], Family]]] = {
+    "modular": (ModularOptions, _modular),
+    "arithmetic": (ArithmeticOptions, _arithmetic),
+    "chain": (ChainOptions, _chain),
+    "countdown": (CountdownOptions, _countdown),
+}
+
+
+def chain_problem(options: ChainOptions, i: int) -> tuple[int, list[tuple[str, int]]]:
+    """(first number, [(operation, operand)] in their order) of question i."""
+    draw = _Random(options.seed, i)
+    count = options.shortest + draw.below(options.longest - options.shortest + 1)
+    start = draw.below(options.modulus)
+    return start, [("+-"[draw.below(2)], draw.below(options.modulus)) for _ in range(count)]
+
+
+def apply_modulo(modulus: int, value: int, operation: str, operand: int) -> int:
+    return (value + operand if operation == "+" else value - operand) % modulus
+
+
+def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int, str]:
+    """(numbers, target, an expression that solves it) of question i.
+
+    Built backwards: random pairs are joined by operations that keep every value a positive integer, until one value is
+    left, which is the target; so a solution exists.
+    """
+    draw = _Random(options.seed, i)
+    while True:
+        numbers = [1 + draw.below(options.max_number) for _ in range(options.numbers)]
+        numbers = sorted(numbers) if options.ascending else numbers
+        values = [(n, str(n)) for n in numbers]
+        while len(values) > 1:
+            first, second = (values.pop(draw.below(len(values))) for _ in range(2))
+            values.append(_join(first, second, "+-*/"[draw.below(4)]))
+        target, expression = values[0]
+        if target <= options.max_target:
+            return numbers, target, _without_outer_parentheses(expression)
+
+
+def _join(a: tuple[int, str], b: tuple[int, str], operation: str) -> tuple[int, str]:
+    """a and b joined; where - or / would leave the positive integers they become + and *."""
+    if a[0] < b[0]:
+        a, b = b, a
+    if operation == "-" and a[0] > b[0]:
+        value = a[0] - b[0]
+    elif operation == "/" and a[0] % b[0] == 0:
+        value = a[0] // b[0]
+    else:
+        operation = {"-": "+", "/": "*"}.get(operation, operation)
+        value = a[0] + b[0] if operation == "+" else a[0] * b[0]
+    return value, f"({a[1]} {operation} {b[1]})"
+
+
+def _without_outer_parentheses(expression: str) -> str:
+    return expression[1:-1] if expression.startswith("(") else expression
+
+
+class _Random:
+    """Cheap random integers that depend on the key alone; Python keeps `random()` the same over its versions."""
+
+    def __init__(self, seed: int, index: int):
+        self._uniform = random.Random(f"{seed}:{index}").random
+
+    def below(self, size: int) -> int:
+        return int(self._uniform() * size)

@@ -1,0 +1,140 @@
+"""Questions and the template they are put in."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from zerolab.toml import SAME, Seed, Strict, as_value_error
+
+
+class QuestionSource(Strict):
+    path: str = Field(
+        description="JSONL, JSON, CSV or Parquet file; built-in name; hub id; synthetic:FAMILY; or reasoning_gym:TASK."
+    )
+    split: str | None = Field(None, description="Split of a hub data set (default: the built-in's own, else train).")
+    subset: str | None = Field(None, description="Configuration name of a hub data set.")
+    problem_key: str | None = Field(None, description="Column of the question (default: the first known name present).")
+    answer_key: str | None = Field(None, description="Column of the answer (default: the first known name present).")
+    levels: tuple[int, int] | None = Field(
+        None,
+        description="Keep difficulty levels from .. to, inclusive. reasoning_gym: levels of its curriculum, from 0.",
+    )
+    max_chars: int | None = Field(None, ge=1, description="Drop questions with more characters.")
+    limit: int | None = Field(None, ge=1, description="Keep the first so many questions, in file order.")
+    weight: float = Field(1.0, gt=0, description="Share in a mix, relative to the other sources.")
+    options: dict[str, int | float | str | bool | list[int | float | str]] = Field(
+        {}, description="Parameters of a synthetic family, or the config of a task of reasoning-gym."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "QuestionSource":
+        from zerolab.data.families import PREFIX, make_family
+
+        if self.levels is not None and self.levels[0] > self.levels[1]:
+            raise ValueError(f"questions.levels = {list(self.levels)} is empty: write the lower level first")
+        if self.path.startswith(PREFIX):
+            as_value_error(make_family, self.path.removeprefix(PREFIX), self.options)
+        elif self.options and not self.path.startswith("reasoning_gym:"):
+            raise ValueError(
+                f"questions.options are for synthetic:FAMILY and reasoning_gym:TASK; {self.path} takes none: remove "
+                "them"
+            )
+        return self
+
+
+class QuestionsConfig(Strict):
+    shorthand: ClassVar[type[BaseModel]] = QuestionSource
+
+    sources: tuple[QuestionSource, ...] = Field(
+        (), description="Sources to mix by weight. For a single one, its keys stand here directly: questions.path = ..."
+    )
+    data_dir: str | None = Field(
+        None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
+    )
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="Share of questions, chosen by a hash of their text, kept for evaluation."
+    )
+    shuffle_answers: bool = Field(
+        False,
+        description="A control: every training question is graded by the answer of another one; held-out ones are not.",
+    )
+    order: Literal["shuffle", "sequential"] = Field("shuffle", description="Order within an epoch of a source.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, raw: Any) -> Any:
+        """`questions.path` and the other keys of one source stand for `sources = [{...}]`."""
+        if not isinstance(raw, dict):
+            return raw
+        single = {k: v for k, v in raw.items() if k in QuestionSource.model_fields}
+        if not single or raw.get("sources"):
+            if single:
+                raise ValueError(f"questions.sources and questions.{next(iter(single))} exclude each other")
+            return raw
+        rest = {k: v for k, v in raw.items() if k not in single}
+        return {**rest, "sources": [single]}
+
+    @model_validator(mode="after")
+    def _some_source(self) -> "QuestionsConfig":
+        if not self.sources:
+            raise ValueError("set questions.path to a file, a built-in name, a hub id or synthetic:FAMILY")
+        return self
+
+
+SYNTHETIC = "synthetic:"
+
+
+class CorpusSource(Strict):
+    path: str = Field(
+        description="JSONL, JSON, CSV, Parquet or text file, a folder or pattern of them; built-in name; hub id; or "
+        "synthetic:CORPUS."
+    )
+    name: str | None = Field(None, min_length=1, description="Name in metrics (default: from the path).")
+    weight: float = Field(1.0, gt=0, description="Share of the tokens in a mix, relative to the other sources.")
+    split: str | None = Field(None, description="Split of a hub data set (default: the built-in's own, else train).")
+    subset: str | None = Field(None, description="Configuration name of a hub data set.")
+    stream: bool = Field(
+        False, description="Read a hub data set while it is downloaded, in the place of a complete copy on disk."
+    )
+    text_key: str | None = Field(None, description="Column of the text (default: the first known name present).")
+    problem_key: str | None = Field(
+        None, description="Column of the question, where documents are questions with answers."
+    )
+    answer_key: str | None = Field(None, description="Column of its worked answer.")
+    template: str = Field(
+        "{question}\n", description="What stands before an answer; {question} is replaced. The answer follows at once."
+    )
+    loss: Literal["all", "answer"] | None = Field(
+        None,
+        description="Tokens that are learned: all but the first of a document, or the answer and its end alone "
+        "(default: answer for synthetic corpora, else all).",
+    )
+    unit: Literal["paragraph", "line", "file"] = Field(
+        "paragraph", description="What a document is in a text file; a blank line ends a paragraph."
+    )
+    limit: int | None = Field(None, ge=1, description="Keep the first so many documents, in file order.")
+    options: dict[str, int | float | str | bool] = Field({}, description="Parameters of a synthetic corpus.")
+    seed: Seed | None = Field(None, description="Of a synthetic corpus: its base's, to go on with the same one.")
+
+    @property
+    def synthetic(self) -> str | None:
+        """The name of a synthetic corpus; None for any other."""
+        return self.path.removeprefix(SYNTHETIC) if self.path.startswith(SYNTHETIC) else None
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "CorpusSource":
+        if self.template.count("{question}") != 1:
+            raise ValueError("corpora.template: write {question} once, where the question goes")
+        if self.text_key and (self.problem_key or self.answer_key):
+            raise ValueError("corpora.text_key is for texts, problem_key and answer_key for questions: set one kind")
+        if (self.problem_key is None) != (self.answer_key is None):
+            raise ValueError("corpora.problem_key and corpora.answer_key go together: set both or none")
+        if self.text_key and self.loss == "answer":
+            raise ValueError('corpora.loss = "answer" needs questions with answers: remove corpora.text_key')
+        if self.synthetic is None and (self.options or self.seed is not None):
+            raise ValueError(
+                f"corpora.options and corpora.seed are for synthetic:CORPUS; {self.path} takes none: remove them"
+            )
+        if self.synthetic is not None and self.limit is not None:
+            raise ValueError("corpora.limit is for files and data sets; a synthetic corpus has no end: remove it")
+        return self

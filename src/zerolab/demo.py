@@ -1,0 +1,362 @@
+"""Base model, arms, table, figure: what `zerolab demo` does.
+
+What the arms' metrics say: windows fixed in the recipe, a table, and sentences computed from the numbers.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.console import Group as RenderGroup
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from zerolab.config import DemoConfig, RunConfig, load_run_config
+from zerolab.errors import UserError
+from zerolab.processes import Job, cores, metrics_so_far, run_all
+from zerolab.recipes import find_recipe
+from zerolab.report.curves import Runs, column, draw, has_bias, write_bias, write_csv
+from zerolab.report.html_report import write_report
+from zerolab.report.progress import sparkline
+from zerolab.rundir import can_resume, write_atomically
+from zerolab.terminal import make_console
+
+Window = tuple[float, float]  # mean over the first steps, mean over the last share
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """Windows of each metric for each seed of an arm."""
+
+    name: str
+    windows: Mapping[str, Sequence[Window]]
+    tokens: Sequence[float]  # sampled in all, one number per seed
+
+    def mean(self, metric: str) -> Window:
+        """Mean over the seeds in which something was measured, NaN where in none."""
+        starts, ends = ([v for v in values if np.isfinite(v)] for values in zip(*self.windows[metric], strict=True))
+        return (float(np.mean(starts)) if starts else np.nan, float(np.mean(ends)) if ends else np.nan)
+
+    def growth(self, metric: str) -> list[float]:
+        """End minus start, for each seed."""
+        return [end - start for start, end in self.windows[metric]]
+
+
+PRESSURE = "bias/length_normaliser/incorrect"
+IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated", PRESSURE)
+
+
+def window(rows: Sequence[Mapping[str, Any]], metric: str, config: DemoConfig) -> Window:
+    """Means over the first `first_steps` and the last `last_share` of the steps; NaN where nothing was measured."""
+    steps, values = column(rows, metric)
+    last = max((row["step"] for row in rows), default=0)
+    early, late = values[steps <= config.first_steps], values[steps > last * (1 - config.last_share)]
+    return (float(early.mean()) if len(early) else np.nan, float(late.mean()) if len(late) else np.nan)
+
+
+def summarise(config: DemoConfig, runs: Runs) -> list[ArmSummary]:
+    return [
+        ArmSummary(
+            arm,
+            {metric: [window(rows, metric, config) for rows in seeds] for metric in {*IN_SENTENCES, *config.metrics}},
+            [sum(row.get("rollout/tokens") or 0 for row in rows) for rows in seeds],
+        )
+        for arm, seeds in runs.items()
+    ]
+
+
+def sentences(config: DemoConfig, arms: Sequence[ArmSummary]) -> list[str]:
+    """What was and what was not seen, for the first arm against the second."""
+    first, second = arms[0], arms[1]
+    seeds = len(config.seeds)
+    lines = [_length(first, second, seeds), *_pressure(first, second), _accuracy(first, second, seeds)]
+    for arm in (first, second):
+        start, end = arm.mean("truncated")
+        lines.append(f"Truncated under {arm.name}: {start:.1%} of the responses at the start, {end:.1%} at the end.")
+    tokens = [float(np.mean(arm.tokens)) for arm in (first, second)]
+    lines.append(
+        f"{first.name} sampled {tokens[0]:,.0f} tokens per run, {second.name} {tokens[1]:,.0f} "
+        f"({tokens[0] / tokens[1]:.2f} times as many)."
+    )
+    lines.append(
+        "The confidence marker is built into the base model's training text: this shows the mechanism in a "
+        f"transformer, not how common it is. {seeds} seeds are too few for an interval."
+    )
+    return lines
+
+
+def _length(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
+    metric = "length/incorrect"
+    more = sum(a > b for a, b in zip(first.growth(metric), second.growth(metric), strict=True))
+    moves = " and ".join("{} from {:.1f} to {:.1f} tokens".format(a.name, *a.mean(metric)) for a in (first, second))
+    verdict = "seen" if more == seeds else "not seen" if more == 0 else "mixed"
+    return (
+        f"Length of incorrect answers, start to end: {moves}. It grew more under {first.name} in {more} of {seeds} "
+        f"seeds: the length bias was {verdict}."
+    )
+
+
+def _pressure(first: ArmSummary, second: ArmSummary) -> list[str]:
+    """The bias meter: what the weighting of the loss alone does to the length of incorrect answers."""
+    ends = [arm.mean(PRESSURE)[1] for arm in (first, second)]
+    if not np.isfinite(ends).all():
+        return []
+    return [
+        f"Bias meter at the end (length pressure of the loss's own weights on incorrect answers, in reward x tokens): "
+        f"{first.name} {ends[0]:+.2f}, {second.name} {ends[1]:+.2f}; 0 means that length earns nothing by itself."
+    ]
+
+
+def _accuracy(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
+    a, b = first.mean("accuracy")[1], second.mean("accuracy")[1]
+    pairs = [x - y for (_, x), (_, y) in zip(first.windows["accuracy"], second.windows["accuracy"], strict=True)]
+    side = "higher" if a > b else "lower"
+    same = "in every seed" if len({np.sign(p) for p in pairs}) == 1 else "not in every seed"
+    held_out = [arm.mean("eval/accuracy") for arm in (first, second)]
+    points = f"{100 * abs(a - b):.1f} points {side}, {same}"
+    text = f"Accuracy at the end: {first.name} {a:.3f}, {second.name} {b:.3f} ({points})."
+    if not np.isnan(held_out).any():
+        (a0, a1), (b0, b1) = held_out
+        text += f" On held-out questions: {first.name} {a0:.3f} to {a1:.3f}, {second.name} {b0:.3f} to {b1:.3f}."
+    return text
+
+
+REFRESH_SECONDS = 0.5
+PLAIN_SECONDS = 15.0
+WIDTH = 30
+PREVIEW_STEPS = 1500
+HEADINGS = {
+    "length/mean": "tokens",
+    "length/correct": "correct",
+    "length/incorrect": "incorrect",
+    "tokens_per_solved": "tokens/solved",
+    PRESSURE: "bias meter",
+}
+
+
+def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
+    """Trains every arm under every seed and leaves table, figure, CSV and sentences in `out`."""
+    started = time.monotonic()
+    console = make_console(120)
+    arms = {(arm, seed): arm_config(arm, seed, out) for arm in config.arms for seed in config.seeds}
+    base = the_base(arms)
+    console.print(
+        Text.assemble(
+            (config.name, "bold"), f": {' against '.join(names(arms))}, {len(config.seeds)} seeds, {cores()} cores"
+        )
+    )
+    try:
+        prepare_base(base, out, console)
+        train_arms(arms, out, console, resume)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is lost: the same command with --resume goes on")
+        raise
+    runs: dict[str, list[Any]] = {c.name: [] for c in arms.values()}
+    for arm in arms.values():
+        runs[arm.name].append(metrics_so_far(arm.folder))
+    summaries = summarise(config, runs)
+    lines = sentences(config, summaries)
+    write_results(out, runs, summaries, lines, config)
+    show_curves(console, runs)
+    console.print(result_table(summaries, config.metrics))
+    for line in lines:
+        console.print(f"- {line}")
+    report = write_report([arm.folder for arm in arms.values()], out / "report.html")
+    figures = ", ".join(str(path) for path in sorted(out.glob("*.png")))
+    console.print(f"{figures}, a CSV beside each; all of it and every transcript: {report}", soft_wrap=True)
+    console.print(f"{time.monotonic() - started:.0f} s in all")
+
+
+def arm_config(recipe: str, seed: int, out: Path) -> RunConfig:
+    path = find_recipe(recipe)
+    name = load_run_config(path).name
+    return load_run_config(path, overrides(seed, out / f"{name}-seed{seed}"))
+
+
+def overrides(seed: int, folder: Path) -> list[str]:
+    return [f"seed={seed}", f"out={json.dumps(str(folder))}", "threads=1"]
+
+
+def names(arms: Mapping[Any, RunConfig]) -> list[str]:
+    return list(dict.fromkeys(c.name for c in arms.values()))
+
+
+def the_base(arms: Mapping[Any, RunConfig]) -> str:
+    """The one pretraining recipe that all arms start from."""
+    bases = {c.model.base for c in arms.values()}
+    if len(bases) != 1 or None in bases:
+        raise UserError("the arms of a demo start from one laptop base: give all of them the same model.base")
+    return str(next(iter(bases)))
+
+
+def prepare_base(recipe: str, out: Path, console: Console) -> None:
+    """Pretrains the base unless it is cached; a second core shows the effect in a five-parameter policy meanwhile."""
+    from zerolab.worlds.base_model import base_model_is_cached
+
+    cached = base_model_is_cached(recipe)
+    console.print(f"base model {recipe}: {'from the cache' if cached else 'pretraining from scratch'}")
+    job = Job("pretraining", ["pretrain", recipe], out / "base.log")
+    preview = Preview() if not cached and cores() > 1 else None
+    with shown(console) as show:
+        for _ in run_all([job], 1):
+            if preview and not preview.done:
+                preview.advance(REFRESH_SECONDS)
+            else:
+                time.sleep(REFRESH_SECONDS)
+                preview = preview if console.is_terminal else None  # plain output shows the finished curve once
+            show(RenderGroup(*(preview.lines() if preview else []), Text(last_line(job.log))))
+    report_gate(Path(last_line(job.log)), console)
+
+
+def report_gate(folder: Path, console: Console) -> None:
+    """What the base shows before RL, and whatever its recipe asked for in vain."""
+    gate = json.loads((folder / "gate.json").read_text())
+    marker = f", its marker agrees with the truth {gate['marker_accuracy']:.0%}" if gate["marker_accuracy"] else ""
+    console.print(f"base accuracy {gate['accuracy']:.3f} at temperature 1{marker}")
+    for sentence in gate["missed"]:
+        console.print(Text(f"the base misses its gate: {sentence}; read the results with that in mind", style="yellow"))
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
+
+
+class Preview:
+    """The five-parameter policy under GRPO and Dr. GRPO, a little at a time."""
+
+    def __init__(self) -> None:
+        from zerolab.worlds.confidence_policy import simulate
+
+        self.streams: dict[str, Iterator[Any]] = {
+            n: simulate(n, seed=0, steps=PREVIEW_STEPS) for n in ("grpo", "dr_grpo")
+        }
+        self.lengths: dict[str, list[float]] = {name: [] for name in self.streams}
+
+    @property
+    def done(self) -> bool:
+        return all(len(values) == PREVIEW_STEPS for values in self.lengths.values())
+
+    def advance(self, seconds: float) -> None:
+        """Trains both for about so long, or to their end."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.done:
+            for name, stream in self.streams.items():
+                self.lengths[name].append(next(stream).length_incorrect)
+
+    def lines(self) -> list[Text]:
+        """Both curves on one scale."""
+        top = max(length for values in self.lengths.values() for length in [1.0, *values])
+        title = "meanwhile, a five-parameter policy that sees how sure it may be: length of its incorrect answers"
+        return [Text(title)] + [
+            Text(f"  {name:8} {sparkline(values, 2 * WIDTH, 0, top)} {values[-1]:5.1f} tokens, step {len(values)}")
+            for name, values in self.lengths.items()
+            if values
+        ]
+
+
+def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Console, resume: bool) -> None:
+    """All arms in one-thread processes, with a live table."""
+    jobs = []
+    for (recipe, seed), config in arms.items():
+        going_on = resume and can_resume(config.folder)
+        flags = ["--resume"] if going_on else ["--overwrite"]
+        settings = [word for item in overrides(seed, config.folder) for word in ("--set", item)]
+        name = f"{config.name} seed {seed}"
+        jobs.append(Job(name, ["train", recipe, *flags, *settings], out / f"{config.folder.name}.log"))
+    # Seeds first, so that every arm shows something early.
+    order = sorted(range(len(jobs)), key=lambda i: list(arms)[i][1])
+    with shown(console) as live:
+        for _ in run_all([jobs[i] for i in order], cores()):
+            time.sleep(REFRESH_SECONDS)
+            live(live_table(list(arms.values())))
+        live(live_table(list(arms.values())))
+
+
+def live_table(configs: Sequence[RunConfig]) -> Table:
+    """The state of every arm, from what it has logged by now."""
+    table = Table(box=None)
+    for heading in ("arm", "seed", "step", "accuracy", "correct", "incorrect", "truncated", "bias meter"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    table.add_column("length of incorrect")
+    for config in configs:
+        rows = [row for row in metrics_so_far(config.folder) if row["step"] > 0]
+        last = rows[-1] if rows else {}
+        numbers = [last.get(k) for k in ("accuracy", "length/correct", "length/incorrect", "truncated", PRESSURE)]
+        cells = ["" if n is None else number(n) for n in numbers]
+        curve = sparkline([row["length/incorrect"] for row in rows], WIDTH, 0, config.rollout.max_new_tokens)
+        table.add_row(config.name, str(config.seed), f"{last.get('step', 0)}/{config.steps}", *cells, curve)
+    return table
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[Any], None]]:
+    """A function that shows a renderable: live in a terminal, every few seconds and at the end elsewhere."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4) as live:
+            yield live.update
+        return
+    printed, last = time.monotonic(), None
+
+    def show(renderable: Any) -> None:
+        nonlocal printed, last
+        last = renderable
+        if time.monotonic() - printed > PLAIN_SECONDS:
+            console.print(renderable)
+            printed = time.monotonic()
+
+    yield show
+    if last is not None:
+        console.print(last)
+
+
+def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
+    """Length of incorrect and accuracy of the first seed of each arm, as lines of text."""
+    for metric, label in (("length/incorrect", "length of incorrect"), ("accuracy", "accuracy")):
+        series = {arm: [row.get(metric) for row in seeds[0] if row["step"] > 0] for arm, seeds in runs.items()}
+        top = max(v for values in series.values() for v in values if v is not None)
+        console.print(f"{label}, 0 to {top:.3g}")
+        for arm, values in series.items():
+            console.print(f"  {arm:10} {sparkline(values, 2 * WIDTH, 0, top)}")
+
+
+def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:
+    """Start and end of the recipe's metrics; shares below 1 as they are, lengths in tokens."""
+    table = Table(title="start -> end, mean over seeds", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("arm")
+    for metric in metrics:
+        table.add_column(HEADINGS.get(metric, metric), justify="right")
+    for arm in summaries:
+        windows = [arm.mean(metric) for metric in metrics]
+        table.add_row(arm.name, *(f"{number(a)} -> {number(b)}" for a, b in windows))
+    return table
+
+
+def number(value: float) -> str:
+    """Shares with three digits after the point, lengths with one."""
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
+
+
+def write_results(
+    out: Path,
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    summaries: Sequence[ArmSummary],
+    lines: Sequence[str],
+    config: DemoConfig,
+) -> None:
+    write_csv(out / "curves.csv", runs)
+    title = f"{config.name}: {len(config.seeds)} seeds, thin lines are single runs"
+    draw(out / "curves.png", runs, title)
+    if has_bias(runs):
+        write_bias(out / "bias.png", runs, f"bias meter of {title}")
+    rows = [{"arm": s.name, "windows": {k: [list(w) for w in v] for k, v in s.windows.items()}} for s in summaries]
+    record = {"config": config.model_dump(), "arms": rows, "sentences": list(lines)}
+    write_atomically(out / "summary.json", json.dumps(record, indent=2) + "\n")

@@ -1,8 +1,0 @@
-"""Tables as Markdown."""
-
-from collections.abc import Sequence
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -1,0 +1,258 @@
+"""Pretraining on texts, from a model that is there or from scratch: the loop, with the learner of RL.
+
+Corpora -> documents in a mix -> a step of so many tokens -> learner; held-out loss and accuracy on the way. The result
+is a Hugging Face folder that `zerolab train` goes on from.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zerolab.build import make_grader, model_path, pick_device
+from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunConfig
+from zerolab.data.questions import QuestionStream, load_questions
+from zerolab.data.templates import make_encode, make_template
+from zerolab.document_streams import Found, Mix, find_corpora, held_out_documents, make_mix
+from zerolab.errors import Interrupted
+from zerolab.evaluation.evaluate import Evaluator
+from zerolab.inputs import Input, model_inputs, question_input
+from zerolab.learner.checkpoint import load_state, save_checkpoint
+from zerolab.learner.checkpoint_check import check_checkpoint
+from zerolab.learner.learner import Learner
+from zerolab.learner.precision import COMPUTE
+from zerolab.models.context import context_length, evaluation_room, piece_limit
+from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.tiny import tiny_qwen2, train_bpe
+from zerolab.processes import GracefulStop
+from zerolab.recipes import text_config
+from zerolab.report.progress import Progress
+from zerolab.rl.objective import PRESETS
+from zerolab.rl.reward import make_group
+from zerolab.rollout.graded_sampling import SamplingParameters, request_seed
+from zerolab.rollout.stream import Stream
+from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.rundir import RunDirectory, clear_errors
+from zerolab.worlds.base_model import as_batch
+from zerolab.worlds.corpus import Document
+
+TOKENIZER_TEXTS = 20_000  # of each corpus, for a tokenizer of its own
+MODEL = "model"  # the finished model, in the run's folder
+
+
+@dataclass(frozen=True)
+class TextRun:
+    config: TextRunConfig
+    tokenizer: Any
+    mix: Mix
+    learner: Learner
+    held_out: dict[str, list[Document]]
+    evaluator: Evaluator | None
+
+    @cached_property
+    def evaluates(self) -> bool:
+        return self.config.evaluation.every > 0
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out loss in nats per learned token, of each corpus and over all; accuracy where questions are asked."""
+        measured: dict[str, float] = {}
+        losses, tokens = 0.0, 0
+        for name, documents in self.held_out.items():
+            logprobs_T = self.learner.logprobs_of(as_batch(documents))
+            measured[f"eval/loss/{name}"] = -float(logprobs_T.mean(dtype=np.float64))
+            losses, tokens = losses - float(logprobs_T.sum(dtype=np.float64)), tokens + len(logprobs_T)
+        if self.held_out:
+            measured["eval/loss"] = losses / tokens
+        if self.evaluator:
+            self.evaluator.stream.publish(self.learner.version, self.learner.weights())
+            measured |= self.evaluator()
+        return measured
+
+    def close(self) -> None:
+        if self.evaluator:
+            self.evaluator.stream.close()
+
+
+def pretrain(
+    recipe: TextRunConfig | Mapping[str, Any] | str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Runs a pretraining recipe with corpora to its end and returns the model's Hugging Face folder, OUT/model.
+
+    `recipe` is a TextRunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. Ctrl-C
+    ends the run after the current step with a checkpoint, as Interrupted. With `resume` it goes on from the last
+    checkpoint, on CPU with the same threads to the bit as if it had never stopped. Raises UserError, with one line.
+    """
+    config: TextRunConfig = text_config(recipe)
+    directory = RunDirectory(config, resume, overwrite)
+    run = build(config)
+    try:
+        directory.open(describe_inputs(run))
+        with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
+            first = restore(run, directory) if resume else 1
+            if first == 1 and run.evaluates:
+                directory.log({"step": 0, **shown.row(0, run.evaluate())})
+            for step in range(first, config.steps + 1):
+                record = train_step(run, step)
+                last = step == config.steps
+                if run.evaluates and (last or step % config.evaluation.every == 0):
+                    record |= run.evaluate()
+                directory.log(record)
+                shown.row(step, record)
+                if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
+                    save(run, directory, step)
+                if stop.requested and not last:
+                    message = f"stopped after step {step} of {config.steps}; continue with --resume"
+                    shown.message(message)
+                    raise Interrupted(message)
+        with clear_errors(directory.path):
+            run.learner.export(run.tokenizer, directory.path / MODEL)
+    finally:
+        run.close()
+        directory.close()
+    return directory.path / MODEL
+
+
+def train_step(run: TextRun, step: int) -> dict[str, Any]:
+    """One optimizer step: the mean cross-entropy over all learned tokens of its documents."""
+    started = time.perf_counter()
+    documents = run.mix.step(run.config.tokens_per_step)
+    read = time.perf_counter()
+    stats = run.learner.forward_backward(as_batch(documents), PRESETS["cross_entropy"]) | run.learner.optim_step()
+    tokens = sum(len(ids) for ids, _ in documents)
+    ended = time.perf_counter()
+    return {
+        "step": step,
+        "version": run.learner.version,
+        "loss": stats["nll"],
+        "tokens/step": tokens,
+        "tokens/learned": stats["tokens"],
+        "documents": len(documents),
+        **run.mix.metrics(),
+        **{name: stats[name] for name in ("grad_norm", "grad_clipped", "lr", "padding")},
+        **{name: value for name, value in stats.items() if name.startswith("scale/")},
+        "time/read_s": read - started,
+        "time/learn_s": ended - read,
+        "time/tokens_per_s": tokens / (ended - started),
+    }
+
+
+def build(config: TextRunConfig) -> TextRun:
+    """Opens the corpora, loads or makes the model, checks that they fit, and puts the pieces together."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    found = find_corpora(config)
+    device = pick_device(config.model.device)
+    model, tokenizer = start(config, found, device)
+    check_checkpoint(config, model.config, tokenizer)
+    context, begin = piece_limit(config, context_length(model.config)), make_encode(tokenizer)
+    evaluates = config.evaluation.every > 0
+    evaluator = make_evaluator(config, model, tokenizer, device) if evaluates and config.evaluation.questions else None
+    asked = evaluates and config.holds_out
+    held_out = held_out_documents(config, found, tokenizer, begin, context) if asked else {}
+    settings = config.learner.model_dump(exclude={"packing"})
+    learner = Learner(
+        model,
+        LearnerConfig(**settings, old_logprobs="detach", share_prompts="off"),
+        budget=context,
+        total_steps=config.steps,
+        precision=config.model.precision,
+    )
+    packs = config.learner.packing == "on" or (config.learner.packing == "auto" and device.type != "cpu")
+    learner.policy.read_texts(context if packs else 0)
+    return TextRun(config, tokenizer, make_mix(config, found, tokenizer, begin, context), learner, held_out, evaluator)
+
+
+def start(config: TextRunConfig, found: list[Found], device: torch.device) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder, the hub or a base recipe; or fresh ones."""
+    if config.architecture is None:
+        path = model_path(config.model)
+        return load_model(path, dtype=COMPUTE[config.model.weights], device=device), load_tokenizer(path)
+    if config.model.tokenizer:
+        tokenizer = load_tokenizer(config.model.tokenizer)
+    else:
+        texts = (t.prompt + t.rest for entry in found for t in entry.first(TOKENIZER_TEXTS))
+        tokenizer = train_bpe(texts, config.model.vocab_size or 0)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    model: Any = tiny_qwen2(
+        len(tokenizer),
+        **config.architecture.model_dump(),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad,
+        seed=config.seed,
+    )
+    return model.to(device=device, dtype=COMPUTE[config.model.weights]).eval(), tokenizer
+
+
+def describe_inputs(run: TextRun) -> dict[str, Input]:
+    """What the run reads beside its corpora, whose state a checkpoint has."""
+    config = run.config
+    found: dict[str, Input] = {}
+    if config.architecture is None or config.model.tokenizer:
+        path = model_path(config.model) if config.architecture is None else str(config.model.tokenizer)
+        found = model_inputs(path, config)
+    if run.evaluator:
+        found["questions"] = question_input((prompt.question for prompt, _ in run.evaluator.prompts), "evaluation")
+    return found
+
+
+def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: torch.device) -> Evaluator:
+    """Asks questions through an engine of its own, whose weights are those of the moment."""
+    evaluation = config.evaluation
+    assert evaluation.questions is not None
+    assert evaluation.max_new_tokens is not None
+    room = evaluation_room(config, context_length(model.config))
+    template = make_template(evaluation.template).bound(tokenizer)
+    source = QuestionStream(load_questions(evaluation.questions).train, seed=0, order="shuffle")
+    questions = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
+    parameters = SamplingParameters(
+        samples=evaluation.samples_per_question,
+        max_new_tokens=evaluation.max_new_tokens,
+        temperature=evaluation.temperature,
+        stop=template.stop,
+        seed=request_seed(config.seed, "evaluation"),
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
+        min_tokens=evaluation.min_tokens,
+    )
+    dtype, kv_bytes = COMPUTE[config.model.precision], int(evaluation.kv_gb * 2**30)
+    stream = Stream(
+        TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes),
+        make_encode(tokenizer),
+        source,
+        template,
+        make_grader(template),
+        RolloutConfig(max_new_tokens=evaluation.max_new_tokens, max_prompt_tokens=room),
+        partial(make_group, config=RewardConfig(), budget=evaluation.max_new_tokens),
+        parameters,
+    )
+    return Evaluator(stream, list(questions.values()), parameters)
+
+
+def save(run: TextRun, directory: RunDirectory, step: int) -> None:
+    def write(folder: Path) -> None:
+        run.learner.export(run.tokenizer, folder)
+        run.learner.save(folder)
+
+    save_checkpoint(directory.checkpoints, step, write, {"mix": run.mix.state_dict()}, run.config.checkpoint.keep)
+
+
+def restore(run: TextRun, directory: RunDirectory) -> int:
+    """Puts the last checkpoint back; returns the step to go on with."""
+    folder = directory.newest_checkpoint()
+    state = load_state(folder) if folder else None
+    directory.cut_after(state["step"] if state else None)
+    if folder is None or state is None:
+        return 1
+    run.learner.load(folder)
+    run.mix.load_state_dict(state["mix"])
+    return state["step"] + 1

@@ -1,1 +1,0 @@
-"""`zerolab sample`: what a model does with a question, before or after training."""

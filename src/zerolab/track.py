@@ -1,0 +1,180 @@
+"""The trackers of a run: started with its first line, told of every line, and let go at the first failure.
+
+Each tracker as two verbs: log a step's numbers, close. Their packages are imported when a tracker starts.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from zerolab.errors import UserError
+from zerolab.terminal import echo
+
+
+class Service(Protocol):
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is told of a run. The id stays the same over all sessions of the run."""
+
+    folder: Path
+    project: str
+    name: str
+    id: str
+    config: Mapping[str, Any]
+
+
+class TensorBoard:
+    """Event files in the run's folder; steps that are logged again replace what later events said of them."""
+
+    def __init__(self, run: TrackedRun, first_step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=first_step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Wandb:
+    """A W&B run in the run's folder. A missing key is an error and no question; WANDB_MODE=offline needs none."""
+
+    def __init__(self, run: TrackedRun, first_step: int):
+        os.environ.setdefault("WANDB_SILENT", "true")  # neither banners nor a prompt in the midst of a run
+        import wandb
+
+        self.run = wandb.init(
+            project=run.project,
+            name=run.name,
+            id=run.id,
+            dir=str(run.folder),
+            config=dict(run.config),
+            resume="allow",
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        # Steps are an axis of their own, since W&B's takes no step twice and a resumed run may repeat some.
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log({**values, "step": step})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class Trackio:
+    """A trackio run, local (TRACKIO_DIR) unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL say where else."""
+
+    def __init__(self, run: TrackedRun, first_step: int):
+        import trackio
+
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            self.run = trackio.init(
+                project=run.project,
+                name=f"{run.name}-{run.id}",  # trackio finds a run again by its name
+                config=dict(run.config),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        import trackio
+
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            trackio.finish()
+
+
+SERVICES: Mapping[str, type] = {"tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
+
+
+ID_FILE = "track.json"  # in the run's folder, so that a resumed run is the same one to its trackers
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raises UserError for a tracker whose extra is missing."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"track names {name}, which is not installed: pip install 'zerolab[{name}]', or take it out of track"
+            )
+
+
+class Trackers:
+    """A failure of a tracker is one line on stderr and the end of that tracker, never of the run."""
+
+    def __init__(self, names: Sequence[str], folder: Path, project: str, name: str, config: Mapping[str, Any]):
+        self.names, self.folder, self.project, self.name, self.config = names, folder, project, name, config
+        self.services: dict[str, Service] | None = None
+
+    def log(self, step: int, record: Mapping[str, Any]) -> None:
+        """Tells all of them every finite number of a line of metrics.jsonl."""
+        if not self.names:
+            return
+        if self.services is None:
+            self.services = self._start(step)
+        values = {k: float(v) for k, v in record.items() if k != "step" and _is_number(v)}
+        for name in list(self.services):
+            self._try(name, lambda service: service.log(step, values))
+
+    def close(self) -> None:
+        for name in list(self.services or {}):
+            self._try(name, lambda service: service.close())
+        self.services = {}
+
+    def _start(self, step: int) -> dict[str, Service]:
+        run = TrackedRun(self.folder, self.project, self.name, self._id(), self.config)
+        started = {}
+        for name in self.names:
+            try:
+                started[name] = SERVICES[name](run, step)
+            except Exception as error:
+                warn(name, error)
+        return started
+
+    def _try(self, name: str, action: Any) -> None:
+        assert self.services is not None
+        try:
+            action(self.services[name])
+        except Exception as error:
+            del self.services[name]
+            warn(name, error)
+
+    def _id(self) -> str:
+        file = self.folder / ID_FILE
+        try:
+            found = json.loads(file.read_text())["id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found = uuid.uuid4().hex[:12]
+            file.write_text(json.dumps({"id": found}) + "\n")
+        return str(found)
+
+
+def warn(name: str, error: Exception) -> None:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    echo(f"zerolab: {name} stopped tracking ({reason[:200]}); the run goes on without it", error=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,1 @@
+"""Synthetic worlds: corpora, base models and toy policies whose truth is known by construction."""

@@ -1,0 +1,198 @@
+"""Pretraining of a laptop base model: the same learner, with cross-entropy as its objective.
+
+The result is a Hugging Face folder in a cache, under a name made of everything that decides its content.
+
+Does a base model show what its recipe asks for before RL starts? Measured and reported, never trained around.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zerolab.config import LearnerConfig, PretrainConfig
+from zerolab.errors import Interrupted
+from zerolab.grading.grader import grade
+from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
+from zerolab.learner.learner import Learner
+from zerolab.models.hf import export_model, load_model, load_tokenizer
+from zerolab.models.tiny import tiny_qwen2
+from zerolab.processes import GracefulStop
+from zerolab.report.progress import Progress
+from zerolab.rl.batch import Batch, pack
+from zerolab.rl.objective import PRESETS
+from zerolab.rollout.engine import Request, generate_all
+from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.rundir import clear_errors, write_atomically
+from zerolab.worlds.corpora import make_corpus
+from zerolab.worlds.corpus import Corpus, Document
+
+MARKER = re.compile(r"\b(un)?sure\b")
+
+
+def measure(config: PretrainConfig, folder: Path, corpus: Corpus) -> dict[str, Any]:
+    """Accuracy at temperature 1, marker calibration, lengths, truncation; and which bounds of the gate were missed."""
+    gate = config.gate
+    tokenizer = load_tokenizer(folder)
+    engine = TorchEngine(load_model(folder), tokenizer, dtype=torch.float32)
+    questions = corpus.questions
+    requests = [
+        Request(
+            id=number * gate.responses + sample,
+            prompt_ids=tuple(tokenizer(question.text)["input_ids"]),
+            seed=request_seed(config.seed, "gate", number, sample),
+            max_new_tokens=gate.max_new_tokens,
+        )
+        for number, question in enumerate(questions)
+        for sample in range(gate.responses)
+    ]
+    completions = generate_all(engine, requests)
+    asked = [questions[c.request_id // gate.responses] for c in completions]
+    verdicts = [
+        grade(c.text, question.answers, "boxed", verifier=question.verifier).correct
+        for c, question in zip(completions, asked, strict=True)
+    ]
+    markers = [(MARKER.search(c.text), correct) for c, correct in zip(completions, verdicts, strict=True)]
+    agreed = [(match.group(1) is None) == correct for match, correct in markers if match]
+    measured = {
+        "responses": len(completions),
+        "accuracy": sum(verdicts) / len(verdicts),
+        "marker_accuracy": sum(agreed) / len(agreed) if agreed else None,
+        "mean_length": sum(len(c) for c in completions) / len(completions),
+        "truncated": sum(c.truncated for c in completions) / len(completions),
+    }
+    return {**measured, "missed": missed(config, measured)}
+
+
+def missed(config: PretrainConfig, measured: dict[str, Any]) -> list[str]:
+    """One sentence for each bound of the gate that was not met."""
+    sentences = []
+    for name in ("accuracy", "marker_accuracy"):
+        bounds, value = getattr(config.gate, name), measured[name]
+        if bounds and not (value is not None and bounds[0] <= value <= bounds[1]):
+            shown = "not measurable" if value is None else f"{value:.3f}"
+            sentences.append(f"{name} is {shown}, outside {bounds[0]} .. {bounds[1]}")
+    return sentences
+
+
+CODE_VERSION = "1"  # raise it when the same config would give another model
+CHECKPOINT_EVERY = 400
+METRICS = "pretrain.jsonl"
+
+
+def cache_root() -> Path:
+    """Folder of cached base models: $ZEROLAB_CACHE, or ~/.cache/zerolab."""
+    return Path(os.environ.get("ZEROLAB_CACHE", Path.home() / ".cache" / "zerolab"))
+
+
+def cache_folder(config: PretrainConfig) -> Path:
+    """Where the model of this config lies or will lie: a hash of the config, the corpus code and this code."""
+    content = config.model_dump(exclude={"name", "threads", "gate"})
+    if config.optimizer.decay_share is None:
+        del content["optimizer"]["decay_share"]
+    key = json.dumps([CODE_VERSION, make_corpus(config.corpus, config.seed).version, content], sort_keys=True)
+    return cache_root() / "bases" / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def base_model_is_cached(recipe: str) -> bool:
+    from zerolab.recipes import base_recipe
+
+    return is_complete(cache_folder(base_recipe(recipe)))
+
+
+def is_complete(folder: Path) -> bool:
+    """The gate is measured last, and the folder is renamed into place after that."""
+    return (folder / "gate.json").is_file()
+
+
+def base_model(recipe: str) -> Path:
+    """The folder of a base model, pretrained now unless the cache has it."""
+    from zerolab.recipes import base_recipe
+
+    return pretrain(base_recipe(recipe))
+
+
+def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
+    """Trains the base model of a recipe and returns its Hugging Face folder. Goes on where a killed run stopped.
+
+    The folder also holds the recipe, the loss curve and the gate's measurement; a missed gate is kept there.
+    """
+    folder = cache_folder(config)
+    if is_complete(folder) and not force:
+        return folder
+    work = folder.with_name(folder.name + ".work")
+    with clear_errors(folder):
+        if force:
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    corpus = make_corpus(config.corpus, config.seed)
+    learner = make_learner(config, corpus)
+    _train(config, corpus, learner, work)
+    export_model(learner.model, corpus.tokenizer, work / "model")
+    write_atomically(work / "model" / "recipe.json", config.model_dump_json(indent=2) + "\n")
+    shutil.move(work / METRICS, work / "model" / METRICS)
+    report = measure(config, work / "model", corpus)
+    write_atomically(work / "model" / "gate.json", json.dumps(report, indent=2) + "\n")
+    with clear_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        (work / "model").rename(folder)
+        shutil.rmtree(work)
+    return folder
+
+
+def make_learner(config: PretrainConfig, corpus: Corpus) -> Learner:
+    tokenizer = corpus.tokenizer
+    model = tiny_qwen2(
+        len(tokenizer),
+        **config.architecture.model_dump(),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        seed=config.seed,
+    )
+    optimizer = LearnerConfig(**config.optimizer.model_dump(), old_logprobs="detach")
+    return Learner(model, optimizer, budget=config.architecture.context, total_steps=config.steps)
+
+
+def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path) -> None:
+    checkpoints, curve = work / "checkpoints", work / METRICS
+    saved = latest_checkpoint(checkpoints)
+    rows: list[str] = []
+    if saved:
+        learner.load(saved)
+        rows = load_state(saved)["curve"]
+
+    def write(folder: Path) -> None:
+        export_model(learner.model, corpus.tokenizer, folder)
+        learner.save(folder)
+
+    with Progress(f"pretraining {config.name}", config.steps) as shown, GracefulStop() as stop:
+        for step in range(learner.version, config.steps):
+            documents = corpus.batch(step, config.documents_per_step)
+            stats = learner.forward_backward(as_batch(documents), PRESETS["cross_entropy"]) | learner.optim_step()
+            shown.row(step + 1, {"loss": stats["nll"]})
+            if step % 20 == 0 or step + 1 == config.steps:
+                rows.append(json.dumps({"step": step + 1, "loss": stats["nll"], "tokens": stats["tokens"]}))
+            if stop.requested or (step + 1) % CHECKPOINT_EVERY == 0:
+                save_checkpoint(checkpoints, step + 1, write, {"curve": rows}, keep=1)
+            if stop.requested and step + 1 < config.steps:
+                raise Interrupted(
+                    f"pretraining stopped after step {step + 1} of {config.steps}; the same command goes on"
+                )
+    write_atomically(curve, "".join(row + "\n" for row in rows))
+
+
+def as_batch(documents: Sequence[Document]) -> Batch:
+    """Documents as responses to their prompts, every one with advantage 1: the cross-entropy of what follows."""
+    rows = [(prompt, len(ids) - prompt, i, 1.0, 1.0, 0) for i, (ids, prompt) in enumerate(documents)]
+    unused = [np.zeros(len(ids) - prompt, np.float32) for ids, prompt in documents]
+    return pack([ids for ids, _ in documents], unused, rows)
