@@ -71,7 +71,7 @@ class Zerolab:
         self.tokens_per_step = tokens_per_step
         settings = LearnerConfig(lr=LEARNING_RATE, old_logprobs="detach", share_prompts="off")
         self.learner = Learner(models.make_model(case.size), settings, budget=CONTEXT, total_steps=10**6)
-        self.learner.policy.read_texts(packing)
+        self.learner.policy.enable_packing(packing)
 
     def step(self) -> Step:
         start = time.process_time()

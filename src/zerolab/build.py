@@ -20,7 +20,7 @@ from zerolab.evaluation.local_model import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.inputs import Input, model_inputs, question_input
 from zerolab.learner.checkpoint_check import check_checkpoint
-from zerolab.learner.learner import Learner, Verbs
+from zerolab.learner.learner import Learner, LearnerProtocol
 from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
 from zerolab.models.context import context_length, largest_budget, prompt_limit
@@ -42,7 +42,7 @@ class Run:
     config: RunConfig
     tokenizer: Any
     stream: Stream
-    learner: Verbs
+    learner: LearnerProtocol
     objective: Objective
     evaluator: Evaluator | None
     probe: Probe | None
@@ -128,7 +128,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
     path = model_path(config.model)
     tokenizer = load_tokenizer(path)
     template = make_template(config.template).bound(tokenizer)
-    workers = (make_workers if config.cluster is None else hire)(config, path, tokenizer, new_engine)
+    workers = (make_workers if config.cluster is None else start_workers)(config, path, tokenizer, new_engine)
     try:
         check_checkpoint(config, workers.model_config, tokenizer)
         rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, workers.model_config)})
@@ -158,7 +158,7 @@ class Workers:
     """Who samples and who learns."""
 
     engine: Engine
-    learner: Verbs
+    learner: LearnerProtocol
     model_config: Any
     release: Callable[[], None] = lambda: None
 
@@ -171,14 +171,16 @@ def make_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: Engin
     return Workers(engine, make_learner(config, model, device), model.config)
 
 
-def hire(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
+def start_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
     """Both in processes of a Ray cluster."""
     from zerolab.cluster.launch import launch
 
     model_config = load_config(path)
     longest_prompt(config, model_config)
-    hired = launch(config, partial(new_worker_engine, config, path, new_engine), partial(new_rank, config, path))
-    return Workers(hired.engine, hired.learner, model_config, hired.release)
+    workers_started = launch(
+        config, partial(new_worker_engine, config, path, new_engine), partial(new_rank, config, path)
+    )
+    return Workers(workers_started.engine, workers_started.learner, model_config, workers_started.release)
 
 
 def load_policy(config: RunConfig, path: str) -> tuple[Any, torch.device]:
@@ -196,7 +198,7 @@ def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -
     return new_engine(config, model, load_tokenizer(path), device)
 
 
-def new_rank(config: RunConfig, path: str) -> Verbs:
+def new_rank(config: RunConfig, path: str) -> LearnerProtocol:
     """A learner in a process of its own, or one rank of several."""
     torch.manual_seed(config.seed)
     if config.cluster and config.cluster.learner_ranks > 1:

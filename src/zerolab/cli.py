@@ -15,7 +15,7 @@ from zerolab.listings import questions_app, recipe_app
 from zerolab.terminal import echo
 
 
-class Verbs(TyperGroup):
+class CommandGroup(TyperGroup):
     """The command line. Usage errors and tracebacks quote what the user gave, so `echo` prints them too."""
 
     def main(self, *args: Any, **options: Any) -> None:
@@ -34,7 +34,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     help="The laboratory for R1-Zero-like training.",
-    cls=Verbs,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -83,5 +83,5 @@ class Group:
     grades: tuple[Grade, ...]
     rewards_G: np.ndarray  # float64, what the objective sees
     parts_G: Mapping[str, np.ndarray] = field(default_factory=dict)  # the weighted terms that rewards_G sums
-    enters_G: np.ndarray | None = None  # bool; None: all. False: masked by the truncation policy
+    loss_mask_G: np.ndarray | None = None  # bool; None: all. False: masked by the truncation policy
     greedy_reward: float | None = None  # of the greedy response, where the objective compares with it

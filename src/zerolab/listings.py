@@ -1,4 +1,4 @@
-"""Verbs that show what ships: recipes, and question sets known by name."""
+"""Commands that show what ships: recipes, and question sets known by name."""
 
 import typer
 

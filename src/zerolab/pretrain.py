@@ -168,7 +168,7 @@ def build(config: TextRunConfig) -> TextRun:
         precision=config.model.precision,
     )
     packs = config.learner.packing == "on" or (config.learner.packing == "auto" and device.type != "cpu")
-    learner.policy.read_texts(context if packs else 0)
+    learner.policy.enable_packing(context if packs else 0)
     return TextRun(config, tokenizer, make_mix(config, found, tokenizer, begin, context), learner, held_out, evaluator)
 
 

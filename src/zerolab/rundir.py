@@ -213,7 +213,7 @@ def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, An
                 "extracted": grade.extracted,
                 "reward": float(group.rewards_G[i]),
                 "parts": {name: float(part_G[i]) for name, part_G in group.parts_G.items()},
-                "enters": group.enters_G is None or bool(group.enters_G[i]),
+                "enters": group.loss_mask_G is None or bool(group.loss_mask_G[i]),
                 "version": completion.version,
             }
 

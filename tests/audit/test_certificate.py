@@ -1,4 +1,4 @@
-"""Every preset keeps its promises, and a broken one is caught: whatever the certificate measures, it can fail."""
+"""Every preset keeps its invariants, and a broken one is caught: whatever the certificate measures, it can fail."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from zerolab.audit import split_invariance
-from zerolab.audit.certificate import PROMISES, Certificate, certify, violations
+from zerolab.audit.certificate import INVARIANTS, Certificate, certify, violations
 from zerolab.audit.certificate_table import markdown
 from zerolab.audit.enumerate import EnumerablePolicy
 from zerolab.audit.weight_curves import PASS_RATES, question_weights
@@ -31,7 +31,7 @@ def policy() -> EnumerablePolicy:
 
 
 def test_every_preset_has_promises_and_keeps_them(certificates: dict[str, Certificate]) -> None:
-    assert set(PROMISES) == set(PRESETS)
+    assert set(INVARIANTS) == set(PRESETS)
     assert {name: c.violations for name, c in certificates.items()} == {name: [] for name in PRESETS}
     assert all(
         set(c.splits) == {"micro_batches", "prompts", "order", "updates", "ranks"} for c in certificates.values()
@@ -108,7 +108,7 @@ def test_a_group_of_equal_rewards_only_counts_in_the_denominator(certificates: d
 def test_a_row_that_is_another_one_under_its_name_is_caught(
     certificates: dict[str, Certificate], owner: str, wears: str
 ) -> None:
-    assert violations(certificates[wears], PROMISES[owner])
+    assert violations(certificates[wears], INVARIANTS[owner])
 
 
 @pytest.mark.parametrize(

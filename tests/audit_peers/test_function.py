@@ -1,4 +1,4 @@
-"""The battery on losses with known answers: every row finds its bias and leaves an unbiased loss alone."""
+"""The set of checks on losses with known answers: every row finds its bias and leaves an unbiased loss alone."""
 
 import json
 import os

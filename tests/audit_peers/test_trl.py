@@ -1,4 +1,4 @@
-"""The battery on the installed TRL; `make test-audit` installs it."""
+"""The set of checks on the installed TRL; `make test-audit` installs it."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zerolab.claims.experiments import length_natural
-from zerolab.claims.experiments.step_use import decisions, heeded, heeding
+from zerolab.claims.experiments.step_use import decisions, measure_step_use, step_use
 from zerolab.claims.results import write_table
 from zerolab.claims.training import laptop_base
 from zerolab.worlds.base_model import pretrain
@@ -29,7 +29,7 @@ def test_every_derivation_is_one_decision(response: str, found: list[tuple[bool,
     assert list(decisions(response, "4")) == found
 
 
-def test_heeding_is_the_difference_between_going_on_after_wrong_and_right_results(tmp_path: Path) -> None:
+def test_step_use_is_the_difference_between_going_on_after_wrong_and_right_results(tmp_path: Path) -> None:
     right, wrong = " 7 - 3 = 4", " 7 - 3 = 5"
     early = [f"{wrong} again:{right} \\boxed{{4}}", f"{wrong} \\boxed{{5}}", f"{right} again:{right} \\boxed{{4}}"]
     late = [f"{wrong} again:{right} \\boxed{{4}}", f"{right} \\boxed{{4}}"]
@@ -37,11 +37,11 @@ def test_heeding_is_the_difference_between_going_on_after_wrong_and_right_result
     rows += [{"step": 25, "response": wrong, "answers": ["4"]}]  # between the windows
     rows += [{"step": step, "response": r, "answers": ["4"]} for step in (35, 36) for r in late]
     (tmp_path / "transcripts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = heeding(tmp_path)
-    assert found["heeds_start"] == pytest.approx(1 / 2 - 1 / 3)
+    found = measure_step_use(tmp_path)
+    assert found["step_use_start"] == pytest.approx(1 / 2 - 1 / 3)
     assert found["derived_right_start"] == pytest.approx(3 / 5)
-    assert found["heeds_end"] == 1
-    assert np.isnan(heeded([{"response": right + " \\boxed{4}", "answers": ["4"]}])["heeds"])
+    assert found["step_use_end"] == 1
+    assert np.isnan(step_use([{"response": right + " \\boxed{4}", "answers": ["4"]}])["step_use"])
 
 
 def test_two_runs_of_a_cell_give_the_same_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,5 +105,5 @@ def test_a_stream_that_breaks_off_says_where_and_to_resume() -> None:
             pass
 
     with pytest.raises(UserError, match=r"after row 1 .*connection reset.*--resume"):
-        list(readers.HubPass("finemath, train", Broken(), None))
+        list(readers.HubReader("finemath, train", Broken(), None))
     assert readers.load_hub is readers.load_hub

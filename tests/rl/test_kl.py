@@ -155,7 +155,7 @@ def moved_learner(reference: bool) -> object:
 
 def test_a_penalty_in_the_reward_is_taken_off_before_the_advantages_and_shown_as_a_part() -> None:
     _, groups = rollout()
-    groups[1] = dataclasses.replace(groups[1], enters_G=np.arange(6) != 2)
+    groups[1] = dataclasses.replace(groups[1], loss_mask_G=np.arange(6) != 2)
     objective = Objective(
         **Objective.resolve({"preset": "dr_grpo", "kl": 0.1, "kl_estimator": "k1", "kl_place": "reward"})
     )
@@ -163,7 +163,7 @@ def test_a_penalty_in_the_reward_is_taken_off_before_the_advantages_and_shown_as
     seen = prepare(groups, learner, objective)
     frozen, advantages, sums = tiny_policy(seed=2), [], []
     for group in groups:
-        entering = range(6) if group.enters_G is None else np.flatnonzero(group.enters_G)
+        entering = range(6) if group.loss_mask_G is None else np.flatnonzero(group.loss_mask_G)
         kls = [
             float(sum(group.completions[i].logprobs_L))
             - float(logprobs_of(frozen, group.prompt.text, group.completions[i].token_ids_L.tolist()).sum().detach())

@@ -29,7 +29,7 @@ def documents(count: int = 14, longest: int = 40, seed: int = 0) -> list[tuple[n
 def make_learner(family: str, packing: int, micro_batch_tokens: int = 16384, **changes: object) -> Learner:
     config = LearnerConfig(old_logprobs="detach", micro_batch_tokens=micro_batch_tokens, share_prompts="off")
     learner = Learner(tiny_model(family, **changes).double(), config, budget=64, total_steps=1)
-    learner.policy.read_texts(packing)
+    learner.policy.enable_packing(packing)
     return learner
 
 

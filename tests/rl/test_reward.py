@@ -57,7 +57,7 @@ def test_a_thought_ends_once() -> None:
     assert made.parts_G["think"].tolist() == made.rewards_G.tolist() == [0.5, 0, 0, 0.5]
     assert group(texts, truncation="zero", think=0.5).rewards_G.tolist() == [1.5, 0, 0, 0]
     alone = group(texts, truncation="keep", correctness=0.0, think=0.5)
-    assert alone.enters_G is None  # a term with an opinion about every response
+    assert alone.loss_mask_G is None  # a term with an opinion about every response
 
 
 def test_mixed_by_reward_and_by_answers_differ_where_a_length_penalty_alone_does() -> None:
@@ -68,7 +68,7 @@ def test_mixed_by_reward_and_by_answers_differ_where_a_length_penalty_alone_does
     assert (is_mixed(all_wrong), has_right_and_wrong(all_wrong)) == (True, False)
     unpaid = group(truncation="keep", correctness=0.0, format=1.0)
     assert (is_mixed(unpaid), has_right_and_wrong(unpaid)) == (False, True)
-    finished = replace(penalised, enters_G=np.array([True, False, True, False]))
+    finished = replace(penalised, loss_mask_G=np.array([True, False, True, False]))
     assert (is_mixed(finished), has_right_and_wrong(finished)) == (True, False)  # both that enter are right
 
 

@@ -87,10 +87,10 @@ def test_none_adds_nothing_and_a_response_without_any_opinion_stays_out(module: 
     path = module("def f(completions):\n    return [1.0, None, float('nan'), 0.0]\n")
     scored = group([{"path": path}])
     assert scored.rewards_G.tolist() == [2, 0, 0, 0]
-    assert scored.enters_G is None
+    assert scored.loss_mask_G is None
     alone = group([{"path": path}], correctness=0)
-    assert alone.enters_G is not None
-    assert alone.enters_G.tolist() == [True, False, False, True]
+    assert alone.loss_mask_G is not None
+    assert alone.loss_mask_G.tolist() == [True, False, False, True]
     assert is_mixed(alone)
     batch = make_batch([alone], PRESETS["dr_grpo"])  # mean of the scored ones alone, as TRL's nanmean
     assert batch.advantage_N.tolist() == [0.5, -0.5]
@@ -98,8 +98,8 @@ def test_none_adds_nothing_and_a_response_without_any_opinion_stays_out(module: 
     both = group([{"path": other, "name": "g"}, {"path": other}], correctness=0)
     assert both.rewards_G.tolist() == [0, 8, 0, 0]
     masked = group([{"path": path}], correctness=0, truncation="mask")
-    assert masked.enters_G is not None
-    assert masked.enters_G.tolist() == [True, False, False, True]
+    assert masked.loss_mask_G is not None
+    assert masked.loss_mask_G.tolist() == [True, False, False, True]
 
 
 def test_truncated_answers_earn_nothing_from_any_term_under_zero(module: Any) -> None:

@@ -113,7 +113,7 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def hired(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def workers_started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two engines, slow enough that a check finds them busy, and a learner."""
     from zerolab.build import build
     from zerolab.config import RunConfig
@@ -125,10 +125,10 @@ def hired(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
 
 
 @pytest.fixture(scope="module")
-def subject(hired: Any) -> Subject:
+def subject(workers_started: Any) -> Subject:
     from zerolab.models.hf import named_weights
 
-    engine = hired.stream.engine
+    engine = workers_started.stream.engine
     ours, other = (tiny_model("qwen2", seed=seed) for seed in (0, 1))
 
     def make() -> Any:
@@ -139,11 +139,11 @@ def subject(hired: Any) -> Subject:
     return Subject(make, ours, other, tiny_tokenizer(), EOS)
 
 
-def test_a_checkpoint_of_another_model_is_refused(hired: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(workers_started: Any, tmp_path: Path) -> None:
     """In the words of the learner, which goes on as it was."""
     with pytest.raises(UserError, match="another"):
-        hired.learner.load(write_model(tmp_path / "other", "llama"))
-    assert hired.learner.version == 0
+        workers_started.learner.load(write_model(tmp_path / "other", "llama"))
+    assert workers_started.learner.version == 0
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -1,4 +1,4 @@
-"""Whole runs with vLLM as the engine: training, resuming, evaluation, and a lost update that stops the run."""
+"""ShardedModel runs with vLLM as the engine: training, resuming, evaluation, and a lost update that stops the run."""
 
 import json
 import shutil

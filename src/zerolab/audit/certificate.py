@@ -1,12 +1,12 @@
-"""The certificate of an objective: what is measured, and whether its row keeps what it promises.
+"""The certificate of an objective: what is measured, and whether its row keeps what it invariants.
 
 It is a proof in two steps for the code that trains. (1) On sampled steps the production gradient is the sum of
 coefficient times score, however the step is cut. (2) The mean of that sum over all steps is computed exactly and
 compared with the exact policy gradient.
 
-What every row of PRESETS promises about its on-policy gradient; `zerolab certify` fails where one is broken.
+What every row of PRESETS invariants about its on-policy gradient; `zerolab certify` fails where one is broken.
 
-Two promises hold for every row and stand in `certificate.py`: the production gradient is the sum of coefficient times
+Two invariants hold for every row and stand in `certificate.py`: the production gradient is the sum of coefficient times
 score, and no way of cutting a step changes it.
 """
 
@@ -27,7 +27,7 @@ from zerolab.rl.objective import Objective
 
 
 @dataclass(frozen=True)
-class Promise:
+class Invariant:
     """scale      of an unbiased direction: "1" or "(G-1)/G"; None: the direction is biased, and shown to be
     tokens     weight of a token: the same in all steps, the same within a step, or falling with 1/L
     questions  weight of a question against its pass rate p (0/1 rewards): one of QUESTION_WEIGHTS; None: depends on
@@ -72,26 +72,26 @@ def _over_mean(p: float, size: int) -> float:
 
 QUESTION_WEIGHTS = {"1": _one, "(G-1)/G": _centred, "E[1/std]": _over_std, "(1-(1-p)^(G-1))/p": _over_mean}
 
-PROMISES: dict[str, Promise] = {
-    "reinforce": Promise("1", "constant", "1", silent=False),
-    "dr_grpo": Promise("(G-1)/G", "constant", "(G-1)/G"),
-    "grpo": Promise(None, "1/L", "E[1/std]"),
-    "grpo_kl": Promise(None, "1/L", "E[1/std]"),
-    "grpo_length_fix": Promise(None, "constant", "E[1/std]"),
-    "grpo_std_fix": Promise(None, "1/L", "(G-1)/G"),
-    "rloo": Promise("1", "constant", "1"),
-    "remax": Promise("1", "constant", "1", silent=False),
-    "dapo": Promise(None, "one per step", "E[1/std]"),
-    "reinforce_pp_baseline": Promise(None, "one per step", None),
-    "lite_ppo": Promise(None, "one per step", None),
-    "gspo": Promise(None, "1/L", "E[1/std]"),
-    "luspo": Promise(None, "constant", "E[1/std]"),
-    "cispo": Promise(None, "one per step", "E[1/std]"),
-    "maxrl": Promise(None, "constant", "(1-(1-p)^(G-1))/p"),
-    "dppo": Promise("(G-1)/G", "constant", "(G-1)/G"),
-    "ppo": Promise("1", "constant", "1", silent=False),
-    "ppo_response_mean": Promise(None, "1/L", "1", silent=False),
-    "cross_entropy": Promise(None, "one per step", "1", silent=False),
+INVARIANTS: dict[str, Invariant] = {
+    "reinforce": Invariant("1", "constant", "1", silent=False),
+    "dr_grpo": Invariant("(G-1)/G", "constant", "(G-1)/G"),
+    "grpo": Invariant(None, "1/L", "E[1/std]"),
+    "grpo_kl": Invariant(None, "1/L", "E[1/std]"),
+    "grpo_length_fix": Invariant(None, "constant", "E[1/std]"),
+    "grpo_std_fix": Invariant(None, "1/L", "(G-1)/G"),
+    "rloo": Invariant("1", "constant", "1"),
+    "remax": Invariant("1", "constant", "1", silent=False),
+    "dapo": Invariant(None, "one per step", "E[1/std]"),
+    "reinforce_pp_baseline": Invariant(None, "one per step", None),
+    "lite_ppo": Invariant(None, "one per step", None),
+    "gspo": Invariant(None, "1/L", "E[1/std]"),
+    "luspo": Invariant(None, "constant", "E[1/std]"),
+    "cispo": Invariant(None, "one per step", "E[1/std]"),
+    "maxrl": Invariant(None, "constant", "(1-(1-p)^(G-1))/p"),
+    "dppo": Invariant("(G-1)/G", "constant", "(G-1)/G"),
+    "ppo": Invariant("1", "constant", "1", silent=False),
+    "ppo_response_mean": Invariant(None, "1/L", "1", silent=False),
+    "cross_entropy": Invariant(None, "one per step", "1", silent=False),
 }
 
 
@@ -203,7 +203,7 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
         length_drift=drift(policy, gradients[max(sizes)]),
         true_length_drift=drift(policy, truth),
     )
-    certificate.violations.extend(violations(certificate, PROMISES.get(objective.name)))
+    certificate.violations.extend(violations(certificate, INVARIANTS.get(objective.name)))
     return certificate
 
 
@@ -252,47 +252,47 @@ def _coefficients(batch: Batch, objective: Objective) -> np.ndarray:
     return batch.advantage_N * token_weights(batch.response_len_N, objective.aggregation, BUDGET)
 
 
-def violations(certificate: Certificate, promise: Promise | None) -> list[str]:
-    """One line for every promise that is broken; a row without promises of its own still owes the universal ones."""
+def violations(certificate: Certificate, invariant: Invariant | None) -> list[str]:
+    """One line for every invariant that is broken. Universal ones hold for rows that have none of their own."""
     found = []
     if not certificate.score_residual < SPLIT:
         found.append(f"production gradient is not coefficient times score (off by {certificate.score_residual:.1e})")
     for way, change in certificate.splits.items():
         if not change < SPLIT:
             found.append(f"the gradient changes with {way} (by {change:.1e})")
-    if promise is None:
+    if invariant is None:
         return found
     return [
         *found,
-        *_direction_violations(certificate, promise),
-        *_truncation_violations(certificate, promise),
-        *_token_violations(certificate, promise),
-        *_question_violations(certificate, promise),
+        *_direction_violations(certificate, invariant),
+        *_truncation_violations(certificate, invariant),
+        *_token_violations(certificate, invariant),
+        *_question_violations(certificate, invariant),
     ]
 
 
-def _direction_violations(certificate: Certificate, promise: Promise) -> list[str]:
+def _direction_violations(certificate: Certificate, invariant: Invariant) -> list[str]:
     found = []
     for size, direction in certificate.directions.items():
-        if promise.scale is None:
+        if invariant.scale is None:
             if direction.bias < BIASED:
                 found.append(f"G = {size}: promised a bias and shows none")
             continue
         if not abs(1 - direction.cosine) < EXACT or not direction.bias < BIASED:
             found.append(f"G = {size}: cosine to the true gradient {direction.cosine:.6f}, promised 1")
-        if not abs(direction.scale - promise.scale_at(size)) < EXACT:
-            found.append(f"G = {size}: scale {direction.scale:.6f}, promised {promise.scale}")
-    if promise.silent != (certificate.zero_variance.largest_advantage == 0):
-        found.append("groups of equal rewards " + ("have a gradient" if promise.silent else "have no gradient"))
+        if not abs(direction.scale - invariant.scale_at(size)) < EXACT:
+            found.append(f"G = {size}: scale {direction.scale:.6f}, promised {invariant.scale}")
+    if invariant.silent != (certificate.zero_variance.largest_advantage == 0):
+        found.append("groups of equal rewards " + ("have a gradient" if invariant.silent else "have no gradient"))
     return found
 
 
-def _truncation_violations(certificate: Certificate, promise: Promise) -> list[str]:
+def _truncation_violations(certificate: Certificate, invariant: Invariant) -> list[str]:
     """An unbiased row optimises what each policy states; masking needs a baseline and re-weights the questions."""
-    if promise.scale is None:
+    if invariant.scale is None:
         return []
     cosines = {name: t.target.cosine for name, t in certificate.truncation.items() if name != "mask"}
-    if promise.silent:
+    if invariant.silent:
         cosines["mask"] = certificate.truncation["mask"].question_cosine
     return [
         f"truncation {name}: cosine to its stated target {cosine:.6f}, promised 1"
@@ -301,10 +301,10 @@ def _truncation_violations(certificate: Certificate, promise: Promise) -> list[s
     ]
 
 
-def _token_violations(certificate: Certificate, promise: Promise) -> list[str]:
+def _token_violations(certificate: Certificate, invariant: Invariant) -> list[str]:
     across = certificate.token_weights[-1] / certificate.token_weights[0]
     within = certificate.weight_ratio_within_step
-    promised = {"constant": (1, 1), "one per step": (1, None), "1/L": (1 / BUDGET, 1 / BUDGET)}[promise.tokens]
+    promised = {"constant": (1, 1), "one per step": (1, None), "1/L": (1 / BUDGET, 1 / BUDGET)}[invariant.tokens]
     measured = (("within a step", within, promised[0]), ("on average", across, promised[1]))
     return [
         f"{where} a token of the longest response weighs {value:.6f} of one of the shortest, promised {wanted:g}"
@@ -313,14 +313,14 @@ def _token_violations(certificate: Certificate, promise: Promise) -> list[str]:
     ]
 
 
-def _question_violations(certificate: Certificate, promise: Promise) -> list[str]:
-    if promise.questions is None:
+def _question_violations(certificate: Certificate, invariant: Invariant) -> list[str]:
+    if invariant.questions is None:
         return []
-    law = QUESTION_WEIGHTS[promise.questions]
-    slack = EPSILON_SLACK if promise.questions == "E[1/std]" else EXACT
+    law = QUESTION_WEIGHTS[invariant.questions]
+    slack = EPSILON_SLACK if invariant.questions == "E[1/std]" else EXACT
     found = []
     for size, measured in certificate.question_weights.items():
         promised = np.array([law(p, size) for p in weight_curves.PASS_RATES])
         if not (np.abs(measured - promised) <= slack * promised).all():
-            found.append(f"G = {size}: question weight against pass rate is not {promise.questions}")
+            found.append(f"G = {size}: question weight against pass rate is not {invariant.questions}")
     return found

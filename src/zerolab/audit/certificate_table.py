@@ -27,7 +27,7 @@ def render(certificates: Sequence[Certificate], console: Console) -> None:
         for line in certificate.violations:
             console.print(Text.assemble(("BROKEN", "red"), f" {certificate.name}: {line}"))
     broken = sum(bool(c.violations) for c in certificates)
-    kept = f"{len(certificates) - broken} of {len(certificates)} objectives keep what their row promises"
+    kept = f"{len(certificates) - broken} of {len(certificates)} objectives keep what their row invariants"
     console.print(Text(kept, style="red" if broken else "green"))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(names: Sequence[str], overrides: Sequence[str], json_file: Path | None, png: Path | None, ranks: bool) -> bool:
-    """Certifies presets by name (none: all), with coordinates changed by KEY=VALUE. True when every promise is kept.
+    """Certifies presets by name (none: all), with coordinates changed by KEY=VALUE. True when every invariant is kept.
 
     Raises UserError for an unknown preset or coordinate and for a file that cannot be written.
     """

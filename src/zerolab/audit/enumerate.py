@@ -188,7 +188,7 @@ class EnumerablePolicy:
         everything = range(len(self.responses))
         groups = self.groups([(q, everything) for q in range(len(self.puzzles))], truncation)
         greedy_Q = [float(g.rewards_G[o]) for g, o in zip(groups, self.greedy_Q, strict=True)]
-        enters = [np.ones(len(everything), bool) if g.enters_G is None else g.enters_G for g in groups]
+        enters = [np.ones(len(everything), bool) if g.loss_mask_G is None else g.loss_mask_G for g in groups]
         return Table(np.array([g.rewards_G for g in groups]), np.array(enters), greedy_Q)
 
     def sample(self, size: int, seed: int) -> list[tuple[int, list[int]]]:

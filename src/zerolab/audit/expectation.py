@@ -279,22 +279,22 @@ def _gradient_by_length(
     return found_LD
 
 
-def step_gradient(policy: EnumerablePolicy, step: Batch, objective: Objective) -> np.ndarray:
+def step_gradient(policy: EnumerablePolicy, batch: Batch, objective: Objective) -> np.ndarray:
     """The on-policy gradient of a step, policy then critic, by transformers' own forward pass, a response at a time:
     ascent on sum_i w_i sum_t (A_it log pi(o_it) - value (V_it - target_it)^2)."""
     model, critic = policy.model, copy.deepcopy(policy.model)
     head = nn.Linear(model.config.hidden_size, 1, dtype=torch.float64)
     make_wrong(head)
     model.zero_grad()
-    weight_N = token_weights(step.response_len_N, objective.aggregation, BUDGET)
+    weight_N = token_weights(batch.response_len_N, objective.aggregation, BUDGET)
     start = 0
     for row, weight in enumerate(weight_N):
-        part = step.select(np.array([row]))
+        part = batch.select(np.array([row]))
         ids_S, prompt = torch.from_numpy(part.tokens_S), int(part.prompt_len_N[0])
         end = start + len(ids_S) - prompt
-        assert step.advantage_T is not None
-        assert step.value_target_T is not None
-        advantage_L, target_L = (torch.from_numpy(x[start:end]) for x in (step.advantage_T, step.value_target_T))
+        assert batch.advantage_T is not None
+        assert batch.value_target_T is not None
+        advantage_L, target_L = (torch.from_numpy(x[start:end]) for x in (batch.advantage_T, batch.value_target_T))
         logits_LV = model(ids_S[None]).logits[0, prompt - 1 : -1]
         logprobs_L = logits_LV.log_softmax(-1).gather(-1, ids_S[prompt:, None]).squeeze(-1)
         (float(weight) * (advantage_L * logprobs_L).sum()).backward()

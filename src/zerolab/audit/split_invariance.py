@@ -27,24 +27,24 @@ from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
 
 
-def with_reference(policy: EnumerablePolicy, step: Batch) -> Batch:
+def with_reference(policy: EnumerablePolicy, batch: Batch) -> Batch:
     """The step with log pi_ref of another policy, far enough away for a KL term to be seen."""
     reference = tiny_qwen2(policy.seed + 1)
     with torch.no_grad():
-        columns = [_chosen(logits_LV, response_L) for logits_LV, response_L in _passes(reference, step)]
-    return dataclasses.replace(step, ref_logprobs_T=torch.cat(columns).numpy())
+        columns = [_chosen(logits_LV, response_L) for logits_LV, response_L in _passes(reference, batch)]
+    return dataclasses.replace(batch, ref_logprobs_T=torch.cat(columns).numpy())
 
 
-def regulariser_gradient(policy: EnumerablePolicy, step: Batch, objective: Objective) -> np.ndarray:
+def regulariser_gradient(policy: EnumerablePolicy, batch: Batch, objective: Objective) -> np.ndarray:
     """gradient_D of sum_i w_i sum_t (entropy * H_it - kl * k_it), with k2 and k3 written out anew."""
     policy.model.zero_grad()
-    weight_N = token_weights(step.response_len_N, objective.aggregation, BUDGET)
+    weight_N = token_weights(batch.response_len_N, objective.aggregation, BUDGET)
     start = 0
-    for weight, (logits_LV, response_L) in zip(weight_N, _passes(policy.model, step), strict=True):
+    for weight, (logits_LV, response_L) in zip(weight_N, _passes(policy.model, batch), strict=True):
         normalised_LV = logits_LV.log_softmax(-1)
         value = -objective.entropy * (normalised_LV.exp() * normalised_LV).sum()
-        if objective.needs_reference_in_loss and step.ref_logprobs_T is not None:
-            ref_L = torch.from_numpy(step.ref_logprobs_T[start : start + len(response_L)])
+        if objective.needs_reference_in_loss and batch.ref_logprobs_T is not None:
+            ref_L = torch.from_numpy(batch.ref_logprobs_T[start : start + len(response_L)])
             x_L = torch.exp(_chosen(logits_LV, response_L) - ref_L)
             k_L = x_L.log().square() / 2 if objective.kl_estimator == "k2" else 1 / x_L - 1 + x_L.log()
             value = value - objective.kl * k_L.sum()
@@ -53,10 +53,10 @@ def regulariser_gradient(policy: EnumerablePolicy, step: Batch, objective: Objec
     return flat_gradient(policy.model)
 
 
-def _passes(model: torch.nn.Module, step: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _passes(model: torch.nn.Module, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(logits_LV that predict the response, response_L) of every row."""
-    for row in range(len(step)):
-        part = step.select(np.array([row]))
+    for row in range(len(batch)):
+        part = batch.select(np.array([row]))
         ids_S, prompt = torch.from_numpy(part.tokens_S), int(part.prompt_len_N[0])
         yield model(ids_S[None]).logits[0, prompt - 1 : -1], ids_S[prompt:]
 
@@ -105,7 +105,7 @@ def upward(learner: Learner) -> np.ndarray:
 
 def ascent(
     model: nn.Module,
-    step: Batch,
+    batch: Batch,
     objective: Objective,
     micro_batch_tokens: int = WHOLE,
     rows: np.ndarray | None = None,
@@ -116,13 +116,13 @@ def ascent(
     `rows`: the share of one rank.
     """
     learner = make_learner(model, objective, micro_batch_tokens, share_prompts)
-    learner.forward_backward(step, objective, rows)
+    learner.forward_backward(batch, objective, rows)
     return upward(learner)
 
 
-def coefficients(step: Batch, objective: Objective) -> np.ndarray:
+def coefficients(batch: Batch, objective: Objective) -> np.ndarray:
     """A_i w_i of every response."""
-    return step.advantage_N * token_weights(step.response_len_N, objective.aggregation, BUDGET)
+    return batch.advantage_N * token_weights(batch.response_len_N, objective.aggregation, BUDGET)
 
 
 def sampled(policy: EnumerablePolicy, objective: Objective, seed: int = SEED) -> tuple[Batch, np.ndarray]:
@@ -188,21 +188,21 @@ def _orders(size: int) -> Iterator[np.ndarray]:
     yield np.random.default_rng(SEED).permutation(size)
 
 
-def _updates_change(policy: EnumerablePolicy, objective: Objective, step: Batch) -> float:
+def _updates_change(policy: EnumerablePolicy, objective: Objective, batch: Batch) -> float:
     """Several optimizer steps over one rollout, ratios no longer 1: the gradient of each, cut in three ways."""
     runs = [
-        _update_gradients(policy.model, step, objective, tokens, shuffle)
+        _update_gradients(policy.model, batch, objective, tokens, shuffle)
         for tokens, shuffle in ((WHOLE, False), (16, False), (16, True))
     ]
     return max(relative_change(found, whole) for run in runs[1:] for found, whole in zip(run, runs[0], strict=True))
 
 
 def _update_gradients(
-    model: nn.Module, step: Batch, objective: Objective, tokens: int, shuffle: bool
+    model: nn.Module, batch: Batch, objective: Objective, tokens: int, shuffle: bool
 ) -> list[np.ndarray]:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     learner, found = make_learner(model, objective, tokens), []
-    for part in step.optimizer_steps(UPDATES, SEED):
+    for part in batch.optimizer_steps(UPDATES, SEED):
         learner.forward_backward(part.select(np.arange(len(part))[::-1]) if shuffle else part, objective)
         found.append(upward(learner))
         learner.optim_step()
@@ -210,21 +210,21 @@ def _update_gradients(
     return found
 
 
-def share(step: Batch, rank: int, ranks: int, uneven: bool) -> np.ndarray:
+def share(batch: Batch, rank: int, ranks: int, uneven: bool) -> np.ndarray:
     """The rows of one rank, which knows the whole step and so every denominator.
 
     `uneven`: the first rank has everything, the others join without work.
     """
-    owner_N = np.zeros(len(step), int) if uneven else np.arange(len(step)) % ranks
+    owner_N = np.zeros(len(batch), int) if uneven else np.arange(len(batch)) % ranks
     return np.flatnonzero(owner_N == rank)
 
 
-def rank_gradient(model: nn.Module, step: Batch, objective: Objective, uneven: bool) -> np.ndarray:
+def rank_gradient(model: nn.Module, batch: Batch, objective: Objective, uneven: bool) -> np.ndarray:
     """The gradient summed over the ranks of the running process group (never averaged)."""
     import torch.distributed as dist
 
-    rows = share(step, dist.get_rank(), dist.get_world_size(), uneven)
-    mine = ascent(model, step, objective, MICRO_BATCHES[1], rows)
+    rows = share(batch, dist.get_rank(), dist.get_world_size(), uneven)
+    mine = ascent(model, batch, objective, MICRO_BATCHES[1], rows)
     total = torch.from_numpy(mine)
     dist.all_reduce(total, op=dist.ReduceOp.SUM)
     return total.numpy()

@@ -1,6 +1,6 @@
 """Calls into other processes: answers in time, their own exceptions, and an end for those that do not answer.
 
-Room for the processes of a run: what they ask for, and whether the cluster has it.
+PlacementGroup for the processes of a run: what they ask for, and whether the cluster has it.
 """
 
 import os
@@ -24,7 +24,7 @@ from zerolab.errors import UserError
 KILL_S = 10.0
 
 
-class Gone(Exception):
+class ActorDied(Exception):
     """The process died or gave no answer in time. The message says which."""
 
 
@@ -41,27 +41,27 @@ def this_process() -> Process:
 
 
 def fetch(ref: Any) -> Any:
-    """The value of a finished call. Raises what the call raised, or Gone."""
+    """The value of a finished call. Raises what the call raised, or ActorDied."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, RayError) or not isinstance(cause, BaseException):
-            raise Gone(_line(error, -1)) from error
+            raise ActorDied(_line(error, -1)) from error
         raise cause from None
     except RayActorError as error:
-        raise Gone("its process died") from error
+        raise ActorDied("its process died") from error
     except (ObjectLostError, GetTimeoutError, RayError) as error:
-        raise Gone(_line(error, 0)) from error
+        raise ActorDied(_line(error, 0)) from error
 
 
 def gather(refs: Sequence[Any], seconds: float) -> list[Any]:
-    """The values of all, in order. Raises as soon as one failed; Gone after `seconds`."""
+    """The values of all, in order. Raises as soon as one failed; ActorDied after `seconds`."""
     end, pending = time.monotonic() + seconds, list(refs)
     while pending:
         ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, end - time.monotonic()))
         if not ready:
-            raise Gone(f"it gave no answer for {seconds:g} s")
+            raise ActorDied(f"it gave no answer for {seconds:g} s")
         fetch(ready[0])
     return [fetch(ref) for ref in refs]
 
@@ -100,7 +100,7 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """Of one process."""
 
     cpus: int
@@ -116,12 +116,12 @@ class Needs:
         return {"num_cpus": self.bundle.get("CPU", 0), "num_gpus": self.gpus}
 
 
-def needs(config: ClusterConfig, device: str) -> tuple[Needs, Needs]:
+def needs(config: ClusterConfig, device: str) -> tuple[Resources, Resources]:
     """Of an engine and of a learner rank. UserError where the whole cluster is too small for all of them."""
     total = ray.cluster_resources()
     gpu = 1.0 if device != "cpu" and total.get("GPU", 0) else 0.0
-    engine = Needs(config.cpus_per_engine, gpu if config.gpus_per_engine is None else config.gpus_per_engine)
-    rank = Needs(config.cpus_per_rank, gpu if config.gpus_per_rank is None else config.gpus_per_rank)
+    engine = Resources(config.cpus_per_engine, gpu if config.gpus_per_engine is None else config.gpus_per_engine)
+    rank = Resources(config.cpus_per_rank, gpu if config.gpus_per_rank is None else config.gpus_per_rank)
     for kind, short in (("CPU", "cpus"), ("GPU", "gpus")):
         each = getattr(engine, short), getattr(rank, short)
         wanted = config.engines * each[0] + config.learner_ranks * each[1]
@@ -134,10 +134,10 @@ def needs(config: ClusterConfig, device: str) -> tuple[Needs, Needs]:
     return engine, rank
 
 
-class Room:
+class PlacementGroup:
     """A placement group of `count` equal bundles, close together where that is possible."""
 
-    def __init__(self, each: Needs, count: int = 1) -> None:
+    def __init__(self, each: Resources, count: int = 1) -> None:
         self.each = each
         self.group = placement_group([each.bundle] * count, strategy="PACK")
 
@@ -145,11 +145,11 @@ class Room:
         return bool(self.group.wait(0))
 
     def wait(self, seconds: float) -> None:
-        """Raises Gone where there is no room in time."""
+        """Raises ActorDied where there is no room in time."""
         end = time.monotonic() + seconds
         while not self.ready():
             if time.monotonic() > end:
-                raise Gone(f"the cluster had no room for it within {seconds:g} s")
+                raise ActorDied(f"the cluster had no room for it within {seconds:g} s")
             time.sleep(POLL_S)
 
     def make(self, kind: Any, index: int = 0) -> Any:

@@ -16,9 +16,9 @@ import numpy as np
 import ray
 import torch
 
-from zerolab.cluster.actors import Gone, Needs, Room, end_process, fetch, gather
+from zerolab.cluster.actors import ActorDied, PlacementGroup, Resources, end_process, fetch, gather
 from zerolab.cluster.engine_worker import EngineActor
-from zerolab.cluster.weight_transfer import Parcel, ParcelLost, store
+from zerolab.cluster.weight_transfer import TransferLost, WeightTransfer, store
 from zerolab.config import ClusterConfig
 from zerolab.datatypes import Completion
 from zerolab.errors import UserError
@@ -30,23 +30,25 @@ State = Literal["waiting for room", "starting", "ready", "given up"]
 FAILURES = 3  # engines lost in a row that finished nothing, before the place is given up
 
 
-class Seat:
-    """Advances by `tend`, which never waits."""
+class EngineSlot:
+    """Advances by `poll`, which never waits."""
 
-    def __init__(self, number: int, new_engine: Callable[[], Engine], needs: Needs, threads: int, shared: bool) -> None:
+    def __init__(
+        self, number: int, new_engine: Callable[[], Engine], needs: Resources, threads: int, shared: bool
+    ) -> None:
         self.number, self.needs = number, needs
         self.arguments = new_engine, threads, shared
         self.state: State = "waiting for room"
         self.actor: Any = None
         self.process: Any = None
-        self.parcel: Any = None  # the weights that its engine has; None: those that the model came with
+        self.transfer: Any = None  # the weights that its engine has; None: those that the model came with
         self.failures = 0
         self.reason = ""
-        self._room = Room(needs)
+        self._room = PlacementGroup(needs)
         self._where: Any = None
         self._started: Any = None
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """The next state, where it has come about. Raises what the engine's own start raised."""
         if self.state == "waiting for room" and self._room.ready():
             self.actor = self._room.make(EngineActor)
@@ -59,12 +61,12 @@ class Seat:
             if self.state == "starting" and ray.wait([self._started], timeout=0)[0]:
                 self._try(self._started)
                 if self.state == "starting":
-                    self.state, self.parcel = "ready", None
+                    self.state, self.transfer = "ready", None
 
     def _try(self, ref: Any) -> Any:
         try:
             return fetch(ref)
-        except Gone as gone:
+        except ActorDied as gone:
             self.failures += 1
             self.lose(str(gone))
             return None
@@ -78,7 +80,7 @@ class Seat:
         if self.failures >= FAILURES:
             self.state = "given up"
             return
-        self._room = Room(self.needs)
+        self._room = PlacementGroup(self.needs)
         self.state = "waiting for room"
 
     def calls(self, verb: str, *arguments: Any) -> Any:
@@ -95,7 +97,7 @@ CHECKS = 10  # per deadline
 
 @dataclass
 class Job:
-    seat: Seat
+    slot: EngineSlot
     actor: Any
     left: dict[int, Request]
     delivered: bool = False
@@ -113,7 +115,7 @@ class Job:
         if self.asked is not None and ray.wait([self.asked], timeout=0)[0]:
             try:
                 progress = fetch(self.asked)
-            except Gone:
+            except ActorDied:
                 progress = self.progress  # its stream will say so
             if progress != self.progress:
                 self.progress = progress
@@ -137,20 +139,22 @@ IDLE_S = 0.02
 
 
 class RemoteEngines:
-    """See engine.Engine for the contract. `lost` is called with a parcel that nobody has any more.
+    """See engine.Engine for the contract. `lost` is called with a transfer that nobody has any more.
 
     An engine is replaced when its process dies, when it makes no progress within engine_deadline_s while it generates,
     and when it does not answer a call within that time. Where there is no room for another one, the rest goes on.
     Generating, and updating while paused, may happen in two threads.
     """
 
-    def __init__(self, seats: Sequence[Seat], config: ClusterConfig, lost: Callable[[Parcel], None]) -> None:
-        self.seats, self.config, self.lost = list(seats), config, lost
+    def __init__(
+        self, slots: Sequence[EngineSlot], config: ClusterConfig, lost: Callable[[WeightTransfer], None]
+    ) -> None:
+        self.slots, self.config, self.lost = list(slots), config, lost
         self.version = 0
         self.replaced = 0
-        self._parcel: Parcel | None = None
+        self._transfer: WeightTransfer | None = None
         self._partial = False
-        self._lock = threading.RLock()  # over seats and weights
+        self._lock = threading.RLock()  # over slots and weights
         self._busy = self._paused = self._aborted = False
         self._alone_since: float | None = None  # no engine was ready since
         self._cut: set[int] = set()
@@ -189,13 +193,13 @@ class RemoteEngines:
             self._tend()
             if self._aborted or self._paused:
                 return
-            busy = {job.seat for job in jobs.values()}
-            idle = [seat for seat in self.seats if seat.state == "ready" and seat not in busy]
+            busy = {job.slot for job in jobs.values()}
+            idle = [slot for slot in self.slots if slot.state == "ready" and slot not in busy]
             if not idle and not busy:
                 self._check_hope()
-            for seat, part in zip(idle, chunks(queue, len(idle)), strict=False):
-                stream = seat.actor.generate.options(num_returns="streaming").remote(part)
-                jobs[stream] = Job(seat, seat.actor, {r.id: r for r in part})
+            for slot, part in zip(idle, chunks(queue, len(idle)), strict=False):
+                stream = slot.actor.generate.options(num_returns="streaming").remote(part)
+                jobs[stream] = Job(slot, slot.actor, {r.id: r for r in part})
             if idle:
                 self._alone_since = None
                 queue.clear()
@@ -207,14 +211,14 @@ class RemoteEngines:
         except StopIteration:
             queue += jobs.pop(stream).left.values()
             return
-        except Gone as gone:
+        except ActorDied as gone:
             self._lose(jobs.pop(stream), str(gone), queue)
             return
         except BaseException:
             del jobs[stream]  # the engine refused, and is idle
             raise
         job.alive()
-        job.seat.failures = 0
+        job.slot.failures = 0
         for completion in completions:
             del job.left[completion.request_id]
             job.delivered = True
@@ -228,14 +232,14 @@ class RemoteEngines:
     def _lose(self, job: Job, reason: str, queue: list[Request]) -> None:
         queue += job.left.values()
         with self._lock:
-            if job.seat.actor is job.actor:
-                job.seat.failures += not job.delivered
-                self._replace(job.seat, reason)
+            if job.slot.actor is job.actor:
+                job.slot.failures += not job.delivered
+                self._replace(job.slot, reason)
 
-    def _replace(self, seat: Seat, reason: str) -> None:
-        echo(f"zerolab: engine {seat.number} was lost ({reason}); another one takes its place", error=True)
+    def _replace(self, slot: EngineSlot, reason: str) -> None:
+        echo(f"zerolab: engine {slot.number} was lost ({reason}); another one takes its place", error=True)
         self.replaced += 1
-        seat.lose(reason)
+        slot.lose(reason)
 
     def _abandon(self, jobs: dict[Any, Job]) -> None:
         """The caller has left: what still runs is ended, so that the engines are idle."""
@@ -256,38 +260,38 @@ class RemoteEngines:
             yield unbegun(request, self.version)
 
     def _tend(self) -> None:
-        """Brings seats forward; an engine that has just started gets the weights of the others."""
-        for seat in self.seats:
-            seat.tend()
-            if seat.state == "ready" and seat.parcel is not self._parcel:
-                self._send([seat])
+        """Brings slots forward; an engine that has just started gets the weights of the others."""
+        for slot in self.slots:
+            slot.poll()
+            if slot.state == "ready" and slot.transfer is not self._transfer:
+                self._send([slot])
 
-    def _send(self, seats: Sequence[Seat]) -> None:
-        parcel = self._parcel
-        refs = [(seat, seat.actor.update.remote(self.version, parcel, self._partial)) for seat in seats]
-        for seat in seats:
-            seat.parcel = parcel
-        for seat, ref in refs:
+    def _send(self, slots: Sequence[EngineSlot]) -> None:
+        transfer = self._transfer
+        refs = [(slot, slot.actor.update.remote(self.version, transfer, self._partial)) for slot in slots]
+        for slot in slots:
+            slot.transfer = transfer
+        for slot, ref in refs:
             try:
                 gather([ref], self.config.engine_deadline_s)
                 if self._paused:
-                    gather([seat.calls("pause")], self.config.engine_deadline_s)
-            except Gone as gone:
-                self._replace(seat, str(gone))
-            except ParcelLost:
-                assert parcel is not None
-                self.lost(parcel)
+                    gather([slot.calls("pause")], self.config.engine_deadline_s)
+            except ActorDied as gone:
+                self._replace(slot, str(gone))
+            except TransferLost:
+                assert transfer is not None
+                self.lost(transfer)
 
     def _wait_for_all(self) -> None:
         """At the beginning every engine has to come up. Raises UserError where one does not."""
         end = time.monotonic() + self.config.placement_s
-        while any(seat.state != "ready" for seat in self.seats):
+        while any(slot.state != "ready" for slot in self.slots):
             self._tend()
-            for seat in self.seats:
-                if seat.failures:
-                    raise UserError(f"engine {seat.number} did not start: {seat.reason}")
+            for slot in self.slots:
+                if slot.failures:
+                    raise UserError(f"engine {slot.number} did not start: {slot.reason}")
             if time.monotonic() > end:
-                late = next(seat for seat in self.seats if seat.state != "ready")
+                late = next(slot for slot in self.slots if slot.state != "ready")
                 raise UserError(
                     f"engine {late.number} was {late.state} after {self.config.placement_s:g} s: raise "
                     "cluster.placement_s, lower cluster.engines, or see `ray status`"
@@ -296,8 +300,8 @@ class RemoteEngines:
 
     def _check_hope(self) -> None:
         """Raises UserError where no engine is left and none comes up."""
-        why = f"no engine is left, the last was lost because {self.seats[-1].reason}"
-        if all(seat.state == "given up" for seat in self.seats):
+        why = f"no engine is left, the last was lost because {self.slots[-1].reason}"
+        if all(slot.state == "given up" for slot in self.slots):
             raise UserError(f"{why}; see `ray status` and the logs of Ray")
         self._alone_since = self._alone_since or time.monotonic()
         if time.monotonic() - self._alone_since > self.config.placement_s:
@@ -321,7 +325,7 @@ class RemoteEngines:
     def update_weights(self, version: int, tensors: Iterable[tuple[str, torch.Tensor]], partial: bool = False) -> None:
         with self._lock:
             self._partial = partial
-            self._parcel = tensors if isinstance(tensors, Parcel) else store(tensors)
+            self._transfer = tensors if isinstance(tensors, WeightTransfer) else store(tensors)
             self.version = version
             self._send(self._ready())
 
@@ -331,19 +335,19 @@ class RemoteEngines:
     def wake(self) -> None:
         self._everywhere("wake")
 
-    def _ready(self) -> list[Seat]:
-        return [seat for seat in self.seats if seat.state == "ready"]
+    def _ready(self) -> list[EngineSlot]:
+        return [slot for slot in self.slots if slot.state == "ready"]
 
     def _everywhere(self, verb: str, *arguments: Any) -> None:
         with self._lock:
-            refs = [(seat, seat.calls(verb, *arguments)) for seat in self._ready()]
-            for seat, ref in refs:
+            refs = [(slot, slot.calls(verb, *arguments)) for slot in self._ready()]
+            for slot, ref in refs:
                 try:
                     gather([ref], self.config.engine_deadline_s)
-                except Gone as gone:
-                    self._replace(seat, str(gone))
+                except ActorDied as gone:
+                    self._replace(slot, str(gone))
 
     def close(self) -> None:
         with self._lock:
-            for seat in self.seats:
-                seat.close()
+            for slot in self.slots:
+                slot.close()

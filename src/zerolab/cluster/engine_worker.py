@@ -8,7 +8,7 @@ import ray
 import torch
 
 from zerolab.cluster.actors import Process, this_process
-from zerolab.cluster.weight_transfer import Inbox, Parcel
+from zerolab.cluster.weight_transfer import Receiver, WeightTransfer
 from zerolab.datatypes import Completion
 from zerolab.rollout.engine import Engine, Request
 
@@ -27,7 +27,7 @@ class EngineActor:
 
     def start(self, new_engine: Callable[[], Engine], threads: int, shared: bool) -> None:
         torch.set_num_threads(threads)
-        self.engine, self.inbox, self.finished = new_engine(), Inbox(shared), 0
+        self.engine, self.receiver, self.finished = new_engine(), Receiver(shared), 0
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         for completions in together(self.engine.generate(requests), FLUSH_S):
@@ -44,10 +44,10 @@ class EngineActor:
         return getattr(self.engine, verb)(*arguments)
 
     @ray.method(concurrency_group="control")
-    def update(self, version: int, parcel: Parcel, partial: bool) -> None:
+    def update(self, version: int, transfer: WeightTransfer, partial: bool) -> None:
         """An engine of one's own need not know of `partial`: it is asked for nothing but all weights."""
         how = {"partial": True} if partial else {}
-        self.engine.update_weights(version, self.inbox.unpack(parcel), **how)
+        self.engine.update_weights(version, self.receiver.unpack(transfer), **how)
 
 
 def together(completions: Iterable[Completion], seconds: float) -> Iterator[list[Completion]]:

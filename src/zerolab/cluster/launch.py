@@ -141,7 +141,7 @@ def launch(config: RunConfig, new_engine: Callable[[], Engine], new_rank: Callab
     started: list[Callable[[], None]] = [disconnect]
     try:
         from zerolab.cluster.actors import needs
-        from zerolab.cluster.engine_pool import RemoteEngines, Seat
+        from zerolab.cluster.engine_pool import EngineSlot, RemoteEngines
         from zerolab.cluster.learner_pool import RemoteLearner
 
         for_engine, for_rank = needs(cluster, config.model.device)
@@ -157,10 +157,10 @@ def launch(config: RunConfig, new_engine: Callable[[], Engine], new_rank: Callab
             dtype=COMPUTE[config.model.precision],
         )
         started.append(learner.close)
-        seats = [Seat(i, new_engine, for_engine, threads[0], shared) for i in range(cluster.engines)]
-        started += [seat.close for seat in seats]
+        slots = [EngineSlot(i, new_engine, for_engine, threads[0], shared) for i in range(cluster.engines)]
+        started += [slot.close for slot in slots]
         learner.start()
-        engine = RemoteEngines(seats, cluster, learner.lose)
+        engine = RemoteEngines(slots, cluster, learner.lose)
     except BaseException:
         _release(started)
         raise

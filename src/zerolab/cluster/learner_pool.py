@@ -10,9 +10,9 @@ import numpy as np
 import ray
 import torch
 
-from zerolab.cluster.actors import Gone, Needs, Process, Room, end_process, gather
+from zerolab.cluster.actors import ActorDied, PlacementGroup, Process, Resources, end_process, gather
 from zerolab.cluster.learner_worker import Rank, RankActor
-from zerolab.cluster.weight_transfer import Parcel
+from zerolab.cluster.weight_transfer import WeightTransfer
 from zerolab.config import ClusterConfig, LearnerConfig
 from zerolab.errors import LearnerLost, UserError
 from zerolab.rl.batch import Batch
@@ -31,7 +31,7 @@ class RemoteLearner:
         new_rank: Callable[[], Any],
         config: ClusterConfig,
         learner: LearnerConfig,
-        needs: Needs,
+        needs: Resources,
         *,
         budget: int,
         threads: int,
@@ -43,13 +43,15 @@ class RemoteLearner:
         self.ranks: list[Any] = []
         self.processes: list[Process] = []
         self._lock = threading.Lock()
-        self._parcel: Parcel | None = None
-        self._room: Room | None = Room(needs, config.learner_ranks)  # asked for before the engines take what is left
+        self._transfer: WeightTransfer | None = None
+        self._room: PlacementGroup | None = PlacementGroup(
+            needs, config.learner_ranks
+        )  # asked for before the engines take what is left
 
     def start(self) -> None:
         """Raises UserError where there is no room, and what a rank raises."""
         count = self.cluster.learner_ranks
-        self._room = self._room or Room(self.needs, count)
+        self._room = self._room or PlacementGroup(self.needs, count)
         try:
             self._room.wait(self.cluster.placement_s)
             self.ranks = [self._room.make(RankActor, i) for i in range(count)]
@@ -62,12 +64,12 @@ class RemoteLearner:
                 for actor, rank in zip(self.ranks, where, strict=True)
             ]
             self.version = gather(starts, self.cluster.placement_s)[0]
-        except Gone as gone:
+        except ActorDied as gone:
             self.close()
             raise UserError(f"the learner did not start: {gone}; see `ray status`") from gone
 
-    def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]:
-        return self._call("forward_backward", step, objective)
+    def forward_backward(self, batch: Batch, objective: Objective) -> dict[str, float]:
+        return self._call("forward_backward", batch, objective)
 
     def optim_step(self) -> dict[str, float]:
         return self._call("optim_step")
@@ -81,12 +83,12 @@ class RemoteLearner:
     def values_of(self, batch: Batch) -> np.ndarray:
         return self._call("values_of", batch)
 
-    def weights(self, changed_only: bool = False) -> Parcel:
+    def weights(self, changed_only: bool = False) -> WeightTransfer:
         """The current policy, on its way: an iterable of (name, tensor), which remote engines read by themselves."""
         first = self.ranks[0]
-        refs = [rank.ship.remote(first if rank is first else None, changed_only) for rank in self.ranks]
-        self._parcel = self._answers(refs)[0]
-        return self._parcel
+        refs = [rank.send_weights.remote(first if rank is first else None, changed_only) for rank in self.ranks]
+        self._transfer = self._answers(refs)[0]
+        return self._transfer
 
     def export(self, tokenizer: Any, folder: Path) -> None:
         self._answers([rank.write.remote("export", folder.absolute(), tokenizer) for rank in self.ranks])
@@ -111,14 +113,14 @@ class RemoteLearner:
         ranks = self.ranks
         try:
             return gather(refs, self.cluster.learner_deadline_s)
-        except Gone as gone:
+        except ActorDied as gone:
             self._restart(ranks, str(gone))
             raise LearnerLost(f"the learner was lost ({gone}) and starts again from the last checkpoint") from gone
 
-    def lose(self, parcel: Parcel) -> None:
-        """The weights of a parcel were lost with their sender. Raises LearnerLost."""
+    def lose(self, transfer: WeightTransfer) -> None:
+        """The weights of a transfer were lost with their sender. Raises LearnerLost."""
         reason = "its weights were lost"
-        if parcel is self._parcel:
+        if transfer is self._transfer:
             self._restart(self.ranks, reason)
         raise LearnerLost(f"the learner was lost ({reason}) and starts again from the last checkpoint")
 

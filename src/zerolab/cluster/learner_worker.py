@@ -11,7 +11,7 @@ import ray
 import torch
 
 from zerolab.cluster.actors import Process, this_process
-from zerolab.cluster.weight_transfer import Outbox, Parcel
+from zerolab.cluster.weight_transfer import Sender, WeightTransfer
 from zerolab.errors import UserError
 
 
@@ -44,7 +44,7 @@ class RankActor:
         torch.set_num_threads(threads)
         if rank.count > 1:
             self._join(rank, timedelta(seconds=seconds))
-        self.outbox = Outbox(dtype)
+        self.weight_sender = Sender(dtype)
         self.learner = new_rank()
         return self.learner.version
 
@@ -67,15 +67,15 @@ class RankActor:
             )
         getattr(self.learner, verb)(*arguments, folder)
 
-    def ship(self, sender: Any, changed_only: bool) -> Parcel | None:
+    def send_weights(self, sender: Any, changed_only: bool) -> WeightTransfer | None:
         """The weights, ready to be sent; every rank takes part, rank 0 (which gets a sender) has them."""
         tensors = self.learner.weights(changed_only)
         if sender is not None:
-            return self.outbox.pack(tensors, sender)
+            return self.weight_sender.pack(tensors, sender)
         for _ in tensors:
             pass
         return None
 
     @ray.method(concurrency_group="control")
-    def put(self, parcel: Parcel) -> tuple[Any, ...]:
-        return self.outbox.put(parcel)
+    def put(self, transfer: WeightTransfer) -> tuple[Any, ...]:
+        return self.weight_sender.put(transfer)

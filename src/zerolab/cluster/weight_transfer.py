@@ -21,7 +21,7 @@ BUCKET_BYTES = 2**28
 WRITE_BYTES = 2**30  # a single write takes less than 2 GiB
 
 
-class ParcelLost(Exception):
+class TransferLost(Exception):
     """Nobody has these weights any more."""
 
 
@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class WeightTransfer:
     """A version of the weights that can be sent to other processes."""
 
     entries: tuple[Entry, ...]
@@ -43,13 +43,13 @@ class Parcel:
     memory: tuple[int, int, bytes] | None = None  # process and descriptor of the memory, and what stands at its start
     sender: Any = None  # the actor that hands out buckets
     buckets: tuple[Any, ...] = ()  # object references, where they are there already
-    sent: int = 0  # counts the sender's parcels
+    sent: int = 0  # counts the sender's transfers
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return Inbox().unpack(self)
+        return Receiver().unpack(self)
 
 
-class Outbox:
+class Sender:
     """The memory that the learner writes to."""
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
@@ -62,7 +62,7 @@ class Outbox:
         self._map: mmap.mmap | None = None
         self._buckets: tuple[int, tuple[Any, ...]] = (-1, ())
 
-    def pack(self, tensors: Iterable[tuple[str, torch.Tensor]], sender: Any = None) -> Parcel:
+    def pack(self, tensors: Iterable[tuple[str, torch.Tensor]], sender: Any = None) -> WeightTransfer:
         """Copies the tensors, one by one, to the place whose turn it is."""
         given = ((name, self._as_sent(tensor.detach())) for name, tensor in tensors)
         place = self.sent % 2
@@ -73,13 +73,13 @@ class Outbox:
             for entry, (_, tensor) in zip(self.entries, given, strict=True):
                 view(self._map, entry, self._base(place)).copy_(tensor)
         memory = os.getpid(), self.descriptor, self.mark
-        return Parcel(self.entries, self.length, place, memory, sender, (), self.sent)
+        return WeightTransfer(self.entries, self.length, place, memory, sender, (), self.sent)
 
     def _as_sent(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
 
     def _open(self, given: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """The first parcel: only when all of it was seen is it known how large the memory has to be."""
+        """The first transfer: only when all of it was seen is it known how large the memory has to be."""
         entries = []
         self.descriptor = os.memfd_create("zerolab-weights")
         os.pwrite(self.descriptor, self.mark, 0)
@@ -97,61 +97,61 @@ class Outbox:
     def _base(self, place: int) -> int:
         return ALIGNMENT + place * self.length
 
-    def put(self, parcel: Parcel) -> tuple[Any, ...]:
-        """The parcel as objects of Ray's store. ParcelLost where its place has been written again."""
-        if parcel.sent <= self.sent - 2 or self._map is None:
-            raise ParcelLost("the weights asked for were overwritten")
-        if self._buckets[0] != parcel.sent:
-            base = self._base(parcel.place)
-            whole = torch.frombuffer(self._map, dtype=torch.uint8, count=parcel.length, offset=base).numpy()
-            starts = range(0, parcel.length, BUCKET_BYTES)
-            self._buckets = parcel.sent, tuple(ray.put(whole[i : i + BUCKET_BYTES]) for i in starts)
+    def put(self, transfer: WeightTransfer) -> tuple[Any, ...]:
+        """The transfer as objects of Ray's store. TransferLost where its place has been written again."""
+        if transfer.sent <= self.sent - 2 or self._map is None:
+            raise TransferLost("the weights asked for were overwritten")
+        if self._buckets[0] != transfer.sent:
+            base = self._base(transfer.place)
+            whole = torch.frombuffer(self._map, dtype=torch.uint8, count=transfer.length, offset=base).numpy()
+            starts = range(0, transfer.length, BUCKET_BYTES)
+            self._buckets = transfer.sent, tuple(ray.put(whole[i : i + BUCKET_BYTES]) for i in starts)
         return self._buckets[1]
 
 
-class Inbox:
+class Receiver:
     """An engine's side. `shared` False: never by shared memory."""
 
     def __init__(self, shared: bool = True) -> None:
         self.shared = shared
         self._maps: dict[bytes, mmap.mmap] = {}
 
-    def unpack(self, parcel: Parcel) -> Iterator[tuple[str, torch.Tensor]]:
-        """(name, tensor); the tensors are views that hold until the parcel after the next. Raises ParcelLost."""
-        memory = self._open(parcel) if self.shared else None
+    def unpack(self, transfer: WeightTransfer) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, tensor); the tensors are views that hold until the transfer after the next. Raises TransferLost."""
+        memory = self._open(transfer) if self.shared else None
         if memory is not None:
-            base = ALIGNMENT + parcel.place * parcel.length
-            for entry in parcel.entries:
+            base = ALIGNMENT + transfer.place * transfer.length
+            for entry in transfer.entries:
                 yield entry.name, view(memory, entry, base)
             return
-        whole = bytearray(parcel.length)
+        whole = bytearray(transfer.length)
         start = 0
-        for bucket in self._buckets(parcel):
+        for bucket in self._buckets(transfer):
             whole[start : start + len(bucket)] = bucket.data
             start += len(bucket)
-        for entry in parcel.entries:
+        for entry in transfer.entries:
             yield entry.name, view(whole, entry, 0)
 
-    def _buckets(self, parcel: Parcel) -> Iterator[Any]:
+    def _buckets(self, transfer: WeightTransfer) -> Iterator[Any]:
         try:
-            refs = parcel.buckets or ray.get(parcel.sender.put.remote(parcel))
+            refs = transfer.buckets or ray.get(transfer.sender.put.remote(transfer))
             for ref in refs:
                 yield ray.get(ref)
         except ray.exceptions.RayError as error:
-            raise ParcelLost("the weights were lost with the learner") from error
+            raise TransferLost("the weights were lost with the learner") from error
 
-    def _open(self, parcel: Parcel) -> mmap.mmap | None:
+    def _open(self, transfer: WeightTransfer) -> mmap.mmap | None:
         """The sender's memory; None where this process does not see it."""
-        if parcel.memory is None:
+        if transfer.memory is None:
             return None
-        process, descriptor, mark = parcel.memory
+        process, descriptor, mark = transfer.memory
         if mark not in self._maps:
             try:
                 handle = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
             except OSError:
                 return None
             try:
-                found = mmap.mmap(handle, ALIGNMENT + 2 * parcel.length)
+                found = mmap.mmap(handle, ALIGNMENT + 2 * transfer.length)
             except (OSError, ValueError):
                 return None
             finally:
@@ -162,13 +162,13 @@ class Inbox:
         return self._maps[mark]
 
 
-def store(tensors: Iterable[tuple[str, torch.Tensor]]) -> Parcel:
-    """A parcel of tensors of this process, for engines anywhere."""
-    outbox = Outbox()
-    parcel = outbox.pack(tensors)
-    buckets = outbox.put(parcel)
-    os.close(outbox.descriptor)
-    return Parcel(parcel.entries, parcel.length, buckets=buckets)
+def store(tensors: Iterable[tuple[str, torch.Tensor]]) -> WeightTransfer:
+    """A transfer of tensors of this process, for engines anywhere."""
+    weight_sender = Sender()
+    transfer = weight_sender.pack(tensors)
+    buckets = weight_sender.put(transfer)
+    os.close(weight_sender.descriptor)
+    return WeightTransfer(transfer.entries, transfer.length, buckets=buckets)
 
 
 def view(memory: Any, entry: Entry, base: int) -> torch.Tensor:

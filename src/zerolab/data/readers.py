@@ -128,14 +128,14 @@ LINES = (".jsonl", ".ndjson")
 PARQUET_ROWS = 1024  # read at once
 
 
-class Pass(Protocol):
+class RowReader(Protocol):
     """Rows from a position to the end. `position` is that of the next row."""
 
     def __iter__(self) -> Iterator[Row]: ...
     def position(self) -> Position: ...
 
 
-Opener = Callable[[Position | None], Pass]  # None: from the start
+Opener = Callable[[Position | None], RowReader]  # None: from the start
 
 
 def find_files(path: str) -> list[Path]:
@@ -161,7 +161,7 @@ def find_files(path: str) -> list[Path]:
 
 
 @dataclass
-class FilePass:
+class FileReader:
     """Rows of files, one after another. A position is [number of the file, place in it]: a byte in files of lines, a
     count of rows elsewhere."""
 
@@ -209,7 +209,7 @@ class FilePass:
 
 
 def open_files(files: Sequence[Path], unit: str) -> Opener:
-    return lambda position: FilePass(files, unit, *(position or (0, 0)))
+    return lambda position: FileReader(files, unit, *(position or (0, 0)))
 
 
 def texts(file: Path, unit: str) -> Iterator[Row]:
@@ -256,7 +256,7 @@ def parquet_rows(file: Path, start: int) -> Iterator[Row]:
         raise UserError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())[:200]})") from None
 
 
-class HubPass:
+class HubReader:
     """Rows of a split of a hub data set. A position is the number of a row, or the state of a stream."""
 
     def __init__(self, name: str, loaded: Any, position: Position | None):
@@ -289,4 +289,6 @@ class HubPass:
 
 def open_hub(hub_id: str, subset: str | None, split: str, stream: bool) -> Opener:
     """Raises UserError, at the first pass, for a data set that cannot be loaded."""
-    return lambda position: HubPass(f"{hub_id}, {split}", load_hub(hub_id, subset, split, stream, "corpora"), position)
+    return lambda position: HubReader(
+        f"{hub_id}, {split}", load_hub(hub_id, subset, split, stream, "corpora"), position
+    )

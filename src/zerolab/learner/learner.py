@@ -94,7 +94,7 @@ class Learner:
     def _make_reference(self) -> Scorer | BaseReference:
         return BaseReference(self.policy, self.adapters) if self.adapters else self.policy.frozen_copy()
 
-    def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
+    def forward_backward(self, batch: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
 
         `rows`: the responses that this process works on (default: all, or its share where several ranks work on a
@@ -104,18 +104,18 @@ class Learner:
         pass. Metrics of the policy are means over the responses that were forwarded; `coverage` says which share of
         tokens.
         """
-        weight_N = token_weights(step.response_len_N, objective.aggregation, self.budget)
-        contributes = np.arange(len(step)) if rows is None else rows
+        weight_N = token_weights(batch.response_len_N, objective.aggregation, self.budget)
+        contributes = np.arange(len(batch)) if rows is None else rows
         if not objective.every_response_learns:
-            contributes = contributes[step.advantage_N[contributes] != 0]
+            contributes = contributes[batch.advantage_N[contributes] != 0]
         if rows is None:
-            contributes = self.policy.ranks.share(step.total_len_N, contributes)
+            contributes = self.policy.ranks.share(batch.total_len_N, contributes)
         sums: Counter[str] = Counter()
         # A critic with a model of its own reads whole rows.
         whole_rows = self.critic is not None and not self.critic.shares_trunk
-        for micro in self.policy.micro_batches(step, contributes, self.config.micro_batch_tokens, whole_rows):
-            sums.update(self._backward(micro, weight_N[micro.rows_B], step.advantage_N[micro.rows_B], objective))
-        return _means(self.policy.ranks.total(sums), int(step.response_len_N.sum()))
+        for micro in self.policy.micro_batches(batch, contributes, self.config.micro_batch_tokens, whole_rows):
+            sums.update(self._backward(micro, weight_N[micro.rows_B], batch.advantage_N[micro.rows_B], objective))
+        return _means(self.policy.ranks.total(sums), int(batch.response_len_N.sum()))
 
     def _backward(
         self, micro: MicroBatch, weight_B: np.ndarray, advantage_B: np.ndarray, objective: Objective
@@ -273,11 +273,11 @@ def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:
     }
 
 
-class Verbs(Scoring, Protocol):
+class LearnerProtocol(Scoring, Protocol):
     @property
     def version(self) -> int: ...
 
-    def forward_backward(self, step: Batch, objective: Objective) -> dict[str, float]: ...
+    def forward_backward(self, batch: Batch, objective: Objective) -> dict[str, float]: ...
 
     def optim_step(self) -> dict[str, float]: ...
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
-from zerolab.learner.sharded_tensors import open_shards, own_rows, whole
+from zerolab.learner.sharded_tensors import open_shards, rows_of_this_rank, whole
 
 DECAY_SHARE = 0.2  # of the steps, under wsd
 
@@ -25,7 +25,7 @@ def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> 
 
 
 def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """The rate of optimizer step `step` (from 0) of `total_steps`: linear warm-up, then the schedule's shape.
+    """The rate of optimizer step `batch` (from 0) of `total_steps`: linear warm-up, then the schedule's shape.
 
     wsd falls as 1 - sqrt(share of the decay that is over): 2405.18392, section 3, which found that better than a line.
     """
@@ -52,7 +52,7 @@ def gradients(optimizer: torch.optim.AdamW) -> list[torch.Tensor]:
 def clip_and_step(
     optimizer: torch.optim.AdamW, step: int, total_steps: int, config: OptimizerConfig
 ) -> dict[str, float]:
-    """Clips the gradient norm and takes optimizer step `step`. Raises UserError on a non-finite norm."""
+    """Clips the gradient norm and takes optimizer step `batch`. Raises UserError on a non-finite norm."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = float(whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
     if not math.isfinite(norm):
@@ -73,7 +73,7 @@ def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
     from safetensors.torch import save_file
 
     state = optimizer.state_dict()["state"]
-    save_file({f"{i}.{name}": own_rows(t) for i, entry in state.items() for name, t in entry.items()}, file)
+    save_file({f"{i}.{name}": rows_of_this_rank(t) for i, entry in state.items() for name, t in entry.items()}, file)
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:

@@ -25,7 +25,7 @@ class Ranks(Protocol):
         """Those of `rows`, with lengths in tokens, that this rank works on."""
         ...
 
-    def in_step(self, pieces: Iterable[MicroBatch], step: Batch) -> Iterable[MicroBatch]:
+    def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
         """`pieces`, then empty ones until every rank has as many."""
         ...
 
@@ -46,7 +46,7 @@ class OneRank:
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return rows
 
-    def in_step(self, pieces: Iterable[MicroBatch], step: Batch) -> Iterable[MicroBatch]:
+    def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
         return pieces
 
     def total(self, sums: Counter[str]) -> Counter[str]:
@@ -70,7 +70,7 @@ class GroupRanks:
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return balanced(length_N, rows, self.count)[self.rank]
 
-    def in_step(self, pieces: Iterable[MicroBatch], step: Batch) -> Iterable[MicroBatch]:
+    def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
         import torch.distributed as dist
 
         mine = list(pieces)
@@ -78,7 +78,7 @@ class GroupRanks:
         dist.all_reduce(most, dist.ReduceOp.MAX)
         yield from mine
         for _ in range(int(most) - len(mine)):
-            yield no_work(step, self.device)
+            yield no_work(batch, self.device)
 
     def total(self, sums: Counter[str]) -> Counter[str]:
         names = sorted(sums)  # the same on all ranks: each has made as many passes as the others

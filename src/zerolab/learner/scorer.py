@@ -70,7 +70,7 @@ class Scorer:
         self.ranks: Ranks = OneRank()
         self._trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    def spread(self, trunk: Callable[[torch.Tensor], torch.Tensor], ranks: Ranks) -> "Scorer":
+    def set_parallel(self, trunk: Callable[[torch.Tensor], torch.Tensor], ranks: Ranks) -> "Scorer":
         """Makes this the scorer of one of several ranks, and returns it.
 
         `trunk` maps token ids [B, S] to hidden states where weights are sharded, and leaves the head's weight whole.
@@ -78,7 +78,7 @@ class Scorer:
         self._trunk, self.ranks = trunk, ranks
         return self
 
-    def read_texts(self, packing: int) -> None:
+    def enable_packing(self, packing: int) -> None:
         """From now on rows share lines of `packing` tokens (0: each has its own), and no entropy is measured, which is
         nan then. Raises UserError for a model that sees across the border of two documents in a line."""
         if packing:
@@ -99,7 +99,7 @@ class Scorer:
         return frozen
 
     def micro_batches(
-        self, step: Batch, rows: np.ndarray, token_budget: int, whole_rows: bool = False
+        self, batch: Batch, rows: np.ndarray, token_budget: int, whole_rows: bool = False
     ) -> Iterator[MicroBatch]:
         """`rows` of a step in pieces, to be worked off one by one, with the backward pass of each where there is one.
 
@@ -107,22 +107,22 @@ class Scorer:
         backward passes left there goes back through the prompts after the last.
         """
         if self.packing and not whole_rows:
-            yield from packed_micro_batches(step, rows, token_budget, self.packing, self.device)
+            yield from packed_micro_batches(batch, rows, token_budget, self.packing, self.device)
             return
-        if whole_rows or not self._shares(step, rows):
-            pieces = micro_batches(step, rows, token_budget, self.device, self.ranks.pass_tokens)
-            yield from self.ranks.in_step(pieces, step)
+        if whole_rows or not self._shares(batch, rows):
+            pieces = micro_batches(batch, rows, token_budget, self.device, self.ranks.pass_tokens)
+            yield from self.ranks.in_step(pieces, batch)
             return
-        for part in prompt_parts(step, rows, token_budget, self.device):
+        for part in prompt_parts(batch, rows, token_budget, self.device):
             with self._autocast():
                 prompts = Prompts(self.model, part)
-            yield from continuations(step, part, prompts.states, token_budget, self.device)
+            yield from continuations(batch, part, prompts.states, token_budget, self.device)
             prompts.backward()
 
-    def _shares(self, step: Batch, rows: np.ndarray) -> bool:
+    def _shares(self, batch: Batch, rows: np.ndarray) -> bool:
         if self.share_prompts != "auto":
             return self.share_prompts == "on" and len(rows) > 0
-        return saved_share(step, rows) > WORTH_SHARING
+        return saved_share(batch, rows) > WORTH_SHARING
 
     def hidden(self, micro: MicroBatch) -> torch.Tensor:
         """hidden_TD, the last hidden state at which every response token is predicted."""

@@ -30,7 +30,15 @@ from zerolab.learner.optim import load_optimizer, save_optimizer
 from zerolab.learner.precision import COMPUTE, trained_weights
 from zerolab.learner.ranks import GroupRanks
 from zerolab.learner.scorer import Scorer, decoder_layers
-from zerolab.learner.sharded_tensors import Shards, open_shards, own_rows, part_of, read_into, weight_files, whole
+from zerolab.learner.sharded_tensors import (
+    Shards,
+    open_shards,
+    part_of,
+    read_into,
+    rows_of_this_rank,
+    weight_files,
+    whole,
+)
 from zerolab.models.hf import check_folder, describe_model, hidden_states, load_model, named_weights, probe
 from zerolab.models.model_safety import check_files
 from zerolab.models.writer import write_weights
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Whole(nn.Module):
+class ShardedModel(nn.Module):
     """Runs a function of the model where the weights outside its layers are gathered.
 
     They stay so until the backward pass, so that the head serves outside; after a forward pass without one, `reshard`.
@@ -61,7 +69,7 @@ def sharded(
     device: torch.device,
     compute: torch.dtype,
     adapt: "Callable[[PreTrainedModel], None] | None" = None,
-) -> Whole:
+) -> ShardedModel:
     """The model of a folder or hub id, in fp32, or a copy of a model that is at hand, cut over torch.distributed's
     default group; its layers compute in `compute`, if that is bf16.
 
@@ -82,7 +90,7 @@ def sharded(
     return whole
 
 
-def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) -> Whole | None:
+def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) -> ShardedModel | None:
     """None where the files do not have the model's tensors under their names."""
     folder = check_folder(source) or _downloaded(str(source))
     if folder:
@@ -109,12 +117,12 @@ def _downloaded(name: str) -> Path | None:
         return None
 
 
-def reshard(whole: Whole) -> None:
+def reshard(whole: ShardedModel) -> None:
     """Drops what a forward pass without a backward pass has left gathered."""
     whole.reshard()  # type: ignore[operator]
 
 
-def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype) -> Whole:
+def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype) -> ShardedModel:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     layers = decoder_layers(model)
@@ -122,7 +130,7 @@ def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype)
         raise UserError(f"{type(model).__name__} does not say which modules are its layers: it cannot be sharded")
     half = compute if compute == torch.bfloat16 else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
-    mesh, whole = _mesh(device), Whole(model)
+    mesh, whole = _mesh(device), ShardedModel(model)
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(whole, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
@@ -228,8 +236,8 @@ class ShardedLearner:
             reference=reference and self.adapters is not None,
             adapters=self.adapters,
         )
-        self.learner.policy.spread(_trunk(self.whole), self.ranks)
-        self.frozen: Whole | None = None
+        self.learner.policy.set_parallel(_trunk(self.whole), self.ranks)
+        self.frozen: ShardedModel | None = None
         if reference and not self.adapters:
             self.frozen = sharded(model, device, COMPUTE[precision])
             self.frozen.requires_grad_(False)
@@ -241,22 +249,22 @@ class ShardedLearner:
         for parameter in trained_weights(model):
             parameter.data.copy_(self.ranks.first(parameter.data))
 
-    def _scorer(self, whole: Whole, temperature: float) -> Scorer:
+    def _scorer(self, whole: ShardedModel, temperature: float) -> Scorer:
         mb, fp32_head = self.config.logits_mb, self.config.fp32_head
         scorer = Scorer(whole.model, temperature=temperature, precision="fp32", logits_mb=mb, fp32_head=fp32_head)
-        return scorer.spread(_trunk(whole), self.ranks)
+        return scorer.set_parallel(_trunk(whole), self.ranks)
 
     @property
     def version(self) -> int:
         return self.learner.version
 
-    def forward_backward(self, step: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
+    def forward_backward(self, batch: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
         """Adds the gradient of the objective over a whole optimizer step; returns the metrics of the whole step.
 
         The responses that contribute are dealt to the ranks by tokens, unless `rows` says which are this rank's. A rank
         with fewer micro-batches than another makes up for it with empty ones.
         """
-        return self.learner.forward_backward(step, objective, rows)
+        return self.learner.forward_backward(batch, objective, rows)
 
     def optim_step(self) -> dict[str, float]:
         """Clips the norm of the whole gradient and takes one AdamW step on every part; see `Learner.optim_step`."""
@@ -328,7 +336,7 @@ class ShardedLearner:
         if self.adapters:
             self.adapters.save(folder, writes=rank == 0)
         elif self.rounds:
-            masters = {str(number): own_rows(p) for number, p in enumerate(self.whole.model.parameters())}
+            masters = {str(number): rows_of_this_rank(p) for number, p in enumerate(self.whole.model.parameters())}
             save_file(masters, part_of(folder / MASTERS_FILE, rank, count))
         if rank == 0:
             (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
@@ -379,5 +387,5 @@ def own_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
-def _trunk(whole: Whole) -> Callable[[torch.Tensor], torch.Tensor]:
+def _trunk(whole: ShardedModel) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda ids_BS: whole(hidden_states, ids_BS)

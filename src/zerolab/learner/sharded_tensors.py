@@ -119,7 +119,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def own_rows(tensor: torch.Tensor) -> torch.Tensor:
+def rows_of_this_rank(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a tensor, contiguous in host memory."""
     local = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return local.detach().cpu().contiguous()

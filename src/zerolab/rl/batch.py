@@ -84,7 +84,9 @@ ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advanta
 def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
     """All responses that enter the update, with their advantages A_i."""
     tokens, logprobs, rows = [], [], []
-    entering = [np.arange(len(g.completions)) if g.enters_G is None else np.flatnonzero(g.enters_G) for g in groups]
+    entering = [
+        np.arange(len(g.completions)) if g.loss_mask_G is None else np.flatnonzero(g.loss_mask_G) for g in groups
+    ]
     advantages = rollout_advantages(
         [g.rewards_G[enters] for g, enters in zip(groups, entering, strict=True)],
         objective,
@@ -150,17 +152,22 @@ class MicroBatch:
 
 
 def micro_batches(
-    step: Batch,
+    batch: Batch,
     rows: np.ndarray,
     token_budget: int,
     device: torch.device | str = "cpu",
     pass_tokens: int = PASS_TOKENS,
 ) -> list[MicroBatch]:
     """`rows` of a step in right-padded pieces of at most `token_budget` padded tokens, one row at least."""
-    return [_pad(step, piece, device) for piece in cut(step.total_len_N[rows], rows, token_budget, pass_tokens)]
+    return [
+        _pad(batch, piece, device)
+        for piece in split_micro_batches(batch.total_len_N[rows], rows, token_budget, pass_tokens)
+    ]
 
 
-def cut(length_N: np.ndarray, rows: np.ndarray, token_budget: int, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
+def split_micro_batches(
+    length_N: np.ndarray, rows: np.ndarray, token_budget: int, pass_tokens: int = PASS_TOKENS
+) -> list[np.ndarray]:
     """`rows`, of these lengths, in pieces of at most `token_budget` padded tokens, one row at least.
 
     Rows are sorted by length and cut where that costs least, so that little of the work is padding.
@@ -185,15 +192,15 @@ def _cheapest_cuts(lengths: np.ndarray, token_budget: int, pass_tokens: int) -> 
     return cuts
 
 
-def no_work(step: Batch, device: torch.device | str = "cpu") -> MicroBatch:
-    """A forward pass over one token that no response of `step` owns: its gradient is 0 everywhere."""
+def no_work(batch: Batch, device: torch.device | str = "cpu") -> MicroBatch:
+    """A forward pass over one token that no response of `batch` owns: its gradient is 0 everywhere."""
     none, one = np.empty(0, np.int64), np.zeros((1, 1), np.int64)
-    micro = micro_batch(step.select(none), none, one, one.astype(bool), none, device, 0)
+    micro = micro_batch(batch.select(none), none, one, one.astype(bool), none, device, 0)
     return dataclasses.replace(micro, padded_tokens=0)
 
 
-def _pad(step: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatch:
-    part = step.select(rows)
+def _pad(batch: Batch, rows: np.ndarray, device: torch.device | str) -> MicroBatch:
+    part = batch.select(rows)
     total_B, prompt_B = part.total_len_N[:, None], part.prompt_len_N[:, None]
     position_L = np.arange(total_B.max())[None, :]
     ids_BL = np.zeros((len(rows), position_L.shape[1]), dtype=np.int64)
@@ -252,37 +259,37 @@ class PromptStates:
     lengths_Q: torch.Tensor
 
 
-def distinct_prompts(step: Batch, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def distinct_prompts(batch: Batch, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """(token ids of every different prompt of these rows, index into them for each row)."""
-    starts = np.cumsum(step.total_len_N) - step.total_len_N
+    starts = np.cumsum(batch.total_len_N) - batch.total_len_N
     seen: dict[bytes, int] = {}
     prompts: list[np.ndarray] = []
     owner = np.empty(len(rows), dtype=np.int64)
     for place, row in enumerate(rows):
-        ids = step.tokens_S[starts[row] : starts[row] + step.prompt_len_N[row]]
+        ids = batch.tokens_S[starts[row] : starts[row] + batch.prompt_len_N[row]]
         owner[place] = seen.setdefault(ids.tobytes(), len(prompts))
         if owner[place] == len(prompts):
             prompts.append(ids)
     return prompts, owner
 
 
-def saved_share(step: Batch, rows: np.ndarray) -> float:
+def saved_share(batch: Batch, rows: np.ndarray) -> float:
     """Share of the tokens of these rows that need no forward pass when every prompt is forwarded once."""
     if not len(rows):
         return 0.0
-    prompts, _ = distinct_prompts(step, rows)
-    saved = step.prompt_len_N[rows].sum() - sum(map(len, prompts)) + len(rows)  # the last token predicts nothing
-    return float(saved / step.total_len_N[rows].sum())
+    prompts, _ = distinct_prompts(batch, rows)
+    saved = batch.prompt_len_N[rows].sum() - sum(map(len, prompts)) + len(rows)  # the last token predicts nothing
+    return float(saved / batch.total_len_N[rows].sum())
 
 
 def prompt_parts(
-    step: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
+    batch: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
 ) -> list[PromptPart]:
     """The prompts of these rows, sorted by length and cut into right-padded pieces of at most `token_budget` tokens."""
-    prompts, owner = distinct_prompts(step, rows)
+    prompts, owner = distinct_prompts(batch, rows)
     length_Q = np.array([len(ids) for ids in prompts], dtype=np.int64)
     parts = []
-    for chosen in cut(length_Q, np.arange(len(prompts)), token_budget):
+    for chosen in split_micro_batches(length_Q, np.arange(len(prompts)), token_budget):
         place = np.full(len(prompts), -1)
         place[chosen] = np.arange(len(chosen))
         mine = np.flatnonzero(place[owner] >= 0)
@@ -294,13 +301,13 @@ def prompt_parts(
 
 
 def continuations(
-    step: Batch, part: PromptPart, states: PromptStates, token_budget: int, device: torch.device | str = "cpu"
+    batch: Batch, part: PromptPart, states: PromptStates, token_budget: int, device: torch.device | str = "cpu"
 ) -> list[MicroBatch]:
     """The responses of a part without their last tokens, right-padded, by falling length."""
     pieces = []
-    for chosen in cut(step.response_len_N[part.rows], np.arange(len(part.rows)), token_budget):
+    for chosen in split_micro_batches(batch.response_len_N[part.rows], np.arange(len(part.rows)), token_budget):
         rows = part.rows[chosen]
-        selected = step.select(rows)
+        selected = batch.select(rows)
         lengths_2N = np.stack([selected.prompt_len_N, selected.response_len_N], axis=1)
         targets_T = selected.tokens_S[np.repeat(np.tile([False, True], len(rows)), lengths_2N.ravel())]
         response_BL = np.arange(selected.response_len_N.max()) < selected.response_len_N[:, None]
@@ -327,15 +334,15 @@ def continuations(
 
 
 def packed_micro_batches(
-    step: Batch, rows: np.ndarray, token_budget: int, width: int, device: torch.device | str = "cpu"
+    batch: Batch, rows: np.ndarray, token_budget: int, width: int, device: torch.device | str = "cpu"
 ) -> list[MicroBatch]:
     """`rows` of a step packed into lines of at most `width` tokens, or of the longest row, and these into pieces of at
     most `token_budget` padded tokens, one line at least."""
-    lines = best_fit(step.total_len_N[rows], width)
-    length_N = np.array([int(step.total_len_N[rows[line]].sum()) for line in lines], dtype=np.int64)
+    lines = best_fit(batch.total_len_N[rows], width)
+    length_N = np.array([int(batch.total_len_N[rows[line]].sum()) for line in lines], dtype=np.int64)
     return [
-        _pack(step, [rows[lines[i]] for i in piece], device)
-        for piece in cut(length_N, np.arange(len(lines)), token_budget)
+        _pack(batch, [rows[lines[i]] for i in piece], device)
+        for piece in split_micro_batches(length_N, np.arange(len(lines)), token_budget)
     ]
 
 
@@ -354,9 +361,9 @@ def best_fit(length_N: np.ndarray, width: int) -> list[np.ndarray]:
     return [np.array(line) for line in lines]
 
 
-def _pack(step: Batch, lines: Sequence[np.ndarray], device: torch.device | str) -> MicroBatch:
+def _pack(batch: Batch, lines: Sequence[np.ndarray], device: torch.device | str) -> MicroBatch:
     rows = np.concatenate(lines)
-    part = step.select(rows)
+    part = batch.select(rows)
     total_N = part.total_len_N
     line_N = np.repeat(np.arange(len(lines)), [len(line) for line in lines])
     before_N = np.cumsum(total_N) - total_N

@@ -64,7 +64,7 @@ def _verdicts(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
         (grade.correct and not completion.truncated, completion.truncated)
         for group in groups
         for i, (completion, grade) in enumerate(zip(group.completions, group.grades, strict=True))
-        if group.enters_G is None or group.enters_G[i]
+        if group.loss_mask_G is None or group.loss_mask_G[i]
     ]
     table = np.array(rows, dtype=bool).reshape(-1, 2)
     return table[:, 0], table[:, 1]

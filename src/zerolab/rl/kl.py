@@ -37,10 +37,10 @@ def penalised(groups: Sequence[Group], kl_N: np.ndarray, coefficient: float) -> 
     """
     changed, start = [], 0
     for group in groups:
-        enters_G = np.ones(len(group.completions), bool) if group.enters_G is None else group.enters_G
-        part_G = np.zeros(len(enters_G))
-        part_G[enters_G] = -coefficient * kl_N[start : start + enters_G.sum()]
-        start += enters_G.sum()
+        loss_mask_G = np.ones(len(group.completions), bool) if group.loss_mask_G is None else group.loss_mask_G
+        part_G = np.zeros(len(loss_mask_G))
+        part_G[loss_mask_G] = -coefficient * kl_N[start : start + loss_mask_G.sum()]
+        start += loss_mask_G.sum()
         parts_G = {**group.parts_G, "kl": part_G}
         changed.append(dataclasses.replace(group, rewards_G=group.rewards_G + part_G, parts_G=parts_G))
     return changed

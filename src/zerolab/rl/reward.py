@@ -57,14 +57,14 @@ def make_group(
     if config.truncation == "zero":
         parts_G = {name: np.where(truncated_G, 0.0, part_G) for name, part_G in parts_G.items()}
         scored_G |= truncated_G
-    enters_G = scored_G & ~truncated_G if config.truncation == "mask" else scored_G
+    loss_mask_G = scored_G & ~truncated_G if config.truncation == "mask" else scored_G
     return Group(
         prompt=prompt,
         completions=tuple(completions),
         grades=tuple(grades),
         rewards_G=np.sum(list(parts_G.values()), axis=0),
         parts_G=parts_G,
-        enters_G=enters_G if config.truncation == "mask" or not scored_G.all() else None,
+        loss_mask_G=loss_mask_G if config.truncation == "mask" or not scored_G.all() else None,
     )
 
 
@@ -93,13 +93,13 @@ def cosine_reward(
 def has_right_and_wrong(group: Group) -> bool:
     """Whether some entering responses are right and some wrong, whatever they earned (2503.14476 eq. 11)."""
     correct_G = np.array([grade.correct for grade in group.grades])
-    return bool(len(np.unique(correct_G if group.enters_G is None else correct_G[group.enters_G])) == 2)
+    return bool(len(np.unique(correct_G if group.loss_mask_G is None else correct_G[group.loss_mask_G])) == 2)
 
 
 def is_mixed(group: Group) -> bool:
     """Whether the entering responses earned different rewards, or others than the greedy response where there is one:
     only then can a centred advantage be non-zero."""
-    rewards = group.rewards_G if group.enters_G is None else group.rewards_G[group.enters_G]
+    rewards = group.rewards_G if group.loss_mask_G is None else group.rewards_G[group.loss_mask_G]
     if group.greedy_reward is not None:
         return bool((rewards != group.greedy_reward).any())
     return bool(len(rewards) > 1 and np.ptp(rewards) > 0)

@@ -10,7 +10,7 @@ Made = TypeVar("Made")
 END_POLL_S = 0.2
 
 
-class Ahead(Generic[Made]):
+class AsyncSampler(Generic[Made]):
     """Makes rollouts in a thread of its own and hands them out in order.
 
     Rollout r (from 0) is consumed after r updates. It begins when r - `staleness` updates were published at least, so

@@ -117,7 +117,7 @@ def check_request(request: Request, context: int, eos_V: np.ndarray) -> None:
         )
 
 
-class Gate:
+class EngineState:
     """The states of an engine, and the rules between them: one `generate` at a time, new weights only while idle or
     paused, nothing sampled asleep or on weights that arrived in part.
 

@@ -87,7 +87,9 @@ def close_gaps(n: int, finished: np.ndarray) -> np.ndarray:
     return order
 
 
-Marks = Sequence[tuple[int, int]]  # (tokens, version): so many were sampled up to then, the newest under that version
+VersionSpans = Sequence[
+    tuple[int, int]
+]  # (tokens, version): so many were sampled up to then, the newest under that version
 
 
 def make_completion(
@@ -97,10 +99,10 @@ def make_completion(
     logprobs_L: np.ndarray,
     reason: FinishReason,
     version: int,
-    marks: Marks = (),
+    version_spans: VersionSpans = (),
 ) -> Completion:
-    """`version` is that of the last token, `marks` has what came before."""
-    first, versions_L = token_versions(len(token_ids_L), version, marks)
+    """`version` is that of the last token, `version_spans` has what came before."""
+    first, versions_L = token_versions(len(token_ids_L), version, version_spans)
     return Completion(
         request_id=request.id,
         text=decode(tokenizer, token_ids_L, request.stop),
@@ -112,11 +114,11 @@ def make_completion(
     )
 
 
-def token_versions(count: int, version: int, marks: Marks) -> tuple[int, np.ndarray | None]:
+def token_versions(count: int, version: int, version_spans: VersionSpans) -> tuple[int, np.ndarray | None]:
     """The version of the first token, and those of all where they differ."""
     versions_L = np.full(count, version, dtype=np.int64)
     start = 0
-    for end, older in marks:
+    for end, older in version_spans:
         versions_L[start:end] = older
         start = end
     first = int(versions_L[0]) if count else version

@@ -18,7 +18,7 @@ from zerolab.data.templates import Template
 from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.rl.reward import has_right_and_wrong, is_mixed
-from zerolab.rollout.async_sampler import Ahead
+from zerolab.rollout.async_sampler import AsyncSampler
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.graded_sampling import Encode, Grader, SamplingParameters, sample_graded
 
@@ -76,8 +76,8 @@ class Stream:
         self._published, self._updates = 0, dict[int, int]()  # how many updates, and which one brought a version
         self._cursor = self.beginning = self._now()
 
-    def _new_ahead(self) -> Ahead[Rollout] | None:
-        return Ahead(self.rollout, self.config.max_staleness) if self.config.max_staleness else None
+    def _new_ahead(self) -> AsyncSampler[Rollout] | None:
+        return AsyncSampler(self.rollout, self.config.max_staleness) if self.config.max_staleness else None
 
     def __iter__(self) -> Iterator[Rollout]:
         return self

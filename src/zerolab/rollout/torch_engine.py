@@ -16,7 +16,7 @@ import torch
 from zerolab.datatypes import Completion, FinishReason
 from zerolab.models.context import context_length
 from zerolab.rollout.cached_decoder import make_decoder
-from zerolab.rollout.engine import Gate, Request, check_request
+from zerolab.rollout.engine import EngineState, Request, check_request
 from zerolab.rollout.in_flight import Rows, close_gaps, make_completion, unbegun
 from zerolab.rollout.kv_cache import fewer_rows, is_shortage
 from zerolab.rollout.sampler import restrict, sample
@@ -60,10 +60,12 @@ class TorchEngine:
         self._stops = StopStrings(tokenizer, self._decoder.vocab_size)
         self._kv_bytes = kv_bytes
         self._max_rows = min(max_rows, max(1, LOGITS_BYTES // (4 * self._decoder.vocab_size)))
-        self._gate = Gate()
+        self._gate = EngineState()
         self._stale = False  # weights changed under way: what was computed under the old ones is to be computed again
         self._rows = Rows(0, 0)
-        self._marks: dict[int, list[tuple[int, int]]] = {}  # index of a request in flight -> completions.Marks
+        self._version_spans: dict[
+            int, list[tuple[int, int]]
+        ] = {}  # index of a request in flight -> completions.VersionSpans
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """See Engine.generate. UserError for a request that fits neither the context nor the memory budget."""
@@ -87,7 +89,7 @@ class TorchEngine:
                 self._stale = True
                 for row in range(self._rows.n):
                     mark = int(self._rows.count[row]), self.version
-                    self._marks.setdefault(int(self._rows.request[row]), []).append(mark)
+                    self._version_spans.setdefault(int(self._rows.request[row]), []).append(mark)
             self.version = version
 
     def sleep(self, weights: bool = False) -> None:
@@ -129,7 +131,7 @@ class TorchEngine:
 
     def _begin(self, requests: Sequence[Request]) -> None:
         self._rows = self._reserve(requests)
-        self._marks.clear()
+        self._version_spans.clear()
         self._stale = False
 
     def _reserve(self, requests: Sequence[Request]) -> Rows:
@@ -157,7 +159,7 @@ class TorchEngine:
         self._decoder.release()
         self._max_rows = fewer_rows(len(rows.count), requests)
         pending += sorted(rows.request[: rows.n].tolist(), reverse=True)
-        self._marks.clear()
+        self._version_spans.clear()
         self._stale = False
         self._rows = self._reserve(requests)
         return []
@@ -235,8 +237,8 @@ class TorchEngine:
     def _completion(self, requests: list[Request], rows: Rows, row: int, reason: FinishReason) -> Completion:
         index, count = int(rows.request[row]), int(rows.count[row])
         ids_L, logprobs_L = rows.tokens[row, :count].copy(), rows.logprobs[row, :count].copy()
-        marks = self._marks.get(index, [])
-        return make_completion(requests[index], self._tokenizer, ids_L, logprobs_L, reason, self.version, marks)
+        version_spans = self._version_spans.get(index, [])
+        return make_completion(requests[index], self._tokenizer, ids_L, logprobs_L, reason, self.version, version_spans)
 
     def _ended(self, requests: list[Request], rows: Rows, pending: list[int]) -> Iterator[Completion]:
         """What an abort cut off: the rows with what they have, and what never began with nothing."""

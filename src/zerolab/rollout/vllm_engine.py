@@ -22,7 +22,7 @@ from zerolab.datatypes import Completion, FinishReason
 from zerolab.errors import UserError
 from zerolab.models.hf import eos_token_ids, load_tokenizer
 from zerolab.rollout.decoder import check_names
-from zerolab.rollout.engine import Gate, Request, check_request
+from zerolab.rollout.engine import EngineState, Request, check_request
 from zerolab.rollout.in_flight import make_completion, unbegun
 from zerolab.rollout.stop_strings import StopStrings
 from zerolab.rollout.vllm_start import DTYPES, VllmOptions, eager, packing, start
@@ -78,14 +78,14 @@ COLDEST, HOTTEST = 0.01, 2.0
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlight:
     """A request on its way. `stop` is the number of its stop strings, -1 for none."""
 
     request: Request
     stop: int
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    marks: list[tuple[int, int]] = field(default_factory=list)  # completions.Marks
+    version_spans: list[tuple[int, int]] = field(default_factory=list)  # completions.VersionSpans
 
 
 class VllmEngine:
@@ -102,8 +102,8 @@ class VllmEngine:
         self.version = self.steps = 0  # steps: forward passes so far, a sign of life for who watches
         self.options = options = options or VllmOptions()
         self._tokenizer = load_tokenizer(path)
-        self._gate = Gate()
-        self._flights: dict[str, Flight] = {}
+        self._gate = EngineState()
+        self._flights: dict[str, InFlight] = {}
         self._llm: Any = start(str(path), options)
         config: Any = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
         self.context = int(self._llm.model_config.max_model_len)
@@ -146,7 +146,7 @@ class VllmEngine:
             # What is running goes back to the queue, and its keys and values are computed anew.
             self._llm.reset_prefix_cache(reset_running_requests=True)
             for flight in self._flights.values():
-                flight.marks.append((len(flight.token_ids), self.version))
+                flight.version_spans.append((len(flight.token_ids), self.version))
             self.version = version
 
     def sleep(self, weights: bool = False) -> None:
@@ -210,7 +210,7 @@ class VllmEngine:
                 output_kind=RequestOutputKind.DELTA,
             )
             self._llm.add_request(str(index), {"prompt_token_ids": list(request.prompt_ids)}, parameters)
-            self._flights[str(index)] = Flight(request, self._stops.register(request.stop))
+            self._flights[str(index)] = InFlight(request, self._stops.register(request.stop))
 
     def _advance(self) -> list[Completion]:
         """One step for what vLLM has scheduled. Returns what finished."""
@@ -259,11 +259,13 @@ class VllmEngine:
         self._llm.abort_request(names)
         return [self._completion(self._flights.pop(name), "abort") for name in names]
 
-    def _completion(self, flight: Flight, reason: FinishReason) -> Completion:
+    def _completion(self, flight: InFlight, reason: FinishReason) -> Completion:
         if not flight.token_ids:
             return unbegun(flight.request, self.version)
         ids_L, logprobs_L = np.array(flight.token_ids, dtype=np.int64), np.array(flight.logprobs, dtype=np.float32)
-        return make_completion(flight.request, self._tokenizer, ids_L, logprobs_L, reason, self.version, flight.marks)
+        return make_completion(
+            flight.request, self._tokenizer, ids_L, logprobs_L, reason, self.version, flight.version_spans
+        )
 
 
 def _generation_config(path: str | Path) -> Any:

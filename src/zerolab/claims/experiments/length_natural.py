@@ -10,7 +10,7 @@ seen twice: 100 rollouts of 8 questions x 8, two optimizer steps each, AdamW at 
 earn nothing. GRPO and Dr. GRPO share two bases and five RL seeds.
 
 Measured is the mean length of incorrect answers over the first 10 rollouts and over the last third; growth is their
-difference. Beside it stands whether the policy heeds its own steps: how much more often it goes on after a derivation
+difference. Beside it stands whether the policy uses its own steps: how much more often it goes on after a derivation
 with a wrong result than after one with the right result. In the condition "fresh" derivations keep the order of the
 question, half of the speakers are careless, fewer facts are guessed, and everyone starts afresh: there going on can
 mend what went wrong. Control: a fair coin in the place of the verdict, under which both arms must grow alike.
@@ -66,7 +66,7 @@ def _base(seed: int, condition: Condition) -> "PretrainConfig":
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    from zerolab.claims.experiments.step_use import heeding
+    from zerolab.claims.experiments.step_use import measure_step_use
     from zerolab.claims.training import run_config, trained
     from zerolab.recipes import controlled
 
@@ -75,11 +75,11 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     config = run_config(RECIPES[str(factors["arm"])], folder, base, [f"seed={factors['seed']}", *TASK])
     if name == "coin":
         config = controlled(config, "random-reward")
-    return {**length_numbers(trained(config)), **heeding(config.folder)}
+    return {**length_numbers(trained(config)), **measure_step_use(config.folder)}
 
 
-def _heeds(when: str, arm: str, text: str, condition: str = "reference") -> Statement:
-    return Statement(text, number(f"heeds_{when}", arm=arm, condition=condition), (0.05, 1.0), role="shown")
+def _step_use(when: str, arm: str, text: str, condition: str = "reference") -> Statement:
+    return Statement(text, number(f"step_use_{when}", arm=arm, condition=condition), (0.05, 1.0), role="shown")
 
 
 def _learns(arm: str, text: str, condition: str) -> Statement:
@@ -119,11 +119,11 @@ PROTOCOL = Protocol(
             for condition in ("reference", "fresh")
             for arm, text in (("grpo", "GRPO"), ("dr_grpo", "Dr. GRPO"))
         ),
-        _heeds("start", "grpo", "goes on more often after a wrong result: at the start"),
-        _heeds("end", "grpo", "at the end, under GRPO"),
-        _heeds("end", "dr_grpo", "at the end, under Dr. GRPO"),
-        _heeds("end", "grpo", "at the end, under GRPO: fresh", "fresh"),
-        _heeds("end", "dr_grpo", "at the end, under Dr. GRPO: fresh", "fresh"),
+        _step_use("start", "grpo", "goes on more often after a wrong result: at the start"),
+        _step_use("end", "grpo", "at the end, under GRPO"),
+        _step_use("end", "dr_grpo", "at the end, under Dr. GRPO"),
+        _step_use("end", "grpo", "at the end, under GRPO: fresh", "fresh"),
+        _step_use("end", "dr_grpo", "at the end, under Dr. GRPO: fresh", "fresh"),
     ),
     draw=draw,
     quick_seeds=3,

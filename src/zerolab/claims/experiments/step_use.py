@@ -1,4 +1,4 @@
-"""Does a policy heed its own steps? Read from the transcripts of a run on chains of additions."""
+"""Does a policy use its own steps? Read from the transcripts of a run on chains of additions."""
 
 import json
 import re
@@ -12,7 +12,7 @@ AGAIN, BOX = " again:", "\\boxed{"
 RESULT = re.compile(r" = (\d{1,9})")
 
 
-def heeding(folder: Path) -> dict[str, float]:
+def measure_step_use(folder: Path) -> dict[str, float]:
     """How much more often the policy derives again after a derivation with a wrong result than after one with the right
     result, over the first rollouts and over the last share of them; and how often derivations come out right."""
     from zerolab.rundir import TRANSCRIPTS
@@ -24,17 +24,17 @@ def heeding(folder: Path) -> dict[str, float]:
         "start": [row for row in rows if row["step"] <= FIRST_STEPS],
         "end": [row for row in rows if row["step"] > last * (1 - LAST_SHARE)],
     }
-    return {f"{name}_{when}": value for when, part in windows.items() for name, value in heeded(part).items()}
+    return {f"{name}_{when}": value for when, part in windows.items() for name, value in step_use(part).items()}
 
 
-def heeded(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def step_use(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Of rows of a transcript. NaN where nothing was derived rightly, or wrongly."""
     went_on: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:
         for right, on in decisions(row["response"], row["answers"][0]):
             went_on[right].append(on)
     after_right, after_wrong = (_mean(went_on[right]) for right in (True, False))
-    return {"heeds": after_wrong - after_right, "derived_right": _mean([r for r in went_on for _ in went_on[r]])}
+    return {"step_use": after_wrong - after_right, "derived_right": _mean([r for r in went_on for _ in went_on[r]])}
 
 
 def decisions(response: str, answer: str) -> Iterator[tuple[bool, bool]]:
