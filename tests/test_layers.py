@@ -25,7 +25,7 @@ LAYERS = (
     ("rundir", "audit", "cluster"),
     ("recipes", "report", "processes"),
     ("evaluation", "worlds", "listings"),
-    ("build", "analysis", "plan", "document_streams", "doctor"),
+    ("build", "analysis", "plan", "document_streams", "doctor", "loop"),
     ("train", "pretrain", "sample", "demo"),
     ("claims",),
     ("cli",),
@@ -156,7 +156,7 @@ def test_contributing_shows_the_same_layers() -> None:
 
 
 def test_the_shape_of_the_package_keeps_its_rules() -> None:
-    """No duplicate or shadowing names, no cycles, no private words: tools/shape.py has the rules and prints the places."""
+    """No shared or shadowing names, no cycles, no private words. tools/shape.py prints the places."""
     assert broken_rules(measure()) == []
 
 

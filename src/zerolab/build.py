@@ -15,7 +15,7 @@ from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_ques
 from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.datatypes import Grade, Question
 from zerolab.errors import UserError
-from zerolab.evaluation.evaluate import Evaluator
+from zerolab.evaluation.evaluate import Evaluator, choose_questions, evaluation_parameters
 from zerolab.evaluation.local_model import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.inputs import Input, model_inputs, question_input
@@ -30,7 +30,7 @@ from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import load_terms
 from zerolab.rollout.engine import Engine
-from zerolab.rollout.graded_sampling import Grader, SamplingParameters, request_seed
+from zerolab.rollout.graded_sampling import Grader, SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rollout.weight_check import Probe
@@ -303,17 +303,8 @@ def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) ->
     if not evaluation.every:
         return None
     source = QuestionStream(evaluation_questions(config, questions), seed=0, order="shuffle")
-    parameters = SamplingParameters(
-        samples=evaluation.samples_per_question,
-        max_new_tokens=evaluation.max_new_tokens or config.rollout.max_new_tokens,
-        temperature=evaluation.temperature,
-        stop=stream.template.stop,
-        seed=request_seed(config.seed, "evaluation"),
-        top_p=evaluation.top_p,
-        top_k=evaluation.top_k,
-        min_tokens=evaluation.min_tokens,
-    )
-    chosen = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
-    if known := overlap(questions.train, chosen.values()):
+    chosen = choose_questions(source, evaluation.max_questions)
+    if known := overlap(questions.train, chosen):
         echo(f"zerolab: {known} of {len(chosen)} evaluation questions are training questions too", error=True)
-    return Evaluator(stream, list(chosen.values()), parameters)
+    budget = evaluation.max_new_tokens or config.rollout.max_new_tokens
+    return Evaluator(stream, chosen, evaluation_parameters(evaluation, stream.template, config.seed, budget))

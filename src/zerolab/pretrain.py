@@ -19,13 +19,13 @@ from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunCo
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import make_encode, make_template
 from zerolab.document_streams import Found, Mix, find_corpora, held_out_documents, make_mix
-from zerolab.errors import Interrupted
-from zerolab.evaluation.evaluate import Evaluator
+from zerolab.evaluation.evaluate import Evaluator, choose_questions, evaluation_parameters
 from zerolab.inputs import Input, model_inputs, question_input
 from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.checkpoint_check import check_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
+from zerolab.loop import run_steps
 from zerolab.models.context import context_length, evaluation_room, piece_limit
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.models.tiny import tiny_qwen2, train_bpe
@@ -34,7 +34,6 @@ from zerolab.recipes import text_config
 from zerolab.report.progress import Progress
 from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import make_group
-from zerolab.rollout.graded_sampling import SamplingParameters, request_seed
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rundir import RunDirectory, clear_errors
@@ -98,27 +97,28 @@ def pretrain(
         directory.open(describe_inputs(run))
         with progress or Progress(config.name, config.steps) as shown, GracefulStop() as stop:
             first = restore(run, directory) if resume else 1
-            if first == 1 and run.evaluates:
-                directory.log({"step": 0, **shown.row(0, run.evaluate())})
-            for step in range(first, config.steps + 1):
-                record = train_step(run, step)
-                last = step == config.steps
-                if run.evaluates and (last or step % config.evaluation.every == 0):
-                    record |= run.evaluate()
-                directory.log(record)
-                shown.row(step, record)
-                if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
-                    save(run, directory, step)
-                if stop.requested and not last:
-                    message = f"stopped after step {step} of {config.steps}; continue with --resume"
-                    shown.message(message)
-                    raise Interrupted(message)
+            run_steps(
+                config,
+                first,
+                stop,
+                step=partial(train_step, run),
+                evaluate=run.evaluate if run.evaluates else None,
+                log=partial(log, directory, shown),
+                save=partial(save, run, directory),
+                say=shown.message,
+            )
         with clear_errors(directory.path):
             run.learner.export(run.tokenizer, directory.path / MODEL)
     finally:
         run.close()
         directory.close()
     return directory.path / MODEL
+
+
+def log(directory: RunDirectory, shown: Progress, record: dict[str, Any]) -> None:
+    """Logs and shows the row of a step."""
+    directory.log(record)
+    shown.row(record["step"], record)
 
 
 def train_step(run: TextRun, step: int) -> dict[str, Any]:
@@ -213,17 +213,7 @@ def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: to
     room = evaluation_room(config, context_length(model.config))
     template = make_template(evaluation.template).bound(tokenizer)
     source = QuestionStream(load_questions(evaluation.questions).train, seed=0, order="shuffle")
-    questions = {draw.question.id: draw.question for draw in source.take(evaluation.max_questions)}
-    parameters = SamplingParameters(
-        samples=evaluation.samples_per_question,
-        max_new_tokens=evaluation.max_new_tokens,
-        temperature=evaluation.temperature,
-        stop=template.stop,
-        seed=request_seed(config.seed, "evaluation"),
-        top_p=evaluation.top_p,
-        top_k=evaluation.top_k,
-        min_tokens=evaluation.min_tokens,
-    )
+    parameters = evaluation_parameters(evaluation, template, config.seed, evaluation.max_new_tokens)
     dtype, kv_bytes = COMPUTE[config.model.precision], int(evaluation.kv_gb * 2**30)
     stream = Stream(
         TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes),
@@ -235,7 +225,7 @@ def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: to
         partial(make_group, config=RewardConfig(), budget=evaluation.max_new_tokens),
         parameters,
     )
-    return Evaluator(stream, list(questions.values()), parameters)
+    return Evaluator(stream, choose_questions(source, evaluation.max_questions), parameters)
 
 
 def save(run: TextRun, directory: RunDirectory, step: int) -> None:

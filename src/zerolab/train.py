@@ -7,15 +7,17 @@ learner -> new weights to the engine. `build.py` puts the pieces together from a
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from zerolab.build import EngineFactory, Run, build, describe_inputs, make_engine
 from zerolab.config import RunConfig
-from zerolab.errors import Interrupted, LearnerLost
+from zerolab.errors import LearnerLost
 from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
+from zerolab.loop import run_steps
 from zerolab.processes import GracefulStop
 from zerolab.recipes import run_config
 from zerolab.report.health import Health
@@ -64,22 +66,17 @@ def train(
 
 def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: GracefulStop) -> None:
     """From step `first` to the end. Raises Interrupted after the step during which a stop was requested."""
-    config = run.config
-    health = Health(config, *directory.history())
-    if first == 1 and run.evaluator:
-        log(directory, shown, health, {"step": 0, **run.evaluator()})
-    for step in range(first, config.steps + 1):
-        record = train_step(run, directory, step)
-        last = step == config.steps
-        if run.evaluator and (last or step % config.evaluation.every == 0):
-            record |= run.evaluator()
-        log(directory, shown, health, record)
-        if last or stop.requested or (config.checkpoint.every and step % config.checkpoint.every == 0):
-            save(run, directory, step)
-        if stop.requested and not last:
-            message = f"stopped after step {step} of {config.steps}; continue with --resume"
-            shown.message(message)
-            raise Interrupted(message)
+    health = Health(run.config, *directory.history())
+    run_steps(
+        run.config,
+        first,
+        stop,
+        step=partial(train_step, run, directory),
+        evaluate=run.evaluator,
+        log=partial(log, directory, shown, health),
+        save=partial(save, run, directory),
+        say=shown.message,
+    )
 
 
 def log(directory: RunDirectory, shown: Progress, health: Health, record: dict[str, Any]) -> None:

@@ -4,10 +4,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zerolab.config import EvaluationConfig, TextEvaluationConfig
+from zerolab.data.questions import QuestionStream
+from zerolab.data.templates import Template
 from zerolab.datatypes import Question
 from zerolab.errors import UserError
-from zerolab.rollout.graded_sampling import SamplingParameters, sample_graded
+from zerolab.rollout.graded_sampling import SamplingParameters, request_seed, sample_graded
 from zerolab.rollout.stream import Stream
+
+
+def choose_questions(source: QuestionStream, most: int) -> list[Question]:
+    """The different questions among the first `most` draws of a stream: the same ones in every evaluation."""
+    return list({draw.question.id: draw.question for draw in source.take(most)}.values())
+
+
+def evaluation_parameters(
+    evaluation: EvaluationConfig | TextEvaluationConfig, template: Template, seed: int, max_new_tokens: int
+) -> SamplingParameters:
+    """How an evaluation samples: the settings of the config, with random numbers of its own."""
+    return SamplingParameters(
+        samples=evaluation.samples_per_question,
+        max_new_tokens=max_new_tokens,
+        temperature=evaluation.temperature,
+        stop=template.stop,
+        seed=request_seed(seed, "evaluation"),
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
+        min_tokens=evaluation.min_tokens,
+    )
 
 
 class Evaluator:

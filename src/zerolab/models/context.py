@@ -74,3 +74,8 @@ def evaluation_room(config: TextRunConfig, context: int) -> int:
             f"model's context of {context} tokens: lower it"
         )
     return room
+
+
+def head_dim(config: Any) -> int:
+    """Width of one attention head: named by the config of a model, or an equal share of its hidden size."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

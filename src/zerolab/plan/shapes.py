@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zerolab.config import ModelConfig, PretrainConfig
-from zerolab.models.context import context_length
+from zerolab.models.context import context_length, head_dim
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _by_name(path: str) -> ModelShape | None:
 def measure(model: Any, source: str) -> ModelShape:
     """Of a model of transformers, which may lie on the meta device."""
     text = model.config.get_text_config()
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    width = head_dim(text)
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     matrices = [p for name, p in model.get_decoder().named_parameters() if p.dim() == 2 and "embed" not in name]
     layers = Layers(

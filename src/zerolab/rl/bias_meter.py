@@ -130,7 +130,7 @@ def question_weights(batch: Batch, solved_N: np.ndarray) -> dict[str, float]:
         weights[bucket].append(float(batch.advantage_N[rows] @ centred / (centred @ centred)))
         mass[bucket] += np.abs(batch.advantage_N[rows]).sum()
     return {
-        **{f"question_weight/{name}": _mean(w) for name, w in zip(PASS_RATES, weights, strict=True)},
+        **{f"question_weight/{name}": mean_or_nan(w) for name, w in zip(PASS_RATES, weights, strict=True)},
         **{f"question_share/{name}": _ratio(m, mass.sum()) for name, m in zip(PASS_RATES, mass, strict=True)},
     }
 
@@ -145,8 +145,8 @@ def _by_length(batch: Batch, truncated_N: np.ndarray, budget: int) -> dict[str, 
     found: dict[str, float] = {}
     for index, name in enumerate(QUARTERS):
         inside_N = quarter_N == index
-        found[f"responses/{name}"] = _mean(inside_N)
-        found[f"truncated/{name}"] = _mean(truncated_N[inside_N])
+        found[f"responses/{name}"] = mean_or_nan(inside_N)
+        found[f"truncated/{name}"] = mean_or_nan(truncated_N[inside_N])
     return found
 
 
@@ -167,7 +167,8 @@ def clip_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     return {f"bias/clipped/{name}": _ratio(sums[f"clipped/{name}"], sums[f"forwarded/{name}"]) for name in QUARTERS}
 
 
-def _mean(values: Sequence[float] | np.ndarray) -> float:
+def mean_or_nan(values: Sequence[float] | np.ndarray) -> float:
+    """The mean, or nan if there is nothing to average."""
     return float(np.mean(values)) if len(values) else float("nan")
 
 

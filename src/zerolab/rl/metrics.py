@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zerolab.datatypes import Group
-from zerolab.rl.bias_meter import clip_metrics
+from zerolab.rl.bias_meter import clip_metrics, mean_or_nan
 from zerolab.rl.reward import is_mixed
 
 
@@ -21,19 +21,22 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     greedy = [g.greedy_reward for g in groups if g.greedy_reward is not None]
     return {
         "reward/mean": float(np.mean([g.rewards_G.mean() for g in groups])),
-        **{f"reward/{n}": _mean([x for g in groups for x in g.parts_G.get(n, np.zeros(1))]) for n in sorted(parts)},
-        **({"reward/greedy": _mean(greedy)} if greedy else {}),
-        "accuracy": _mean(solved_N),
-        "correct_but_truncated": _mean(correct_N & truncated_N),
-        "formatted": _mean([g.formatted for g in grades]),
-        "length/mean": _mean(length_N),
-        "length/correct": _mean(length_N[solved_N]),
-        "length/incorrect": _mean(length_N[~solved_N]),
-        "truncated": _mean(truncated_N),
+        **{
+            f"reward/{n}": mean_or_nan([x for g in groups for x in g.parts_G.get(n, np.zeros(1))])
+            for n in sorted(parts)
+        },
+        **({"reward/greedy": mean_or_nan(greedy)} if greedy else {}),
+        "accuracy": mean_or_nan(solved_N),
+        "correct_but_truncated": mean_or_nan(correct_N & truncated_N),
+        "formatted": mean_or_nan([g.formatted for g in grades]),
+        "length/mean": mean_or_nan(length_N),
+        "length/correct": mean_or_nan(length_N[solved_N]),
+        "length/incorrect": mean_or_nan(length_N[~solved_N]),
+        "truncated": mean_or_nan(truncated_N),
         "tokens_per_solved": float(length_N.sum() / solved_N.sum()) if solved_N.any() else float("nan"),
-        "zero_variance_groups": _mean([not is_mixed(g) for g in groups]),
-        "grader/timeout": _mean([g.reason == "timeout" for g in grades]),
-        "grader/error": _mean([g.reason == "error" for g in grades]),
+        "zero_variance_groups": mean_or_nan([not is_mixed(g) for g in groups]),
+        "grader/timeout": mean_or_nan([g.reason == "timeout" for g in grades]),
+        "grader/error": mean_or_nan([g.reason == "error" for g in grades]),
     }
 
 
@@ -47,20 +50,16 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     tokens = np.array([u["tokens"] for u in updates])
     row = {"updates": float(len(updates)), "learned_tokens": float(tokens.sum())}
     for name in ("loss", "coverage", "padding", "grad_norm", "grad_clipped", "lr"):
-        row[name] = _mean([u[name] for u in updates if not u.get("scale/skipped")])
+        row[name] = mean_or_nan([u[name] for u in updates if not u.get("scale/skipped")])
     for name in ("nll", "entropy", "clip_fraction"):
         values = np.array([u[name] for u in updates])
         row[name] = (
             float((values[tokens > 0] * tokens[tokens > 0]).sum() / tokens.sum()) if tokens.any() else float("nan")
         )
     for name in sorted(name for name in updates[0] if name.startswith("critic/")):
-        row[name] = _mean([u[name] for u in updates])
+        row[name] = mean_or_nan([u[name] for u in updates])
     if "scale/value" in updates[0]:  # of fp16
         row["scale/value"] = updates[-1]["scale/value"]
         row["scale/skipped"] = sum(u["scale/skipped"] for u in updates)
     first = updates[0]
     return {**row, "mismatch/abs": first["mismatch_abs"], "mismatch/k3": first["mismatch_k3"], **clip_metrics(updates)}
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")

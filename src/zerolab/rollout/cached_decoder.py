@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from zerolab.errors import UserError
+from zerolab.models.context import head_dim
 from zerolab.rollout.decoder import Decoder, Prompt, check_names, drop, refuse_other_states, take_back
 from zerolab.rollout.engine import Request
 
@@ -64,8 +65,7 @@ class CachedDecoder:
         self._takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
         config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._bytes_per_token = 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize
+        self._bytes_per_token = 2 * config.num_hidden_layers * heads * head_dim(config) * dtype.itemsize
         self._rows = 0
         self._forget()
 

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from zerolab.models.context import head_dim
 from zerolab.rollout.attention import Layout, Own, arrange, attend, prompt_bias
 from zerolab.rollout.cuda_graphs import StepGraphs
 from zerolab.rollout.decoder import Prompt
 from zerolab.rollout.engine import Request
-from zerolab.rollout.fused_weights import Layer, Weights, head_dim
+from zerolab.rollout.fused_weights import Layer, Weights
 from zerolab.rollout.kv_cache import Memory, Plan, plan_memory
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zerolab.models.context import head_dim
 from zerolab.rollout.decoder import check_names, drop, take_back
 
 if TYPE_CHECKING:
@@ -52,10 +53,6 @@ def slides(config: Any) -> bool:
         return False
     window = getattr(config, "sliding_window", None)
     return window is not None and window < config.max_position_embeddings
-
-
-def head_dim(config: Any) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import numpy as np
 from zerolab.errors import UserError
 from zerolab.rl.advantage import advantages
 from zerolab.rl.aggregate import token_weights
+from zerolab.rl.bias_meter import mean_or_nan
 from zerolab.rl.objective import PRESETS, Objective
 
 TRAINED = np.array([0.0, 1.0, 1.0, 1.0, 1.0])  # which of the five parameters an update may move
@@ -202,8 +203,8 @@ def _row(step: int, rollout: Rollout, parameters: np.ndarray) -> Row:
     return Row(
         step=step,
         accuracy=float(solved.mean()),
-        length_correct=_mean(rollout.length[solved]),
-        length_incorrect=_mean(rollout.length[~solved]),
+        length_correct=mean_or_nan(rollout.length[solved]),
+        length_incorrect=mean_or_nan(rollout.length[~solved]),
         truncated=float(1 - rollout.stopped.mean()),
         stop_unsure=float(stop[0]),
         stop_sure=float(stop[1]),
@@ -212,7 +213,3 @@ def _row(step: int, rollout: Rollout, parameters: np.ndarray) -> Row:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")

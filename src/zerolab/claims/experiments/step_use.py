@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.claims.experiments.length_statements import FIRST_STEPS, LAST_SHARE
+from zerolab.rl.bias_meter import mean_or_nan
 
 AGAIN, BOX = " again:", "\\boxed{"
 RESULT = re.compile(r" = (\d{1,9})")
@@ -33,8 +34,11 @@ def step_use(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     for row in rows:
         for right, on in decisions(row["response"], row["answers"][0]):
             went_on[right].append(on)
-    after_right, after_wrong = (_mean(went_on[right]) for right in (True, False))
-    return {"step_use": after_wrong - after_right, "derived_right": _mean([r for r in went_on for _ in went_on[r]])}
+    after_right, after_wrong = (mean_or_nan(went_on[right]) for right in (True, False))
+    return {
+        "step_use": after_wrong - after_right,
+        "derived_right": mean_or_nan([r for r in went_on for _ in went_on[r]]),
+    }
 
 
 def decisions(response: str, answer: str) -> Iterator[tuple[bool, bool]]:
@@ -45,7 +49,3 @@ def decisions(response: str, answer: str) -> Iterator[tuple[bool, bool]]:
         results, goes_on = RESULT.findall(part), number < len(parts) - 1
         if results and (goes_on or BOX in part):
             yield results[-1] == answer, goes_on
-
-
-def _mean(values: list[bool]) -> float:
-    return sum(values) / len(values) if values else float("nan")
