@@ -16,7 +16,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# `zerolab.train` is a module that can be called. A function of that name would lose against the file train.py as soon as
+# `zerolab.train` is a module that can be called. A function of that name would lose against the file train.py once
 # anything imports that file, and an import at this place would load torch for everybody who imports zerolab. So the
 # module is loaded at its first use, and its class (at the end of train.py) makes `zerolab.train(config)` run a recipe.
 def __getattr__(name: str) -> Any:
