@@ -1,6 +1,6 @@
-"""Base model, arms, table, figure: what `zerolab demo` does.
+"""`zerolab demo`: train a base model, train the arms on it side by side, and show a table, a figure and sentences.
 
-What the arms' metrics say: windows fixed in the recipe, a table, and sentences computed from the numbers.
+The sentences are computed from the metrics, over windows of steps that the demo's recipe fixes.
 """
 
 import json

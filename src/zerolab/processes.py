@@ -1,9 +1,4 @@
-"""Ctrl-C ends long work at the next clean point; a second one ends it at once.
-
-How many processes of one thread this machine runs side by side.
-
-Training arms as one-thread processes, as many at a time as there are cores.
-"""
+"""Stop signals, the number of usable cores, and child processes that run `zerolab` with one thread each."""
 
 import os
 import signal

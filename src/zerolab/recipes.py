@@ -1,9 +1,7 @@
-"""The recipes that ship: complete TOML files, found by path or by name.
+"""The shipped recipes (complete TOML files, found by path or by name), and their matched controls.
 
-Controls: the arm that a training run has to beat, from the same seeds.
-
-A control changes what is rewarded, or how, and nothing else. What it gains is not learning from the reward, so an
-effect counts net of it.
+A control changes only what is rewarded, or how. The gain of a control is no learning from the reward, so an effect is
+read net of it.
 """
 
 import difflib

@@ -1,8 +1,6 @@
-"""The loop of `zerolab sample`: a question, its responses, the next question.
+"""`zerolab sample`: ask a model questions and show its responses, tokens coloured by their probability.
 
-A response on a terminal: its tokens coloured by their probability, and a line of facts.
-
-Text of a model or a file can hold anything, so every character that a terminal would act on is shown instead.
+Text of a model or a file can hold any character, so every character that a terminal would act on is made visible.
 """
 
 import sys

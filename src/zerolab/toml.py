@@ -1,6 +1,6 @@
-"""From a TOML file to a validated config; whatever is wrong with it becomes one line.
+"""Read a TOML file into a validated config. Every table of a recipe is frozen and refuses unknown keys.
 
-What every table of a recipe has in common: frozen, and refusing what it does not know.
+A mistake in a file becomes one line that names the key and, if there is one, the nearest known key.
 """
 
 import copy

@@ -1,6 +1,7 @@
-"""The trackers of a run: started with its first line, told of every line, and let go at the first failure.
+"""Send the metrics of a run to TensorBoard, W&B or trackio.
 
-Each tracker as two verbs: log a step's numbers, close. Their packages are imported when a tracker starts.
+A tracker starts with the first line of a run. It is dropped after its first failure, and the run goes on without it.
+The package of a tracker is imported when the tracker starts.
 """
 
 import importlib.util

@@ -1,10 +1,8 @@
-"""Contamination probe: given the beginning of a benchmark question, does a model write the rest of it, word for word?
+"""Two tests for benchmark questions in the training data of a model.
 
-Nobody can compute the hidden part of a question; who writes it has read it (arXiv 2507.10532 finds Qwen2.5 doing so).
-
-How much of a benchmark stands in a training text: shared n-grams of words, found through one hash table.
-
-ROUGE-L by a bit-parallel longest common subsequence.
+The completion probe shows a model the beginning of a question and compares what it writes with the hidden rest. Nobody
+can compute the rest, so a model that writes it has read it (arXiv 2507.10532 finds this for Qwen2.5). Closeness is
+ROUGE-L. The overlap test counts the word n-grams that a benchmark shares with a training text.
 """
 
 import re

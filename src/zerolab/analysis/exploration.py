@@ -1,8 +1,6 @@
-"""What a base model can reach by sampling: pass@k over k and temperature.
+"""Accuracy, pass@k and length of a base model's responses by template and temperature.
 
-Templates x models: the accuracy that a gain by RL has to be read against is that of the best template.
-
-How long responses are, by correctness and truncation.
+The best template's accuracy is the one that a gain by RL has to be compared with.
 """
 
 from collections import Counter

@@ -1,8 +1,6 @@
-"""An LLM as judge: asked through any sampler of chat replies, read strictly, asked again, cached on disk, counted.
+"""An LLM judge: the prompt that is made of a rubric, the strict reading of its reply, repeats, and a cache on disk.
 
-What a judge cannot be got to say is missing, never a category: `JudgeCounts` says how much is.
-
-What a judge is asked: categories and their meaning, the prompt made of them, the strict reading of its reply.
+A reply that cannot be read is missing and is never given a category. `JudgeCounts` says how many are missing.
 """
 
 import hashlib

@@ -1,11 +1,7 @@
-"""Responses by what they were sampled with, and the counts by question that every interval is made of.
+"""Group responses by their sampling settings, and compute rates, agreement and paired differences over questions.
 
-Agreement of two detectors beyond chance.
-
-A difference of accuracy inside questions, so that their difficulty cannot fake it.
-
-Easy questions may draw fewer reflections than hard ones, and then reflection looks harmful although it changes nothing.
-Responses to one question all have its difficulty: only they are compared with each other.
+A difference of accuracy between two kinds of responses is taken inside each question. Easy questions may draw fewer
+reflections than hard ones; across questions, reflection would then look harmful although it changes nothing.
 """
 
 from collections.abc import Callable, Hashable, Sequence

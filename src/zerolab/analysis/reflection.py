@@ -1,9 +1,8 @@
-"""Self-reflection: how often, by which detector, and whether it goes with accuracy inside questions.
+"""Self-reflection: how often it occurs, by which detector, and whether it goes with accuracy inside questions.
 
-Two detectors, as in arXiv 2503.20783: keywords (phrases.py) and an LLM judge (rubric.py). The paper counts a response
-where both agree; each is shown for itself too.
-
-Responses that reflect, with the passage marked: for a terminal, and as one page of HTML without scripts.
+There are two detectors, as in arXiv 2503.20783: keywords (phrases.py) and an LLM judge (judge.py). The paper counts a
+response if both agree; each detector is also shown by itself. Examples come with the passage marked, for a terminal or
+as one HTML page without scripts.
 """
 
 import html

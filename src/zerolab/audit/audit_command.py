@@ -1,7 +1,4 @@
-"""`zerolab audit`: the set of checks on a loss that is not ours, to the screen, to JSON and as a figure.
-
-Audits as text, as a record and as a figure.
-"""
+"""`zerolab audit`: measure a loss that is not ours, and show the result as text, JSON and a figure."""
 
 import difflib
 import json

@@ -1,13 +1,12 @@
-"""The certificate of an objective: what is measured, and whether its row keeps what it invariants.
+"""The certificate of an objective: what its production gradient is, and whether the objective keeps its invariants.
 
-It is a proof in two steps for the code that trains. (1) On sampled steps the production gradient is the sum of
-coefficient times score, however the step is cut. (2) The mean of that sum over all steps is computed exactly and
+It is a proof in two steps for the code that trains. (1) On sampled steps, the production gradient is the sum of
+coefficient times score, however the step is split. (2) The mean of that sum over all steps is computed exactly and
 compared with the exact policy gradient.
 
-What every row of PRESETS invariants about its on-policy gradient; `zerolab certify` fails where one is broken.
-
-Two invariants hold for every row and stand in `certificate.py`: the production gradient is the sum of coefficient times
-score, and no way of cutting a step changes it.
+`INVARIANTS` has one row for each preset: what holds for its on-policy gradient. Two invariants hold for all of them:
+the gradient is the sum of coefficient times score, and no split of a step changes it. `zerolab certify` fails if one of
+these is broken.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""Certificates as text.
-
-The two weight curves of any certificates, as one PNG with its CSV.
-"""
+"""Certificates as text, and their two weight curves as a PNG with its CSV."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -27,7 +24,7 @@ def render(certificates: Sequence[Certificate], console: Console) -> None:
         for line in certificate.violations:
             console.print(Text.assemble(("BROKEN", "red"), f" {certificate.name}: {line}"))
     broken = sum(bool(c.violations) for c in certificates)
-    kept = f"{len(certificates) - broken} of {len(certificates)} objectives keep what their row invariants"
+    kept = f"{len(certificates) - broken} of {len(certificates)} objectives keep their invariants"
     console.print(Text(kept, style="red" if broken else "green"))
 
 

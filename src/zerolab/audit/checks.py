@@ -1,4 +1,4 @@
-"""The set of checks: what a loss gives every token, turned into one number and one verdict per question.
+"""The checks of an audit: the weight that a loss gives every token, turned into a number and a verdict each.
 
 Every number is computed from coefficients -dLoss/dlogprob that the peer's own code gave to responses of our choosing,
 at ratio 1 unless said otherwise; only ratios of coefficients are used, so constants of a loss do not matter.

@@ -10,10 +10,10 @@ and `token_weights` on representatives; and
 
 with no sampling error. `tests/audit` compares it with the plain enumeration of groups, which assumes none of this.
 
-Objectives with a critic: the exact mean of their gradient under a critic that is wrong, and the gradient of a step.
+With a critic, an advantage differs from token to token but depends only on its own response. So the mean over all steps
+needs no classes, also if the critic is wrong:
 
-An advantage then differs from token to token, but looks at its own response alone. So the mean over all steps needs no
-classes: E[gradient] = sum over questions, responses o of  G pi(o) E[w | length of o] sum_t A_t(o) grad log pi(o_t).
+    E[gradient] = sum over questions, responses o of  G pi(o) E[w | length of o] sum_t A_t(o) grad log pi(o_t)
 """
 
 import copy

@@ -1,8 +1,7 @@
-"""The production gradient of sampled steps: is it coefficient times score, and does any way of cutting change it?
+"""The production gradient of sampled steps: whether it is coefficient times score, and whether a split changes it.
 
-Two real processes under gloo, each with its share of a step: their gradients must sum to the whole one.
-
-What KL and entropy terms add to a gradient, by transformers' own forward pass, one response at a time.
+Splits are micro-batches, the order of responses, and two gloo processes that each take a share of the step. The
+expected KL and entropy terms are computed with transformers' own forward pass, one response at a time.
 """
 
 import dataclasses

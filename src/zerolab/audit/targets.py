@@ -1,6 +1,6 @@
-"""What `zerolab audit TARGET` may be: a library, one of its variants, a TRL config file, or a function.
+"""The targets of `zerolab audit TARGET`: a library, one of its variants, a TRL config file, or a function.
 
-The configurations of each library that an audit walks through, named as the library names them.
+The variants of a library are named as the library names them.
 """
 
 import difflib

@@ -1,12 +1,8 @@
-"""An experiment beyond the laptop: the commands that would run it, and their GPU hours by the cost model of the plan.
+"""Every experiment of the ledger beyond the laptop: its commands on larger machines, and their estimated GPU hours.
 
-Nothing of it is run by the ledger; the commands are for whoever has the hardware.
-
-Every claim of the ledger on one GPU for hours, and with the paper's models, data and settings.
-
-Settings of the paper are those of its public scripts: the recipes' headers say which, and what is not known. Hours are
-computed (`scales.py`), never written here. The paper's runs sampled and learned on the same eight GPUs; four engines
-and four learner ranks are our choice.
+The ledger runs none of these commands. Hours come from the cost model of `zerolab plan`. Settings of the paper are
+those of its public scripts; the headers of the recipes say which settings are unknown. The paper's runs sampled and
+learned on the same eight GPUs; four engines and four learner ranks are our choice.
 """
 
 import shlex

@@ -1,6 +1,6 @@
-"""Calls into other processes: answers in time, their own exceptions, and an end for those that do not answer.
+"""Calls to Ray actors with time limits, and the placement group that reserves their resources.
 
-PlacementGroup for the processes of a run: what they ask for, and whether the cluster has it.
+The exceptions of an actor reach the caller as they are. An actor that does not answer is ended.
 """
 
 import os

@@ -1,8 +1,6 @@
-"""N engines as one: questions are split over them, and what a lost engine leaves behind is sampled by another one.
+"""Several engines behind the interface of one. Questions are split over them.
 
-The place of one engine: room in the cluster, the actor in it, and what happens when it is lost.
-
-What an engine was asked to sample and has not delivered yet.
+If an engine is lost, another one samples what it had not delivered yet, and a new engine takes its place.
 """
 
 import threading

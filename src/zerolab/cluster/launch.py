@@ -1,7 +1,4 @@
-"""From a config to engines and a learner in a Ray cluster.
-
-A connection to Ray: to a cluster that is there, or to a local one of the run's own.
-"""
+"""Connect to a Ray cluster, or start a local one, and start the engines and the learner of a config in it."""
 
 import logging
 import os

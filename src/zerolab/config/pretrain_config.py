@@ -1,7 +1,4 @@
-"""Pretraining of a laptop base model, and the demo that compares arms on one.
-
-A pretraining run: corpora of text in a mix, the model to begin with, and how it learns.
-"""
+"""The configs of pretraining: a laptop base model with its demo, and a run on corpora of text."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal

@@ -1,9 +1,4 @@
-"""What a reinforcement learning run is.
-
-Where the processes of a run stand.
-
-What `zerolab sample` is asked to do.
-"""
+"""The config of an RL run and its tables, and the config of `zerolab sample`."""
 
 import re
 from pathlib import Path

@@ -1,9 +1,7 @@
-"""Rows of a question file or a hub data set, with the place of each for error messages.
+"""Read rows of question files, text files and hub data sets, each with its place for error messages.
 
-One pass over the rows of files or of a hub data set, that can be left and gone on with at a position.
-
-A position is a small value that JSON can hold: where the next row begins. Nothing here holds more than a piece of a
-file in memory, but for .json and the cells of one row.
+Texts are read in one pass that can stop and go on at a position. A position is a small JSON value that says where the
+next row begins. Only a piece of a file is in memory at a time, except for .json files and the cells of one row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The benchmarks by name, from a local folder or the hub; any other question file is one under its own name.
+"""The benchmarks by name, from a local folder or the hub, and the published rows of the paper's tables.
 
-The rows of the paper's tables, each number with the interval it deserves, or none.
+Any other question file is a benchmark under its own name. A published number gets the interval that its sample size
+allows, or none.
 """
 
 import tomllib

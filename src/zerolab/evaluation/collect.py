@@ -1,6 +1,6 @@
-"""Sampling the responses that are still missing, one round or several, each stored as it comes.
+"""Sample the responses that are still missing, in one round or several, and store each as it comes.
 
-How far long work is: a bar in a terminal, a line every ten seconds elsewhere; on stderr, the table is for stdout.
+Progress goes to stderr: a bar in a terminal, a line every ten seconds elsewhere. Tables go to stdout.
 """
 
 import sys

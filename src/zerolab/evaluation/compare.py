@@ -1,10 +1,9 @@
-"""`zerolab compare`: recorded responses of two or more models, side by side and tested against the first.
+"""`zerolab compare`: test recorded responses of several models against the first one, also under smaller budgets.
 
-Accuracy against token budget, from responses that are there: each is cut where the budget would have ended it.
-
-A response that fits keeps its grade; a longer one is graded on the text it had by then. Where that text ends is known
-to the token at multiples of 64 tokens, if the file has `cuts`; otherwise characters are taken to be spread evenly over
-the tokens. A model that knew its budget might have answered in time: this is a lower bound for such a one.
+Accuracy at a smaller token budget is computed from the stored responses. A response that fits keeps its grade; a longer
+one is graded on the text that it had by then. If the file has `cuts`, that text is known at multiples of 64 tokens;
+otherwise characters are taken to be spread evenly over the tokens. A model that knew its budget might have answered in
+time, so this is a lower bound for such a model.
 """
 
 import csv

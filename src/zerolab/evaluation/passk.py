@@ -1,6 +1,6 @@
-"""pass@k, maj@k and avg@k from n samples a question, averaged over random k-subsets of them.
+"""pass@k, maj@k and avg@k from n samples a question, averaged over random k-subsets of the samples.
 
-Which answers are the same answer: the classes that a majority is taken over.
+For maj@k, answers that the grader finds equal are one answer.
 """
 
 from collections.abc import Callable, Sequence

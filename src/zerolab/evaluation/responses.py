@@ -1,9 +1,8 @@
-"""Recorded responses: what every evaluation, comparison and analysis reads, so that none samples again.
+"""Read, write and grade recorded responses, which every evaluation, comparison and analysis starts from.
 
-JSON Lines, one response a line. `zerolab evaluate` writes all the keys of `Response`; somebody else's file needs a
-problem, an answer, and a response or a list of responses, and may have any of the others (docs/evaluation.md).
-
-Verdicts on recorded responses, strict and lenient side by side, in batches over all cores.
+The format is JSON Lines, one response a line. `zerolab evaluate` writes all keys of `Response`. A file from elsewhere
+needs a problem, an answer, and a response or a list of responses (docs/evaluation.md). Grades are strict and lenient,
+side by side, and are computed on all cores.
 """
 
 from __future__ import annotations

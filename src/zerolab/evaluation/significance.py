@@ -1,6 +1,6 @@
-"""Tests between two models: exact where it is cheap, paired where the questions are the same.
+"""Tests between two models, and the sample sizes that they need.
 
-How many questions, samples or seeds it takes to see a difference, and the smallest that a given number can show.
+Tests are exact if that is cheap, and paired if both models answered the same questions.
 """
 
 from collections.abc import Sequence

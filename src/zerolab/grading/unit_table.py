@@ -1,6 +1,6 @@
-"""The units that the grader knows: symbols, words and prefixes, each with its factor to SI and its dimensions.
+"""The units that the grader knows, each with its factor to SI and its dimensions, and the nouns that answers count.
 
-Things that answers count, and words that stand before or behind them. In the singular, in lower case.
+Nouns, and the words before or behind them, are in the singular and in lower case.
 """
 
 from dataclasses import dataclass

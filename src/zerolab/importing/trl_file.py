@@ -1,7 +1,6 @@
-"""Configuration files of TRL: keys of GRPOConfig, or of the `trl grpo` command line, in YAML or JSON.
+"""Read TRL configuration files (GRPOConfig or `trl grpo`, YAML or JSON), and list the keys without a counterpart.
 
-Keys of TRL without a counterpart: with the value at which they do nothing and the reason, or never of any effect on
-what is learned.
+Some of these keys have a value at which they do nothing. The others have no effect on what is learned.
 """
 
 import json

@@ -1,9 +1,7 @@
-"""From the keys of a TRL configuration to those of a recipe, with a note on each of them.
+"""Translate the keys of a TRL configuration into a recipe, with a note on each key.
 
-The defaults are those of TRL 1.16: what a file leaves out is written out, because zerolab's own defaults differ. How a
-loss of TRL really weighs its tokens was measured by `zerolab audit` (docs/audit.md).
-
-The loss of a TRL configuration as coordinates of an objective; token weights as `zerolab audit` measured them.
+The defaults are those of TRL 1.16. Keys that a file leaves out are written out, because zerolab's own defaults differ.
+The loss becomes coordinates of an objective; its token weights are those that `zerolab audit` measured (docs/audit.md).
 """
 
 import math

@@ -1,14 +1,12 @@
-"""The learner: five verbs over any causal LM.
+"""The learner: five methods over any causal LM. `LearnerProtocol` is what the loop asks of one process or many.
 
-    forward_backward(step, objective)   accumulates the gradient of one whole optimizer step
-    optim_step()                        clips, steps AdamW, counts a version
+    forward_backward(batch, objective)  accumulates the gradient of one whole optimizer step
+    optim_step()                        clips, takes an AdamW step, counts a version
     weights()                           (Hugging Face name, full tensor) of the current policy
     save(folder) / load(folder)         everything that the next step depends on
 
-It receives the whole optimizer step and cuts it itself: the weight of every token is known before the first cut, so
+It receives the whole optimizer step and splits it itself. The weight of every token is known before the first split, so
 micro-batches change memory and speed, never the gradient.
-
-What the loop asks of a learner, in one process or many. `learner.py` says what each verb does.
 """
 
 import json

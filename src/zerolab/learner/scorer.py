@@ -1,7 +1,6 @@
-"""Log-probabilities of given tokens under a causal LM, at the sampling temperature.
+"""Log-probabilities of given tokens under a causal LM, at the sampling temperature; activation checkpointing.
 
-The layers of a model. Under activation checkpointing a layer keeps its input alone and is computed again in the
-backward pass.
+With activation checkpointing a layer keeps only its input, and its forward pass runs again in the backward pass.
 """
 
 import copy

@@ -1,12 +1,9 @@
-"""The learner of one rank of several: the same verbs, over weights, gradients and moments in parts on all ranks.
+"""The learner of one rank among several. Weights, gradients and moments are sharded with FSDP2.
 
-Every rank calls every verb, in the same order and with the same arguments; each gets the same answer. It is the learner
-of `learner.py` on a model whose parameters FSDP2 has cut, so nothing of a step is written twice.
-
-A causal LM whose weights lie in parts on all ranks (FSDP2, torch.distributed.fsdp.fully_shard).
-
-Every decoder layer is gathered when it is reached and dropped after use; embedding, last norm and head stay whole from
-the forward to the backward pass. Gradients are summed over the ranks into the parts.
+All ranks call the same methods in the same order with the same arguments, and get the same answer. The learner is that
+of `learner.py` on a sharded model, so no part of an optimizer step is written twice. A decoder layer is gathered when
+it is reached and dropped after use. Embedding, last norm and head stay whole from the forward to the backward pass.
+Gradients are summed over the ranks.
 """
 
 import copy

@@ -1,7 +1,4 @@
-"""What tells whether a model's folder still holds the same model.
-
-Hashes of files.
-"""
+"""Hashes of a model's folder, which tell whether it still holds the same model."""
 
 import hashlib
 import json

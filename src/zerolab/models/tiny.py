@@ -1,9 +1,7 @@
-"""Laptop base models: Qwen2 architecture, random weights from a seed.
+"""Tiny models: Qwen2 architecture with random weights from a seed, and small tokenizers as Hugging Face files.
 
-Small tokenizers of zerolab's own, written as normal Hugging Face files.
-
-They are Qwen2 tokenizers with a vocabulary of their own: the class that AutoTokenizer, vLLM and others take for a model
-of this architecture anyway, whatever the folder says, so that all of them split text alike.
+The tokenizers are Qwen2 tokenizers with a small vocabulary. AutoTokenizer, vLLM and others choose that class for this
+architecture whatever the folder says, so all of them split a text alike.
 """
 
 from __future__ import annotations

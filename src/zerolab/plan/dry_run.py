@@ -1,7 +1,4 @@
-"""What a run will need, from its config alone: printed by --dry-run.
-
-What pretraining will need, from its config alone: printed by `zerolab pretrain --dry-run`.
-"""
+"""What `--dry-run` prints: the needs of an RL run or a pretraining run, from its config alone."""
 
 from zerolab.config import PretrainConfig, RunConfig, TextRunConfig
 from zerolab.models.context import evaluation_room, piece_limit, prompt_limit

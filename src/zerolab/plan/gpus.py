@@ -1,12 +1,10 @@
-"""GPUs by name, and clusters of them as text: 1xH100, 8xA100-80, 2x8xH100.
+"""GPUs by name, clusters of them as text (1xH100, 8xA100-80, 2x8xH100), and which GPU does what.
 
-Figures are those of the vendor's data sheets: peak of dense bf16 matrix products with fp32 accumulation (a sheet that
-names the rate with sparsity is halved), peak outside of the tensor cores in fp32 (what PyTorch computes fp32 products
-with by default), memory bandwidth, and the fastest link to a neighbour in the same machine in one direction (sheets
-name the sum of both). A sheet's GB are taken as 10^9 bytes: the few per cent that a card has beyond that are what CUDA
-keeps for itself.
-
-Which GPU does what: engines and learner ranks on the same GPUs, or apart.
+Figures are those of the vendors' data sheets: the peak of dense bf16 matrix products with fp32 accumulation (a rate
+with sparsity is halved), the fp32 peak outside of the tensor cores (which PyTorch uses for fp32 products by default),
+memory bandwidth, and the fastest link to a neighbour in the same machine in one direction (data sheets name the sum of
+both). One GB of a data sheet is taken as 10^9 bytes; CUDA keeps the few per cent that a card has beyond that. Engines
+and learner ranks share the GPUs or have their own.
 """
 
 import difflib

@@ -1,10 +1,7 @@
-"""A recipe with the shape of its model, on GPUs, under assumptions: what everything else here is computed from.
+"""A recipe with the shape of its model on GPUs, under assumptions: the input of every estimate of the plan.
 
-What a recipe asks of the hardware: rows and tokens of a step, at the mean lengths that are assumed.
-
-Lengths of responses: exponential, cut at the budget. Long ones decide how long a rollout takes.
-
-What the cost model takes for granted. Every number can be set: --assume NAME=VALUE.
+It holds the rows and tokens of a step. Lengths of responses are assumed to be exponential and cut at the budget,
+because the longest responses decide how long a rollout takes. Every assumption can be set with `--assume NAME=VALUE`.
 """
 
 import dataclasses

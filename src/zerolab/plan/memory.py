@@ -1,6 +1,6 @@
-"""Bytes on a GPU: what is held for the whole run, and what a micro-batch takes on top.
+"""Bytes on a GPU, whether a run fits, and what to change if it does not.
 
-Whether a run fits its GPUs, and what to change where it does not: every proposal was tried by the same model.
+Bytes are held for the whole run or for one micro-batch. Every proposal was checked by the same estimate.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""A run folder as a report reads it: config, sessions, metrics. A line that a kill cut short is left out.
+"""Read run folders for a report, and group runs that differ only by their seed into arms.
 
-Runs that differ in nothing but the seed are one arm, and an arm is named by what sets it apart.
+An arm is named by the keys that set it apart. A line that a kill cut short is left out.
 """
 
 import json

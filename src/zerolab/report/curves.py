@@ -1,7 +1,7 @@
-"""The paper's five curves of any runs side by side, as one PNG with its CSV.
+"""Two figures of any runs side by side, each a PNG with its CSV: the paper's five curves, and the bias meter.
 
-The bias meter of any runs as one PNG with its CSV: where length pressure comes from, what a question counts for, and
-what clip, budget and importance bounds take from long responses. `docs/bias_meter.md` says how to read it.
+The bias meter shows where length pressure comes from, what a question counts for, and what clipping, budget and
+importance bounds take from long responses. docs/bias_meter.md says how to read it.
 """
 
 import csv

@@ -1,11 +1,8 @@
-"""A self-contained page: one HTML file that loads nothing, with data that its own scripts read.
+"""A self-contained HTML page that loads nothing, and figures and tables for pages that need no script of their own.
 
-The scripts and styles of `assets/` are joined as they are, and the policy in the head names their hashes: nothing else
-on the page can run, and the page can reach no address, whatever the data say. Data is text in inert blocks, large ones
-deflated; scripts put it on the page as text alone.
-
-Figures and tables as values, for pages that need no script of their own: `figures_page` puts them in their sections,
-with values under the pointer, light and dark, and the data of each as CSV.
+The scripts and styles of `assets/` are joined unchanged, and the policy in the head names their hashes. Nothing else on
+the page can run, and the page can reach no address, whatever the data say. Data is text in inert blocks, large ones
+deflated; scripts put it on the page as text only.
 """
 
 import base64

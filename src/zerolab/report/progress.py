@@ -1,7 +1,4 @@
-"""The numbers that matter while a run goes on: a live line in a terminal, plain lines elsewhere.
-
-Curves in a line of text.
-"""
+"""The most important numbers while a run goes on: a live line in a terminal, plain lines elsewhere."""
 
 import itertools
 import math

@@ -1,11 +1,9 @@
-"""A rollout, or one optimizer step of it, as packed columns. Responses are the rows; they are never split.
+"""A rollout, or one optimizer step of it, as packed columns; and its micro-batches.
 
-Rows that begin with the same prompt: which they are, and how they are cut so that each prompt is forwarded once.
-
-Several documents in one row, without attention across their borders.
-
-Positions start anew with every document. transformers reads that as the border: block-diagonal masks in eager and sdpa
-attention, sequences of their own in flash attention. What fills a row up at its end is a document of its own.
+Responses are the rows and are never split. Rows with the same prompt can be arranged so that the prompt is forwarded
+once. Several documents can share a row without attention across their borders: positions start anew with every
+document, and transformers reads that as the border (block-diagonal masks in eager and sdpa attention, own sequences in
+flash attention). The padding at the end of a row is a document of its own.
 """
 
 import bisect

@@ -1,13 +1,11 @@
-"""An objective is a row of coordinates; nothing below this table asks for its name.
+"""An objective is a row of coordinates. No code below this table asks for its name.
 
     loss = - sum over responses i and tokens t of
              w_i * (surrogate(r_it, A_i) + entropy * H_it - kl * k_it - value * (V_it - target_it)^2)
 
-with A_i from `advantage.py` (statistics of the rollout; A_it from `gae.py` under a critic), the surrogate from
-`ratio.py`, w_i from `aggregate.py` (denominators of the whole optimizer step), and the terms of a token put together in
-`loss.py`. `formula.py` prints it.
-
-An objective's coordinates as the expanded loss that is printed when a run starts.
+A_i comes from `advantage.py` (statistics of the rollout; A_it from `gae.py` under a critic), the surrogate from
+`ratio.py`, and w_i from `aggregate.py` (denominators of the whole optimizer step). `loss.py` adds up the terms of a
+token. The formula of an objective is printed when a run starts.
 """
 
 import difflib

@@ -1,6 +1,6 @@
-"""The contract of a sampling engine. tests/engine_contract.py runs the same suite on every implementation.
+"""The contract of a sampling engine, and its state while it generates: pause, abort, new weights, from any thread.
 
-What may happen between two steps of an engine that generates, from any thread: pause, end requests, new weights.
+tests/engine_contract.py runs the same checks on every implementation.
 """
 
 from __future__ import annotations

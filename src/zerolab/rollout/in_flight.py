@@ -1,7 +1,4 @@
-"""The table of responses in flight: one row each, as columns, the rows without gaps.
-
-From the columns of an engine to a Completion.
-"""
+"""The table of responses that are being sampled, one row each without gaps; and the Completion made from a row."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,11 +1,9 @@
-"""Key and value memory of the fused decoder: planned under a budget, laid out for streaming.
+"""Keys and values of the fused decoder: planned under a budget, laid out for streaming; and what follows a shortage.
 
 The keys and values of a prompt are stored once, however many rows sample from it. Those of a row's own tokens lie in
-blocks of consecutive positions, [block, row, head, position in block, channel]: at every step a block is read from its
-first row to its last without a gap, which on a CPU is two to three times faster than rows that reserve their full
-length side by side.
-
-Memory that ran out: how it is recognised, and what is done about it.
+blocks of consecutive positions, [block, row, head, position in block, channel]. At every step a block is read from its
+first row to its last without a gap. On a CPU this is two to three times faster than rows that reserve their full length
+side by side.
 """
 
 import gc

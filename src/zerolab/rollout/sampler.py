@@ -1,11 +1,8 @@
-"""One token per row from softmax(logits / temperature), by inversion of the distribution function.
+"""Draw one token per row from softmax(logits / temperature), by inversion of the distribution function.
 
-Counter-based random numbers: a sample's draws are a function of its seed and the position, of nothing else.
-
-Which tokens a row may draw: top-k, top-p and a minimum length, for evaluation.
-
-Training never restricts the support: the learner's probabilities are the whole softmax's, so that every ratio would be
-wrong by the mass that was cut off.
+The random numbers of a sample depend only on its seed and the position. Evaluation may restrict the tokens that can be
+drawn (top-k, top-p, a minimum length). Training never does: the learner's probabilities are those of the whole softmax,
+so every ratio would be wrong by the mass that was cut off.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
-"""vLLM as a sampling engine, in this process. See rollout/engine.py for the contract.
+"""vLLM as a sampling engine in this process; see engine.py for the contract.
 
-vLLM schedules, caches and computes; steps are taken one at a time from here, so that completions come out as they
-finish and weights can change between two tokens. Stop strings and text are zerolab's own, the same for every engine.
-
-What an update of a model's weights has to hold, name by name.
+vLLM schedules, caches and computes. Steps are taken one at a time from here, so that completions come out as they
+finish and weights can change between two tokens. Stop strings and text are zerolab's own, the same for every engine. An
+update of the weights is checked name by name.
 """
 
 from __future__ import annotations

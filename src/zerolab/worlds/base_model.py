@@ -1,8 +1,7 @@
-"""Pretraining of a laptop base model: the same learner, with cross-entropy as its objective.
+"""Pretrain a laptop base model and cache it; measure whether it shows what its recipe asks for.
 
-The result is a Hugging Face folder in a cache, under a name made of everything that decides its content.
-
-Does a base model show what its recipe asks for before RL starts? Measured and reported, never trained around.
+The learner is that of RL, with cross-entropy as its objective. The result is a Hugging Face folder whose name is a hash
+of everything that decides its content. The measurements before RL are reported; training never depends on them.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ Units come first, a carry is a third term. The speaker errs now and then by one 
 what he wrote, so that the last number always follows from the columns and a wrong answer shows where it went wrong.
 A frame is the text around question and answer.
 
-Pretraining in two stages that differ, between corpora, in the text of the second alone.
+A staged corpus has two stages. Corpora differ only in the text of the second:
 
     plain    k f q z a m>k f q z a m       letters, and the same once more: what the first stage reads in every corpus
     other    k f q z a m<m a z q f k       another domain, without a number
