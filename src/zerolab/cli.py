@@ -185,9 +185,9 @@ def doctor() -> None:
 @app.command()
 def grade(
     file: Annotated[Path, typer.Argument(help="JSON Lines with problem, answer and response or responses.")],
-    mode: Annotated[str, typer.Option(help="boxed, answer-tag, answer-tag-lenient, last-number or any.")] = "boxed",
+    mode: Annotated[str, typer.Option(help="boxed, answer-tag[-lenient], last-number, any or mention.")] = "boxed",
     rules: Annotated[str, typer.Option(help="standard, or reference for the paper's grader.")] = "standard",
-    verifier: Annotated[str, typer.Option(help="math, countdown or reasoning_gym.")] = "math",
+    verifier: Annotated[str, typer.Option(help="math, countdown, reasoning_gym, capital or element.")] = "math",
     out: Annotated[Path | None, typer.Option(help="Verdicts; FILE.graded.jsonl by default.")] = None,
     compare: Annotated[str | None, typer.Option(help="math-verify: list the disagreements with it.")] = None,
 ) -> None:

@@ -20,7 +20,7 @@ from zerolab.evaluation.command import Served, recorded_at
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
 from zerolab.evaluation.local_model import Machine, Parts
 from zerolab.evaluation.responses import Response, grade_responses, read_responses
-from zerolab.grading.extract import MODES
+from zerolab.grading.extract import MODE_NAMES
 from zerolab.phrases import SCOPES, Scope
 from zerolab.terminal import echo, make_console
 
@@ -59,8 +59,8 @@ def run(options: Options, plan: Plan, served: Served, machine: Machine, parts: P
     """
     if options.words not in SCOPES:
         raise UserError(f"--words {options.words!r} is unknown: choose {' or '.join(SCOPES)}")
-    if options.extractor is not None and options.extractor not in MODES:
-        raise UserError(f"--extractor {options.extractor!r} is unknown: choose one of {', '.join(MODES)}")
+    if options.extractor is not None and options.extractor not in MODE_NAMES:
+        raise UserError(f"--extractor {options.extractor!r} is unknown: choose one of {', '.join(MODE_NAMES)}")
     out = options.out or default_folder(options.targets)
     judge = open_judge(options.judge, out)
     responses: list[Response] = []
@@ -160,7 +160,7 @@ def _hint(responses: Sequence[Response]) -> None:
         if mine and strict < FEW * len(mine) < loose:
             echo(
                 f"zerolab: {strict} of {len(mine)} responses of {model} are in the format looked for, {loose} in some "
-                f"format: --extractor says which is theirs ({', '.join(MODES)})",
+                f"format: --extractor says which is theirs ({', '.join(MODE_NAMES)})",
                 error=True,
             )
 

@@ -227,6 +227,19 @@ class RunConfig(Strict):
         return Objective.resolve(raw)
 
     @model_validator(mode="after")
+    def _names_to_find(self) -> "RunConfig":
+        """Extractor mention needs questions whose answers are names."""
+        asked = [*self.questions.sources, *(self.evaluation.questions or self.questions).sources]
+        others = [source.path for source in asked if source.path != "synthetic:facts"]
+        return self._refuse(
+            (
+                self.template.extractor == "mention" and bool(others),
+                f'template.extractor = "mention" looks for names, which {others[0] if others else ""} does not ask for: '
+                "set another extractor, or questions.path to synthetic:facts",
+            ),
+        )
+
+    @model_validator(mode="after")
     def _learning_fits(self) -> "RunConfig":
         """Refuses what cannot be meant, with the key and the remedy."""
         responses = self.rollout.questions_per_step * self.rollout.samples_per_question

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from zerolab.datatypes import Question
 from zerolab.errors import UserError
 from zerolab.grading.countdown import encode_gold, evaluate
+from zerolab.grading.extract import NAME_VERIFIERS, read_facts
 from zerolab.toml import Strict, parse
 
 PREFIX = "synthetic:"
@@ -22,6 +23,27 @@ COUNTDOWN_PHRASES = (
     " exactly once, with the operations +, -, *, / and parentheses, to write an expression that equals ",
     ".",
 )
+
+FACT_PHRASES = {
+    "capital": (
+        "What is the capital of {}?",
+        "Name the capital city of {}.",
+        "Which city is the capital of {}?",
+        "The capital of {} is which city?",
+    ),
+    "symbol": (
+        "Which chemical element has the symbol {}?",
+        "Name the chemical element whose symbol is {}.",
+        "What element does the symbol {} stand for in the periodic table?",
+        "{} is the symbol of which chemical element?",
+    ),
+    "atomic-number": (
+        "Which chemical element has atomic number {}?",
+        "Name the chemical element with atomic number {}.",
+        "What element is number {} in the periodic table?",
+        "Atomic number {} belongs to which chemical element?",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,21 @@ class CountdownOptions(Strict):
         "shares none with training.",
     )
     seed: int = Field(0, ge=0, description="Another seed, other questions.")
+
+
+class FactOptions(Strict):
+    kinds: str = Field(
+        "capital,symbol", description="What to ask for, a comma between them: capital, symbol, atomic-number."
+    )
+    phrasings: int = Field(4, ge=1, le=4, description="Ways in which every fact is asked for.")
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: str) -> str:
+        names = [name.strip() for name in kinds.split(",")]
+        if unknown := [name for name in names if name not in FACT_PHRASES]:
+            raise ValueError(f"choose some of {', '.join(FACT_PHRASES)} (got {unknown[0]!r})")
+        return ",".join(dict.fromkeys(names))
 
 
 def make_family(name: str, options: Mapping[str, Any]) -> Family:
@@ -134,11 +171,26 @@ def _countdown(options: CountdownOptions) -> Family:
     return Family("countdown", question, None)
 
 
+def _facts(options: FactOptions) -> Family:
+    kinds = options.kinds.split(",")
+    facts = [fact for fact in read_facts() if fact.kind in kinds]
+
+    def question(i: int) -> Question:
+        fact = facts[i // options.phrasings]
+        text = FACT_PHRASES[fact.kind][i % options.phrasings].format(fact.asked)
+        verifier = NAME_VERIFIERS[fact.kind]
+        # An element asked for by its symbol and by its number is one fact.
+        return Question(f"facts:{i}", text, fact.names[:1], verifier, group=f"{verifier}:{fact.names[0]}")
+
+    return Family("facts", question, options.phrasings * len(facts))
+
+
 FAMILIES: dict[str, tuple[type[Strict], Callable[[Any], Family]]] = {
     "modular": (ModularOptions, _modular),
     "arithmetic": (ArithmeticOptions, _arithmetic),
     "chain": (ChainOptions, _chain),
     "countdown": (CountdownOptions, _countdown),
+    "facts": (FactOptions, _facts),
 }
 
 

@@ -71,7 +71,7 @@ class EndlessPool:
         start = 0 if order == "sequential" else int(_random(seed, 0, self.name).integers(2**40))
         for at in range(position, position + MAX_REJECTED_IN_A_ROW):
             question = self.family.question(start + at)
-            if passes(question, self.source) and side_of(question.text, self.holdout) == self.side:
+            if passes(question, self.source) and side_of(split_key(question), self.holdout) == self.side:
                 answers = self.family.question(start + at + 1).answers if self.shuffled else question.answers
                 return replace(question, id=f"{self.name}:{start + at}", answers=answers), at + 1
         raise UserError(
@@ -103,7 +103,7 @@ def load_questions(config: QuestionsConfig) -> QuestionSet:
                 continue
             if isinstance(opened, Family):
                 pools.append(EndlessPool(name, source.weight, opened, source, side, config.holdout))
-            elif chosen := [q for q in opened if side_of(q.text, config.holdout) == side]:
+            elif chosen := [q for q in opened if side_of(split_key(q), config.holdout) == side]:
                 named = (replace(q, id=name + q.id.removeprefix(found)) for q in chosen)
                 pools.append(Pool(name, source.weight, tuple(named)))
     if not sides["train"]:
@@ -173,6 +173,11 @@ def overlap(train: Pools, evaluation: Iterable[Question]) -> int:
     """How many questions of an evaluation are training questions too, by their text. Endless families count as none."""
     seen = {" ".join(q.text.split()) for pool in train if isinstance(pool, Pool) for q in pool.questions}
     return sum(" ".join(q.text.split()) in seen for q in evaluation)
+
+
+def split_key(question: Question) -> str:
+    """The text whose hash decides the side of a question: its own, or the name of its group."""
+    return question.group or question.text
 
 
 def side_of(text: str, holdout: float) -> Side:

@@ -25,6 +25,7 @@ STRICT_FORMAT = {
     "answer-tag": 'the literal "</think> <answer>", then a closing "</answer>"',
     "answer-tag-lenient": "an <answer> tag that is closed, whatever stands before it",
     "last-number": "a number anywhere",
+    "mention": "a name anywhere that is an answer of the family",
 }
 
 
@@ -245,7 +246,7 @@ class TemplateConfig(Strict):
         {}, description="chat: variables of the model's chat template, such as enable_thinking."
     )
     stop: tuple[str, ...] | None = Field(None, description="Stop strings (kept in the output).")
-    extractor: Literal["boxed", "answer-tag", "answer-tag-lenient", "last-number"] | None = Field(
+    extractor: Literal["boxed", "answer-tag", "answer-tag-lenient", "last-number", "mention"] | None = Field(
         None, description="Where the answer stands in the response."
     )
     shots: tuple[tuple[str, str], ...] = Field((), description="few-shot: pairs of question and worked answer.")

@@ -93,10 +93,10 @@ def regraded(file: Path, extractor: str | None, settings: Settings | None) -> li
     from zerolab.data.templates import TEMPLATES
     from zerolab.evaluation.collect import Bar
     from zerolab.evaluation.responses import grade_responses, read_responses
-    from zerolab.grading.extract import MODES
+    from zerolab.grading.extract import MODE_NAMES
 
-    if extractor is not None and extractor not in MODES:
-        raise UserError(f"--extractor {extractor!r} is unknown: choose one of {', '.join(MODES)}")
+    if extractor is not None and extractor not in MODE_NAMES:
+        raise UserError(f"--extractor {extractor!r} is unknown: choose one of {', '.join(MODE_NAMES)}")
     responses = read_responses(file)
     default = settings.extractor if settings else "boxed"
 

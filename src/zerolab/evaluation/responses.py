@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.grading import extract, grade_batch
+from zerolab.grading.extract import MENTION, NAMES_ARE_ANSWERS
 from zerolab.grading.rules import STANDARD, Rules
 
 RESPONSES = "responses.jsonl"
@@ -260,12 +261,15 @@ def grade_responses(
     for (strict, verifier), batch in _batches(responses, mode):
         texts, golds = [r.response for r in batch], [r.answers for r in batch]
         exact = [_untimed(g) for g in grade_batch(texts, golds, strict, verifier=verifier, rules=rules)]
+        loose_mode = MENTION if verifier in NAMES_ARE_ANSWERS else LENIENT
         # Only another answer than the strict one can have another verdict.
         other = [
-            i for i, g in enumerate(exact) if not g.correct and extract(texts[i], LENIENT) not in (g.extracted, None)
+            i
+            for i, g in enumerate(exact)
+            if not g.correct and extract(texts[i], loose_mode, verifier) not in (g.extracted, None)
         ]
         loose = grade_batch(
-            [texts[i] for i in other], [golds[i] for i in other], LENIENT, verifier=verifier, rules=rules
+            [texts[i] for i in other], [golds[i] for i in other], loose_mode, verifier=verifier, rules=rules
         )
         found = dict(zip(other, map(_untimed, loose), strict=True))
         graded += [

@@ -6,10 +6,16 @@ answer-tag-lenient  the last <answer>...</answer>, whatever stands before it; an
 last-number         "#### 42", "A: 42", else the last number of the text; only for corpora written that way
 any                 the first of answer-tag-lenient, boxed and last-number that finds something: how much of a low score
                     is format; never a reward
+mention             the first name that occurs, out of all answers of the question's family; for questions whose answers
+                    are names. Because the first one decides, listing many names does not pay
 """
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -31,6 +37,12 @@ _PART_OF_A_NAME = re.compile(
 )  # what stands before digits that are no number
 _MARKED_LINE = re.compile(r"^[ \t]*(?:####|A:)(.*)$", re.MULTILINE)
 _NESTED_BOXES = 4
+
+MENTION = "mention"
+FACT_TABLE = Path(__file__).with_name("facts.tsv")
+NAME_VERIFIERS = {"capital": "capital", "symbol": "element", "atomic-number": "element"}  # of the kinds of facts
+_WORDS_TOO = {"Male"}  # without its accent a capital is an English word: it counts as a name with a capital letter only
+_LETTERS = str.maketrans(dict(zip("łŁøØđĐı", "lLoOdDi", strict=True)) | dict.fromkeys("’‘ʻʼ`´", "'"))
 
 
 def closing_brace(text: str, start: int) -> int | None:
@@ -105,6 +117,66 @@ def anywhere(text: str) -> str | None:
     return answer_tag_lenient(text) or last_box(text) or last_number(text)
 
 
+class Fact(NamedTuple):
+    """What one row of the table says: `asked` is a country, a symbol or a number; the first of `names` is the answer."""
+
+    kind: str
+    asked: str
+    names: tuple[str, ...]
+
+
+@lru_cache
+def read_facts() -> tuple[Fact, ...]:
+    """All facts of the shipped table, in its order."""
+    lines = FACT_TABLE.read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return tuple(Fact(kind, asked, tuple(names)) for kind, asked, *names in rows)
+
+
+def fold(text: str) -> str:
+    """`text` without accents, with plain apostrophes, single spaces in the place of hyphens, and "Saint" for "St."."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).translate(_LETTERS)
+    return re.sub(r"\b[Ss]t\.? (?=[A-Za-z])", "Saint ", re.sub(r"[\s\-‐]+", " ", plain))
+
+
+def compile_names(facts: Iterable[Fact]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """(pattern that finds any name in a folded text, answer by folded lower-case name without apostrophes)."""
+    answers = {_name_key(name): fact.names[0] for fact in facts for name in fact.names}
+    names = {fold(name) for fact in facts for name in fact.names}
+    patterns = []
+    for name in sorted(names, key=lambda name: (-len(name), name)):  # "New Delhi" is tried before "Delhi"
+        pattern = re.escape(name).replace("'", "'?")
+        patterns.append(f"(?-i:{pattern[0]}){pattern[1:]}" if name in _WORDS_TOO else pattern)
+    whole = rf"(?<![A-Za-z0-9])(?:{'|'.join(patterns)})(?![A-Za-z0-9])"
+    return re.compile(whole, re.IGNORECASE), answers
+
+
+@lru_cache
+def _names_of(verifier: str) -> tuple[re.Pattern[str], dict[str, str]]:
+    return compile_names([fact for fact in read_facts() if NAME_VERIFIERS[fact.kind] == verifier])
+
+
+def _name_key(name: str) -> str:
+    return fold(name).lower().replace("'", "")
+
+
+def first_mention(text: str, verifier: str) -> str | None:
+    """The answer whose name occurs first in `text`, in the table's spelling; None if there is none.
+
+    Raises UserError for a verifier whose answers are not names.
+    """
+    if verifier not in NAMES_ARE_ANSWERS:
+        from zerolab.errors import UserError
+
+        raise UserError(
+            f"mode {MENTION} looks for names, and answers of verifier {verifier} are none: choose another mode, or "
+            "questions of synthetic:facts"
+        )
+    pattern, answers = _names_of(verifier)
+    found = pattern.search(fold(text))
+    return None if found is None else answers[_name_key(found.group())]
+
+
 MODES: dict[str, Callable[[str], str | None]] = {
     "boxed": last_box,
     "answer-tag": answer_tag,
@@ -114,10 +186,16 @@ MODES: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def extract(response: str, mode: str = "boxed") -> str | None:
-    """The answer in `response` as written, or None if it is not in the format of `mode`."""
+MODE_NAMES = (*MODES, MENTION)
+NAMES_ARE_ANSWERS = frozenset(NAME_VERIFIERS.values())  # verifiers for which mode mention is meant
+
+
+def extract(response: str, mode: str = "boxed", verifier: str = "math") -> str | None:
+    """The answer in `response`, or None if it is not in the format of `mode`; as written, except by mode mention."""
+    if mode == MENTION:
+        return first_mention(response, verifier)
     if mode not in MODES:
         from zerolab.errors import UserError
 
-        raise UserError(f"unknown extraction mode {mode!r}; choose one of {', '.join(MODES)}")
+        raise UserError(f"unknown extraction mode {mode!r}; choose one of {', '.join(MODE_NAMES)}")
     return MODES[mode](response)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.grading.equal import DEADLINE, Verdict, verdict
-from zerolab.grading.extract import extract
+from zerolab.grading.extract import extract, first_mention
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
 
@@ -47,10 +47,20 @@ def verify_reasoning_gym(answer: str, gold: str) -> bool:
     return pool().request({"do": "score", **place, "answer": answer}, GYM_SECONDS) >= 1.0 - 1e-9
 
 
+def _capital(answer: str, gold: str) -> bool:
+    return first_mention(answer, "capital") == first_mention(gold, "capital") is not None
+
+
+def _element(answer: str, gold: str) -> bool:
+    return first_mention(answer, "element") == first_mention(gold, "element") is not None
+
+
 VERIFIERS: dict[str, Callable[[str, str], bool]] = {
     "math": _math,
     "countdown": _countdown,
     "reasoning_gym": verify_reasoning_gym,
+    "capital": _capital,
+    "element": _element,
 }
 """How an extracted answer is compared with a gold, by the name in Question.verifier. Other entries may be added."""
 
@@ -125,7 +135,7 @@ def grade(response: str, gold: Gold, mode: str = "boxed", *, verifier: str = "ma
     start = time.perf_counter()
     _check_verifier(verifier)
     golds = golds_of(gold)
-    answer = extract(response, mode)
+    answer = extract(response, mode, verifier)
     return _grade(None if answer is None else _verdict(answer, golds, verifier, rules), answer, start)
 
 
@@ -159,7 +169,7 @@ def grade_batch(
     """
     _check_verifier(verifier)
     end = time.monotonic() + deadline
-    rows = [(extract(r, mode), golds_of(g)) for r, g in zip(responses, golds, strict=True)]
+    rows = [(extract(r, mode, verifier), golds_of(g)) for r, g in zip(responses, golds, strict=True)]
     pairs = list(dict.fromkeys((a, g) for a, g in rows if a is not None))
     decided: dict[tuple[str, tuple[str, ...]], Grade] = {}
     lock = threading.Lock()
