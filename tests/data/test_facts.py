@@ -90,7 +90,7 @@ def test_what_is_no_name_earns_nothing_for_any_question(response: str) -> None:
 @pytest.mark.parametrize(
     ("response", "gold"),
     [
-        ("PARIS", "Paris"), ("paris's", "Paris"), ("_Paris_", "Paris"), ("Ｐａｒｉｓ", "Paris"), ("\\boxed{Paris}", "Paris"),
+        ("PARIS", "Paris"), ("paris's", "Paris"), ("_Paris_", "Paris"), ("Ｐａｒｉｓ", "Paris"),
         ("It is Bogota.", "Bogotá"), ("Bogota\u0301", "Bogotá"), ("Kiev", "Kyiv"), ("St. John's", "Saint John's"),
         ("N’Djamena", "N'Djamena"), ("NDjamena", "N'Djamena"), ("Port au\nPrince", "Port-au-Prince"),
         ("Washington DC", "Washington, D.C."), ("Malé", "Malé"), ("Male", "Malé"), ("Delhi", "New Delhi"),
@@ -129,7 +129,7 @@ def test_a_recipe_that_looks_for_names_among_other_questions_is_refused(tmp_path
 
 
 def test_the_lenient_reading_of_a_name_is_its_first_mention() -> None:
-    response = Response("facts", "0", "What is the capital of Ukraine?", ("Kyiv",), 0, "It is Kiev.", verifier="capital")
+    response = Response("facts", "0", "Ukraine's capital?", ("Kyiv",), 0, "It is Kiev.", verifier="capital")
     (found,) = grade_responses([response], "boxed")
     assert found.grade is not None
     assert found.lenient is not None

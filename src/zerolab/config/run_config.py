@@ -234,8 +234,8 @@ class RunConfig(Strict):
         return self._refuse(
             (
                 self.template.extractor == "mention" and bool(others),
-                f'template.extractor = "mention" looks for names, which {others[0] if others else ""} does not ask for: '
-                "set another extractor, or questions.path to synthetic:facts",
+                f'template.extractor = "mention" looks for names, which {others[0] if others else ""} does not ask '
+                "for: set another extractor, or questions.path to synthetic:facts",
             ),
         )
 

@@ -52,7 +52,11 @@ class QuestionsConfig(Strict):
         None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
     )
     holdout: float = Field(
-        0.0, ge=0, lt=1, description="Share of questions, chosen by a hash of their text (synthetic:facts: of the fact), kept for evaluation."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of questions, chosen by a hash of their text (synthetic:facts: of the "
+        "fact), kept for evaluation.",
     )
     shuffle_answers: bool = Field(
         False,

@@ -118,7 +118,7 @@ def anywhere(text: str) -> str | None:
 
 
 class Fact(NamedTuple):
-    """What one row of the table says: `asked` is a country, a symbol or a number; the first of `names` is the answer."""
+    """A row of the table: `asked` is a country, a symbol or a number; the first of `names` is the answer."""
 
     kind: str
     asked: str
