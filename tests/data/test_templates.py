@@ -10,7 +10,7 @@ from tiny_models import tiny_tokenizer
 from zerolab.config import TemplateConfig
 from zerolab.data.templates import SHOTS, STRICT_FORMAT, TEMPLATES, Template, make_encode, make_template
 from zerolab.errors import UserError
-from zerolab.grading.extract import MODES, extract
+from zerolab.grading.extract import MODE_NAMES, extract
 
 # Written out here once more, from arXiv 2503.20783, appendix A.
 R1 = (
@@ -118,7 +118,7 @@ def test_what_cannot_be_meant_is_refused_when_the_config_loads(keys: dict, messa
 
 
 def test_every_extraction_mode_says_what_formatted_means() -> None:
-    assert STRICT_FORMAT.keys() == MODES.keys() - {"any"}  # which is for evaluation, and no template's
+    assert STRICT_FORMAT.keys() == set(MODE_NAMES) - {"any"}  # which is for evaluation, and no template's
 
 
 CHATML = (
