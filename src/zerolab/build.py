@@ -24,6 +24,7 @@ from zerolab.learner.learner import Learner, LearnerProtocol
 from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
 from zerolab.models.context import context_length, largest_budget, prompt_limit
+from zerolab.models.fetch import local_model
 from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
@@ -212,7 +213,7 @@ def model_path(config: ModelConfig) -> str:
     """The folder or hub id to load; a laptop base is pretrained now unless its cache is at hand."""
     if config.base is None:
         assert config.path is not None
-        return config.path
+        return local_model(config.path)
     from zerolab.worlds.base_model import base_model
 
     return str(base_model(config.base))

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from zerolab.claims.claims_app import claims_app
 from zerolab.errors import UserError
-from zerolab.listings import questions_app, recipe_app
+from zerolab.listings import model_app, questions_app, recipe_app
 from zerolab.terminal import echo
 
 
@@ -43,6 +43,7 @@ app = typer.Typer(
 app.add_typer(claims_app, name="claims")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(questions_app, name="questions")
+app.add_typer(model_app, name="model")
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]

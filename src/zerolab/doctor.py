@@ -20,6 +20,7 @@ EXTRAS = {
     "wandb": "wandb",
     "trackio": "trackio",
     "lora": "peft",
+    "gguf": "gguf",
     "reasoning-gym": "reasoning_gym",
     "endpoint": "openai",
     "audit": "trl",

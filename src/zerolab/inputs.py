@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
 from zerolab.datatypes import Question
 from zerolab.models.fingerprint import WHOLE, describing_files, local_folder, weight_digests
+from zerolab.models.gguf_file import ORIGIN_FILE
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,22 @@ def model_inputs(path: str, config: RunConfig | TextRunConfig) -> dict[str, Inpu
     folder = local_folder(path)
     if folder is None:
         return {}
+    place = path + describe_origin(folder)
     reads_again = isinstance(config, RunConfig) and (config.objective.kl > 0 or config.lora is not None)
     weights, how = weight_digests(folder)
     return {
-        "config and tokenizer of the model": Input(describing_files(folder), WHOLE, path),
-        "weights of the model": Input(weights, how, path, needed=reads_again),
+        "config and tokenizer of the model": Input(describing_files(folder), WHOLE, place),
+        "weights of the model": Input(weights, how, place, needed=reads_again),
     }
+
+
+def describe_origin(folder: Path) -> str:
+    """Of a model that was converted from a GGUF file: the file and its quantisation, in parentheses; "" for others."""
+    file = folder / ORIGIN_FILE
+    if not file.is_file():
+        return ""
+    origin = json.loads(file.read_text(encoding="utf-8"))
+    return f" (dequantised from {origin['file']}: {origin['quantisation']})"
 
 
 def question_input(questions: Iterable[Question], place: str) -> Input:

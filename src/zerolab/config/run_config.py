@@ -55,7 +55,10 @@ class ClusterConfig(Strict):
 
 
 class ModelConfig(Strict):
-    path: str | None = Field(None, description="Folder or hub id of a causal LM (safetensors).")
+    path: str | None = Field(
+        None,
+        description="Folder or hub id of a causal LM (safetensors), a GGUF file, or a name of `zerolab model list`.",
+    )
     base: str | None = Field(
         None, description="Pretraining recipe of a laptop base model; it is trained once and then taken from the cache."
     )

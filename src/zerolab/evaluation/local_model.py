@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerolab.errors import UserError
 from zerolab.evaluation.test_set_log import look, note_of
+from zerolab.models.fetch import local_model
 
 if TYPE_CHECKING:
     from zerolab.evaluation.samplers import Sampler
@@ -30,6 +31,7 @@ def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False
     from zerolab.learner.checkpoint_files import newest_whole
 
     skipped: list[str] = []
+    target = local_model(target)
     folder = Path(target).expanduser()
     if not folder.is_dir():
         return target, None

@@ -44,7 +44,7 @@ def load_model(
     folder = check_folder(path)
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no *.safetensors weights{_other_weights(folder)}")
-    with _quiet():
+    with quiet_transformers():
         check_files(str(folder or path))
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -87,7 +87,7 @@ def load_config(path: str | Path) -> Any:
     from transformers import AutoConfig
 
     folder = check_folder(path)
-    with _quiet():
+    with quiet_transformers():
         try:
             check_files(str(folder or path))
             return AutoConfig.from_pretrained(str(folder or path), trust_remote_code=False)
@@ -105,7 +105,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise UserError(
             f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES[:3])}); copy the tokenizer's files there"
         )
-    with _quiet():
+    with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder or path), trust_remote_code=False)
             tokenizer = _as_the_file_says(tokenizer, str(folder or path))
@@ -165,7 +165,7 @@ def export_model(
     """
     _name_end_tokens(model, tokenizer)
     try:
-        with _quiet():
+        with quiet_transformers():
             model.save_pretrained(str(folder), state_dict=weights)
             tokenizer.save_pretrained(str(folder))
     except OSError as error:
@@ -188,7 +188,7 @@ def write_description(
     config: Any, generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase, folder: str | Path
 ) -> None:
     """Writes config, generation config and tokenizer. Raises what transformers raises."""
-    with _quiet():
+    with quiet_transformers():
         config.save_pretrained(str(folder))
         if generation is not None:
             generation.save_pretrained(str(folder))
@@ -199,7 +199,7 @@ def count_parameters(config: Any) -> int:
     """Parameters of the causal LM of this config; nothing is allocated."""
     from transformers import AutoModelForCausalLM
 
-    with _quiet(), torch.device("meta"):
+    with quiet_transformers(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -331,7 +331,7 @@ def _explain(path: str | Path, error: Exception, what: str = "model") -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars or loading reports of transformers: what matters is raised as one line."""
     from transformers.utils import logging
 

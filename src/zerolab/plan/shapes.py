@@ -99,8 +99,10 @@ def _at_hand(path: str) -> ModelShape | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from zerolab.models.fetch import local_model
     from zerolab.models.hf import check_folder
 
+    path = local_model(path)
     check_folder(path, ask_hub=False)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)

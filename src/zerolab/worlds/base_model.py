@@ -6,7 +6,6 @@ of everything that decides its content. The measurements before RL are reported;
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from zerolab.errors import Interrupted
 from zerolab.grading.grader import grade
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.learner import Learner
+from zerolab.models.fetch import cache_root
 from zerolab.models.hf import export_model, load_model, load_tokenizer
 from zerolab.models.tiny import tiny_qwen2
 from zerolab.processes import GracefulStop
@@ -85,11 +85,6 @@ def missed(config: PretrainConfig, measured: dict[str, Any]) -> list[str]:
 CODE_VERSION = "1"  # raise it when the same config would give another model
 CHECKPOINT_EVERY = 400
 METRICS = "pretrain.jsonl"
-
-
-def cache_root() -> Path:
-    """Folder of cached base models: $ZEROLAB_CACHE, or ~/.cache/zerolab."""
-    return Path(os.environ.get("ZEROLAB_CACHE", Path.home() / ".cache" / "zerolab"))
 
 
 def cache_folder(config: PretrainConfig) -> Path:
