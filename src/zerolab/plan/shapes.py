@@ -99,9 +99,11 @@ def _at_hand(path: str) -> ModelShape | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from zerolab.models.fetch import local_model
+    from zerolab.models.fetch import catalogue, local_model, model_folder
     from zerolab.models.hf import check_folder
 
+    if path in catalogue() and not model_folder(path).is_dir():
+        return None
     path = local_model(path)
     check_folder(path, ask_hub=False)
     try:
