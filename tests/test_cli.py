@@ -51,6 +51,9 @@ VERBS = {
         *("model", "--base", "--template", "--question", "--answer", "--questions", "--limit", "--samples", "-n"),
         *("--temperature", "--max-new-tokens", "--seed", "--set"),
     ],
+    "start": [
+        *("model", "questions", "--out", "--templates", "--count", "--samples", "--budget", "--data-dir", "--seed"),
+    ],
     "import-trl": ["file", "--out", "--processes", "--rows", "--overwrite"],
     "model list": [],
     "model fetch": ["name"],

@@ -26,7 +26,7 @@ LAYERS = (
     ("recipes", "report", "processes"),
     ("evaluation", "worlds", "listings"),
     ("build", "analysis", "plan", "document_streams", "doctor", "loop"),
-    ("train", "pretrain", "sample", "demo"),
+    ("train", "pretrain", "sample", "demo", "start"),
     ("claims",),
     ("cli",),
 )

@@ -389,6 +389,27 @@ def sample(
     run(parse(SampleConfig, apply_overrides(raw, overrides), "zerolab sample"))
 
 
+@app.command()
+def start(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, or a laptop base.")],
+    questions: Annotated[str, typer.Argument(help="File, name, hub id, synthetic:... with training questions.")],
+    out: Annotated[Path | None, typer.Option(help="Recipe to write; MODEL-start.toml by default.")] = None,
+    templates: Annotated[str, typer.Option(help="Names, a comma between them; all by default.")] = "",
+    count: Annotated[int, typer.Option(help="Questions to try.", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="Responses to each, under each template.", min=2)] = 8,
+    budget: Annotated[int, typer.Option(help="Tokens of a response.", min=1)] = 128,
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides questions and samples.", min=0)] = 0,
+) -> None:
+    """Try every template on a few questions and write a recipe in which RL has something to learn from."""
+    from zerolab.start import StartOptions
+    from zerolab.start import start as run
+
+    names = tuple(name.strip() for name in templates.split(",") if name.strip())
+    if run(StartOptions(model, questions, out, names, count, samples, budget, data_dir, seed)) is None:
+        raise typer.Exit(1)
+
+
 @app.command("import-trl")
 def import_trl(
     file: Annotated[Path, typer.Argument(help="YAML or JSON of GRPOConfig, or of the trl grpo command line.")],
