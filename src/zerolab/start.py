@@ -30,7 +30,7 @@ from zerolab.errors import UserError
 from zerolab.evaluation.intervals import wilson
 from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.models.context import context_length
-from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.plan.shapes import model_shape
 from zerolab.rl.batch import make_batch
 from zerolab.rl.reward import has_right_and_wrong, make_group
@@ -119,6 +119,8 @@ def start(options: StartOptions) -> Path | None:
     questions = choose(source, options)
     device = pick_device("auto")
     path = model_path(model)
+    if options.budget >= (context := context_length(load_config(path))):
+        raise UserError(f"{options.budget} new tokens leave no room in a context of {context}: lower --budget")
     tokenizer = load_tokenizer(path)
     templates = usable_templates(options, questions, tokenizer)
     policy = load_model(path, dtype=torch.float32, device=device)
@@ -199,8 +201,8 @@ def try_templates(
     device: torch.device,
 ) -> list[Trial]:
     """Sample under every template whose prompts leave room in the model's context. UserError if there is none."""
-    engine = TorchEngine(policy, tokenizer, device=device, dtype=torch.float32, kv_bytes=KV_BYTES)
     encode, context = make_encode(tokenizer), context_length(policy.config)
+    engine = TorchEngine(policy, tokenizer, device=device, dtype=torch.float32, kv_bytes=KV_BYTES)
     trials = []
     try:
         with ThreadPoolExecutor(2) as pool:

@@ -5,8 +5,8 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from tests.command import run
 
+from command import run
 from zerolab.config.run_config import RunConfig
 from zerolab.data.families import make_family
 from zerolab.data.question_config import QuestionsConfig
