@@ -50,8 +50,15 @@ OPTIMIZER_FILE, MASTERS_FILE, STATE_FILE = "optimizer.safetensors", "masters.saf
 
 
 class Learner:
-    """One process, one device. `budget` is L_max and `temperature` that of the rollout; `reference` keeps a frozen copy
-    of the model as it is now; `critic` says what kind of critic an objective with a critic gets."""
+    """One process, one device.
+
+    Args:
+        budget: L_max, the generation budget in tokens.
+        temperature: that of the rollout.
+        reference: True keeps a frozen copy of the model as it is now; a Scorer is the reference itself.
+        critic: what kind of critic an objective with a critic gets.
+        scorer: computes the log-probabilities of the policy; by default one of this process alone.
+    """
 
     def __init__(
         self,
@@ -62,9 +69,10 @@ class Learner:
         total_steps: int,
         temperature: float = 1.0,
         precision: str = "fp32",
-        reference: bool = False,
+        reference: bool | Scorer = False,
         critic: CriticConfig | None = None,
         adapters: Adapters | None = None,
+        scorer: Scorer | None = None,
     ):
         if config.checkpointing:
             checkpoint_activations(model)
@@ -73,7 +81,7 @@ class Learner:
         self.budget = budget
         self.total_steps = total_steps
         self.adapters = adapters
-        self.policy = Scorer(
+        self.policy = scorer or Scorer(
             model,
             temperature=temperature,
             precision=precision,
@@ -81,7 +89,9 @@ class Learner:
             share_prompts="off" if config.checkpointing else config.share_prompts,  # which keeps no keys and values
             fp32_head=config.fp32_head,
         )
-        self.reference = self._make_reference() if reference else None
+        self.reference: Scorer | BaseReference | None = None
+        if reference:
+            self.reference = reference if isinstance(reference, Scorer) else self._make_reference()
         self.critic = Critic(self.policy, critic, config) if critic else None
         trained = trained_weights(model)
         self.masters = MasterWeights(trained) if any(map(is_half, trained)) else None

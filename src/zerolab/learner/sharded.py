@@ -224,21 +224,18 @@ class ShardedLearner:
         self.ranks = GroupRanks(device)
         self.adapters: Adapters | None = None
         self.whole = sharded(model, device, COMPUTE[precision], partial(self._adapt, lora=lora) if lora else None)
+        self.frozen = None if self.adapters or not reference else sharded(model, device, COMPUTE[precision])
+        if self.frozen:
+            self.frozen.requires_grad_(False)
         self.learner = Learner(
             self.whole.model,
             self.config,
             budget=budget,
             total_steps=total_steps,
-            temperature=temperature,
-            reference=reference and self.adapters is not None,
+            reference=self._scorer(self.frozen, temperature) if self.frozen else reference,
             adapters=self.adapters,
+            scorer=self._scorer(self.whole, temperature),
         )
-        self.learner.policy.set_parallel(_trunk(self.whole), self.ranks)
-        self.frozen: ShardedModel | None = None
-        if reference and not self.adapters:
-            self.frozen = sharded(model, device, COMPUTE[precision])
-            self.frozen.requires_grad_(False)
-            self.learner.reference = self._scorer(self.frozen, temperature)
 
     def _adapt(self, model: "PreTrainedModel", lora: LoraConfig) -> None:
         """Adds adapters, with rank 0's random numbers."""
