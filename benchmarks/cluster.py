@@ -121,7 +121,7 @@ class Steps:
         row = train_step(self.run, self.directory, self.number)
         spent = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
         print(f"step {self.number}: {spent['wall']:.1f} s", file=sys.stderr, flush=True)
-        return {**spent, "sample": row["time/sample_s"], "learn": row["time/learn_s"], "tokens": row["rollout/tokens"]}
+        return {**spent, "sample": row["time/wait_s"], "learn": row["time/learn_s"], "tokens": row["rollout/tokens"]}
 
 
 def cpu_seconds() -> float:

@@ -205,6 +205,24 @@ class Updatable(KnownEngine):
     def abort(self, ids: object = None) -> None: ...
 
 
+def test_a_rollout_says_how_long_sampling_it_took_and_not_how_long_it_was_waited_for() -> None:
+    class Slow(Updatable):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+            time.sleep(0.1)
+            return super().generate(requests)
+
+    for staleness in (0, 1):
+        stream = make_stream(Slow(), **({"max_staleness": staleness} if staleness else {}))
+        next(stream)
+        time.sleep(0.4)  # the learner learns, and the next rollout is sampled meanwhile under staleness
+        began = time.perf_counter()
+        rollout = next(stream)
+        waited = time.perf_counter() - began
+        assert rollout.seconds >= 0.1
+        assert (waited < 0.1) == bool(staleness)
+        stream.close()
+
+
 @pytest.mark.parametrize("staleness", [1, 2])
 def test_sampling_ahead_is_at_most_so_many_updates_behind(staleness: int) -> None:
     engine = Updatable()

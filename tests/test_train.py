@@ -73,9 +73,10 @@ def test_a_run_leaves_all_that_is_needed_to_trust_it(recipe: Path, tmp_path: Pat
         *("reward/mean", "reward/correctness", "reward/format", "accuracy", "formatted", "length/mean"),
         *("length/correct", "length/incorrect", "truncated", "zero_variance_groups", "entropy", "coverage"),
         *("clip_fraction", "grad_norm", "grad_clipped", "mismatch/abs", "mismatch/k3"),
-        *("time/sample_tokens_per_s", "time/learn_tokens_per_s"),
+        *("time/wait_s", "time/sample_tokens_per_s", "time/learn_tokens_per_s", "learned/entropy", "learned/nll"),
     ):
         assert name in last
+    assert last["time/sample_tokens_per_s"] == pytest.approx(last["rollout/tokens"] / last["time/sample_s"])
     assert last["version"] == 16  # two optimizer steps per rollout
     assert abs(last["mismatch/abs"]) < 1e-5
     config = json.loads((folder / "run.json").read_text())

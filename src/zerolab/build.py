@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
-from zerolab.rl.reward_function import load_terms
+from zerolab.rl.reward_function import close_terms, load_terms
 from zerolab.rollout.engine import Engine
 from zerolab.rollout.graded_sampling import Grader, SamplingParameters
 from zerolab.rollout.stream import Stream
@@ -125,12 +125,14 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     questions = load_questions(config.questions)
-    terms = load_terms(config.reward.functions, chat=config.template.name == "chat")
-    path = model_path(config.model)
-    tokenizer = load_tokenizer(path)
-    template = make_template(config.template).bound(tokenizer)
-    workers = (make_workers if config.cluster is None else start_workers)(config, path, tokenizer, new_engine)
-    try:
+    with ExitStack() as started:
+        terms = load_terms(config.reward, chat=config.template.name == "chat")
+        started.callback(close_terms, terms)
+        path = model_path(config.model)
+        tokenizer = load_tokenizer(path)
+        template = make_template(config.template).bound(tokenizer)
+        workers = (make_workers if config.cluster is None else start_workers)(config, path, tokenizer, new_engine)
+        started.callback(workers.release)
         check_checkpoint(config, workers.model_config, tokenizer)
         rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, workers.model_config)})
         encode, grader = make_encode(tokenizer), make_grader(template)
@@ -147,11 +149,8 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         stream = Stream(workers.engine, encode, source, template, grader, rollout, reward, parameters)
         evaluator = make_evaluator(config, questions, stream)
         probe = make_probe(config, workers.model_config)
-    except BaseException:
-        workers.release()
-        raise
-    pieces = config, tokenizer, stream, workers.learner, config.objective, evaluator, probe
-    return Run(*pieces, partial=takes_partial(config, new_engine), release=workers.release)
+        pieces = config, tokenizer, stream, workers.learner, config.objective, evaluator, probe
+        return Run(*pieces, partial=takes_partial(config, new_engine), release=started.pop_all().close)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
     """One rollout and its optimizer steps."""
     started = time.perf_counter()
     rollout = next(run.stream)
-    sampled = time.perf_counter()
+    waited = time.perf_counter()
     with run.learning():
         groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
         updates = update(run, batch, step)
@@ -109,10 +109,11 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
         **checked,
         **bias_metrics(groups, batch, run.objective, run.learner.budget),
         **{f"rollout/{name}": count for name, count in rollout.counts.items()},
-        "time/sample_s": sampled - started,
-        "time/learn_s": learned - sampled,
-        "time/sample_tokens_per_s": rollout.counts["tokens"] / (sampled - started),
-        "time/learn_tokens_per_s": int(batch.response_len_N.sum()) / (learned - sampled),
+        "time/wait_s": waited - started,  # for the rollout: under staleness less than sampling it took
+        "time/sample_s": rollout.seconds,
+        "time/learn_s": learned - waited,
+        "time/sample_tokens_per_s": rollout.counts["tokens"] / rollout.seconds,
+        "time/learn_tokens_per_s": int(batch.response_len_N.sum()) / (learned - waited),
     }
 
 

@@ -15,7 +15,8 @@ from command import refusal, run
 from zerolab.report.watch import watch
 
 TIMES = {
-    "time/sample_s": 2.0,
+    "time/wait_s": 2.0,
+    "time/sample_s": 2.5,
     "time/learn_s": 1.0,
     "time/sample_tokens_per_s": 5000.0,
     "time/learn_tokens_per_s": 900.0,

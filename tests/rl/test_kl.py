@@ -181,6 +181,33 @@ def test_a_penalty_in_the_reward_is_taken_off_before_the_advantages_and_shown_as
     assert seen.batch.ref_logprobs_T is None
 
 
+@pytest.mark.parametrize("place", ["reward", "loss"])
+def test_the_kl_is_taken_from_the_log_pi_old_of_the_update(place: str) -> None:
+    """An engine that is off by 0.25 a token moves the KL under old_logprobs = "engine" alone."""
+    _, groups = rollout()
+    shifted = [
+        dataclasses.replace(
+            g, completions=tuple(dataclasses.replace(c, logprobs_L=c.logprobs_L - 0.25) for c in g.completions)
+        )
+        for g in groups
+    ]
+    estimator = "k1" if place == "reward" else "k3"
+    objective = Objective(
+        **Objective.resolve({"preset": "dr_grpo", "kl": 0.1, "kl_estimator": estimator, "kl_place": place})
+    )
+    found = {}
+    for source in ("engine", "learner"):
+        learner = make_learner(tiny_policy(seed=2), reference=True, old_logprobs=source)
+        learner.model.load_state_dict(tiny_policy().state_dict())
+        found[source] = prepare(groups, learner, objective), prepare(shifted, learner, objective)
+    (exact, off), (_, mended) = found["engine"], found["learner"]
+    tokens = exact.batch.response_len_N.mean()
+    assert off.metrics["kl/response"] == pytest.approx(exact.metrics["kl/response"] - 0.25 * tokens)
+    assert mended.metrics["kl/response"] == pytest.approx(exact.metrics["kl/response"], abs=1e-9)
+    assert np.allclose(mended.batch.advantage_N, exact.batch.advantage_N, atol=1e-9)
+    assert np.allclose(mended.batch.old_logprobs_T, exact.batch.old_logprobs_T, atol=1e-9)
+
+
 def test_the_reference_is_the_policy_that_the_learner_began_with() -> None:
     _, groups = rollout()
     learner = moved_learner(reference=True)

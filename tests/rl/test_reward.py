@@ -79,6 +79,25 @@ def test_a_group_with_equal_rewards_has_advantages_of_exactly_zero() -> None:
         assert make_batch([thirds], PRESETS[name]).advantage_N.tolist() == [0, 0, 0, 0]
 
 
+def test_entropy_covers_every_response_whatever_it_earned() -> None:
+    """-log pi of the sampled tokens: its expectation is the entropy. A group of equal rewards counts as any other."""
+    mixed = group(truncation="keep")
+    rng = np.random.default_rng(0)
+    probability_V = np.array([0.5, 0.25, 0.125, 0.125])  # 1.75 bits
+    same = replace(
+        mixed,
+        completions=tuple(
+            replace(c, logprobs_L=np.log(probability_V[rng.choice(4, size=4000, p=probability_V)]))
+            for c in mixed.completions
+        ),
+        rewards_G=np.zeros(4),
+    )
+    assert rollout_metrics([same])["entropy"] == pytest.approx(1.75 * np.log(2), rel=0.01)
+    alone, both = rollout_metrics([mixed])["entropy"], rollout_metrics([mixed, same])["entropy"]
+    few = sum(len(c.logprobs_L) for c in mixed.completions)
+    assert both == pytest.approx((few * alone + 16000 * rollout_metrics([same])["entropy"]) / (few + 16000))
+
+
 def test_solved_means_right_and_finished() -> None:
     metrics = rollout_metrics([group(truncation="keep")])
     assert metrics["accuracy"] == 0.25

@@ -1,6 +1,8 @@
 """Reward functions of a user: TRL's signature, TRL's own functions, and what a broken one does."""
 
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,14 @@ import pytest
 
 from command import refusal, run, settings, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.config import RewardConfig, RewardFunction
+from zerolab.config import RewardConfig
 from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.models.hf import export_model
 from zerolab.rl.batch import make_batch
 from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import is_mixed, make_group
-from zerolab.rl.reward_function import load_terms
+from zerolab.rl.reward_function import close_terms, load_terms
 from zerolab.rundir import read_metrics
 
 BUDGET = 8
@@ -36,7 +38,7 @@ def completions() -> list[Completion]:
 def group(functions: list[dict], chat: bool = False, prompt: Prompt = PROMPT, **reward: Any) -> Group:
     config = RewardConfig(**{"truncation": "keep", **reward}, functions=functions)
     grades = [Grade(i == 0, i < 2, "correct" if i == 0 else "wrong") for i in range(4)]
-    return make_group(prompt, completions(), grades, config, BUDGET, load_terms(config.functions, chat))
+    return make_group(prompt, completions(), grades, config, BUDGET, load_terms(config, chat))
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_columns_and_options_have_the_names_that_a_function_wants(module: Any) -
 
 
 def test_none_adds_nothing_and_a_response_without_any_opinion_stays_out(module: Any) -> None:
-    path = module("def f(completions):\n    return [1.0, None, float('nan'), 0.0]\n")
+    path = module("def f(completions):\n    return [1.0, None, None, 0.0]\n")
     scored = group([{"path": path}])
     assert scored.rewards_G.tolist() == [2, 0, 0, 0]
     assert scored.loss_mask_G is None
@@ -116,6 +118,9 @@ def test_truncated_answers_earn_nothing_from_any_term_under_zero(module: Any) ->
         ("def f(completions):\n    return None\n", ["TypeError"]),
         ("def f(completions):\n    return ['x', 0, 0, 0]\n", ["returned 'x'", "neither a number nor None"]),
         ("def f(completions):\n    return [1e999, 0, 0, 0]\n", ["infinite reward"]),
+        ("def f(completions):\n    return [0, float('nan'), 0, 0]\n", ["returned NaN", "None says"]),
+        ("import os\ndef f(completions):\n    os._exit(0)\n", ["ended its process with code 0"]),
+        ("import os\ndef f(completions):\n    os.abort()\n", ["ended its process with code -6"]),
         ("def f(completions):\n    raise ValueError('two\\nlines')\n", ["ValueError: two lines (mine.py:2)"]),
         ("def f(completions):\n    exit(3)\n", ["SystemExit: 3"]),
         ("def f(completions, solutions):\n    return []\n", ["asks for 'solutions'", "did you mean solution?"]),
@@ -131,6 +136,41 @@ def test_a_broken_function_is_one_line_that_names_it(module: Any, body: str, wor
     assert all(word in message for word in [f"reward function {path}", "q:0", *words]), message
 
 
+HANGING = {
+    "in Python": "import time\ndef f(completions):\n    time.sleep(60)\n",
+    "in C, with the interpreter's lock": "import re\ndef f(completions):\n    re.match('(a+)+b', 'a' * 60)\n",
+}
+
+
+@pytest.mark.parametrize("body", HANGING.values(), ids=HANGING)
+def test_a_function_that_hangs_is_one_line_after_its_deadline(module: Any, body: str) -> None:
+    path = module(body)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"failed on question q:0: no reward within 0.5 s; .* raise reward.timeout_s"):
+        group([{"path": path}], timeout_s=0.5)
+    assert time.monotonic() - began < 30
+
+
+def test_functions_of_a_run_keep_their_state_print_and_share_a_process_that_ends_with_them(
+    module: Any, capfd: pytest.CaptureFixture
+) -> None:
+    path = module(
+        "import os\n"
+        "seen = []\n"
+        "def f(completions):\n    seen.append(1)\n    print('called')\n    return [len(seen)] * len(completions)\n"
+        "def g(completions):\n    return [os.getpid()] * len(completions)\n"
+    )
+    config = RewardConfig(functions=[{"path": path}, {"path": path[:-1] + "g"}])
+    terms = load_terms(config)
+    counts = [terms[0].rewards_G(PROMPT, completions()).tolist() for _ in range(3)]
+    assert counts == [[1] * 4, [2] * 4, [3] * 4]
+    assert capfd.readouterr().err.count("called") == 3
+    (pid,) = set(terms[1].rewards_G(PROMPT, completions()))
+    assert pid == terms[0].process.worker.process.pid != os.getpid()
+    close_terms(terms)
+    assert terms[0].process.worker.process.returncode is not None
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -141,14 +181,20 @@ def test_a_broken_function_is_one_line_that_names_it(module: Any, body: str, wor
 )
 def test_a_function_that_is_not_there_is_one_line(path: str, words: list[str]) -> None:
     with pytest.raises(UserError) as failed:
-        load_terms([RewardFunction(path=path)])
+        load_terms(RewardConfig(functions=[{"path": path}]))
     assert all(word in str(failed.value) for word in words), failed.value
+
+
+def test_a_module_that_ends_its_process_on_import_is_one_line(module: Any) -> None:
+    path = module("import os\nos._exit(0)\n")
+    with pytest.raises(UserError, match="cannot be loaded: its process ended with code 0"):
+        load_terms(RewardConfig(functions=[{"path": path}]))
 
 
 def test_a_module_that_fails_on_import_is_one_line(module: Any) -> None:
     path = module("import sys\nraise RuntimeError('at import')\n")
     with pytest.raises(UserError, match=r"cannot be loaded: RuntimeError: at import \(mine.py:2\)"):
-        load_terms([RewardFunction(path=path)])
+        load_terms(RewardConfig(functions=[{"path": path}]))
 
 
 # Against TRL's own functions.
@@ -225,5 +271,8 @@ def test_a_run_with_functions_logs_every_term_and_a_broken_one_ends_it_in_one_li
     line = capsys.readouterr().err.splitlines()[-1]  # after the line of step 0
     assert line.startswith("zerolab: reward function")
     assert "returned 1 rewards for 4 responses" in line
+    ending = module("import os\ndef f(completions): os._exit(0)")
+    assert run("train", recipe, *settings(f"out={tmp_path}/ended", f"reward.functions=[{{path='{ending}'}}]")) == 2
+    assert "ended its process with code 0" in capsys.readouterr().err.splitlines()[-1]
     missing = f"reward.functions=[{{path='{tmp_path}/gone.py:f'}}]"
     assert "cannot be loaded" in refusal(capsys, "train", recipe, *settings(f"out={tmp_path}/third", missing))

@@ -66,7 +66,16 @@ def test_two_engines_and_two_ranks_begin_with_the_same_numbers(model: Path, tmp_
     (here, _), (there, second) = without_timings(local), without_timings(run)
     assert there["mismatch/abs"] < 1e-5
     assert second["mismatch/abs"] < 1e-5
-    for name in ("reward/mean", "length/mean", "loss", "nll", "entropy", "grad_norm", "coverage"):
+    for name in (
+        "reward/mean",
+        "length/mean",
+        "loss",
+        "learned/nll",
+        "learned/entropy",
+        "entropy",
+        "grad_norm",
+        "coverage",
+    ):
         assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), name
 
 
@@ -76,7 +85,17 @@ def test_adapters_over_two_ranks_begin_with_the_same_numbers_and_reach_the_engin
     local = train(recipe(model, tmp_path / "local", 1, *own), progress=QUIET)
     run = train(recipe(model, tmp_path / "ray", 4, *own, "cluster.learner_ranks=2"), progress=QUIET)
     (here,), (there, *later) = without_timings(local), without_timings(run)
-    for name in ("reward/mean", "length/mean", "loss", "nll", "entropy", "grad_norm", "coverage", "mismatch/abs"):
+    for name in (
+        "reward/mean",
+        "length/mean",
+        "loss",
+        "learned/nll",
+        "learned/entropy",
+        "entropy",
+        "grad_norm",
+        "coverage",
+        "mismatch/abs",
+    ):
         assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), name
     learned = [row["mismatch/abs"] for row in later if row["learned_tokens"]]
     assert learned

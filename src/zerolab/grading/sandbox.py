@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,66 +27,47 @@ class WorkerTimeout(Exception):
 
 
 class WorkerDied(Exception):
-    """The worker ended by itself: out of memory or CPU time."""
+    """The worker ended by itself, for instance out of memory or CPU time."""
 
 
 class WorkerFailed(Exception):
     """What the worker was asked to do raised an exception; the worker goes on."""
 
 
-class Worker:
-    """One process. Not for use by two threads at once."""
+class JsonWorker:
+    """A Python process that reads one JSON line at a time and answers each with one. Not for two threads at once.
 
-    def __init__(self) -> None:
+    Args:
+        command: the arguments of the interpreter.
+        env: variables of its environment that differ from those of this process.
+        quiet: whether its stderr is thrown away.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], quiet: bool) -> None:
         paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p), "OMP_NUM_THREADS": "1"}
-        env["PYTHONHASHSEED"] = "0"  # what a worker makes is the same in every process
+        path = os.pathsep.join(p for p in paths if p)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "zerolab.grading.sandbox_worker"],
+            [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=env,
+            stderr=subprocess.DEVNULL if quiet else None,
+            env={**os.environ, "PYTHONPATH": path, **env},
             start_new_session=True,
         )
-        self.loaded = set[str]()
         self.rest = b""
-        self._receive(STARTUP)
 
-    def ask(self, answer: str, gold: str, ordered: bool, confirm: bool, seconds: float) -> tuple[str, str]:
-        """(verdict, why) of judge.judge. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
-        if confirm:
-            self._load("confirm")
-        self._send([answer, gold, ordered, confirm, seconds])
-        verdict, why = self._receive(seconds)
-        return verdict, why
-
-    def request(self, request: dict[str, Any], seconds: float) -> Any:
-        """Reply of reasoning-gym. Raises WorkerFailed; or WorkerTimeout, WorkerDied, and then the worker is gone."""
-        self._load("gym")
-        self._send({"seconds": seconds, **request})
-        outcome, reply = self._receive(seconds)
-        if outcome == "error":
-            raise WorkerFailed(reply)
-        return reply
-
-    def _load(self, what: str) -> None:
-        """Imports what a kind of question needs, once, in no deadline."""
-        if what not in self.loaded:
-            self._send(what)
-            self._receive(STARTUP)
-            self.loaded.add(what)
-
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
+        """Raises WorkerDied, after which the worker is gone."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: killed and closed before
             self.kill()
             raise WorkerDied("the worker is gone") from error
 
-    def _receive(self, seconds: float) -> Any:
+    def receive(self, seconds: float) -> Any:
+        """The next reply. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
         assert self.process.stdout is not None
         end = time.monotonic() + seconds
         descriptor = self.process.stdout.fileno()
@@ -99,11 +80,17 @@ class Worker:
                 raise WorkerTimeout(f"no answer within {seconds:g} s")
             piece = os.read(descriptor, 65536)
             if not piece:
+                self._wait_for_exit()
                 self.kill()
                 raise WorkerDied(f"the worker ended with code {self.process.returncode}")
             self.rest += piece
         line, self.rest = self.rest.split(b"\n", 1)
         return json.loads(line)
+
+    def _wait_for_exit(self) -> None:
+        """A process that closed its pipes is about to end: its own exit code says more than that of the kill."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=1)
 
     def kill(self) -> None:
         self.process.kill()
@@ -114,6 +101,41 @@ class Worker:
                 except OSError:
                     continue  # unsent bytes of a dead worker
         self.process.wait()
+
+
+class Worker(JsonWorker):
+    """One process that judges answers. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        # With a fixed hash seed, what a worker makes is the same in every process.
+        env = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+        super().__init__(["-P", "-m", "zerolab.grading.sandbox_worker"], env, quiet=True)
+        self.loaded = set[str]()
+        self.receive(STARTUP)
+
+    def ask(self, answer: str, gold: str, ordered: bool, confirm: bool, seconds: float) -> tuple[str, str]:
+        """(verdict, why) of judge.judge. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
+        if confirm:
+            self._load("confirm")
+        self.send([answer, gold, ordered, confirm, seconds])
+        verdict, why = self.receive(seconds)
+        return verdict, why
+
+    def request(self, request: dict[str, Any], seconds: float) -> Any:
+        """Reply of reasoning-gym. Raises WorkerFailed; or WorkerTimeout, WorkerDied, and then the worker is gone."""
+        self._load("gym")
+        self.send({"seconds": seconds, **request})
+        outcome, reply = self.receive(seconds)
+        if outcome == "error":
+            raise WorkerFailed(reply)
+        return reply
+
+    def _load(self, what: str) -> None:
+        """Imports what a kind of question needs, once, in no deadline."""
+        if what not in self.loaded:
+            self.send(what)
+            self.receive(STARTUP)
+            self.loaded.add(what)
 
 
 class Pool:

@@ -47,6 +47,9 @@ def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> 
     """
     rollout, metrics = list(groups), dict[str, float]()
     batch = make_batch(rollout, objective)
+    if learner.config.old_logprobs == "learner":  # first: a KL is measured from the log pi_old of the update
+        batch, measured = _with_own_old_logprobs(batch, learner, objective)
+        metrics |= measured
     penalty_T: np.ndarray | None = None
     if objective.kl:
         ref_logprobs_T = learner.reference_logprobs_of(batch)
@@ -57,15 +60,13 @@ def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> 
             rollout = penalised(rollout, kl_N, objective.kl)  # what is reported; the critic sees it token by token
         elif objective.kl_place == "reward":
             rollout = penalised(rollout, kl_N, objective.kl)
-            batch = make_batch(rollout, objective)
+            paid = make_batch(rollout, objective)
+            batch = dataclasses.replace(batch, reward_N=paid.reward_N, advantage_N=paid.advantage_N)
         else:
             batch = dataclasses.replace(batch, ref_logprobs_T=ref_logprobs_T)
     if objective.needs_critic:
         batch = with_values(batch, learner.values_of(batch), objective, penalty_T)
         metrics |= critic_metrics(batch)
-    if learner.config.old_logprobs == "learner":
-        batch, measured = _with_own_old_logprobs(batch, learner, objective)
-        metrics |= measured
     return Prepared(rollout, batch, metrics)
 
 

@@ -123,7 +123,9 @@ def rates(run: ReportRun) -> list[str]:
 
 
 def step_seconds(run: ReportRun) -> float:
-    return recent(run, "time/read_s" if on_texts(run) else "time/sample_s") + recent(run, "time/learn_s")
+    """Seconds of one step, evaluations aside; NaN before the first."""
+    waited = next((name for name in ("time/wait_s", "time/read_s") if values_of(run, name)), "time/sample_s")
+    return recent(run, waited) + recent(run, "time/learn_s")
 
 
 def on_texts(run: ReportRun) -> bool:

@@ -10,7 +10,11 @@ from zerolab.rl.reward import is_mixed
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the responses of a rollout; lengths in tokens. NaN where there is nothing to average."""
+    """Means over the responses of a rollout; lengths in tokens. NaN where there is nothing to average.
+
+    `entropy` is the mean of -log pi over all sampled tokens, in nats: an estimate of the policy's entropy at the
+    sampling temperature that needs no forward pass and leaves out no response.
+    """
     completions = [c for g in groups for c in g.completions]
     grades = [grade for g in groups for grade in g.grades]
     length_N = np.array([len(c) for c in completions], dtype=float)
@@ -33,6 +37,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "length/correct": mean_or_nan(length_N[solved_N]),
         "length/incorrect": mean_or_nan(length_N[~solved_N]),
         "truncated": mean_or_nan(truncated_N),
+        "entropy": mean_or_nan(-np.concatenate([c.logprobs_L for c in completions] or [np.empty(0)]).astype(float)),
         "tokens_per_solved": float(length_N.sum() / solved_N.sum()) if solved_N.any() else float("nan"),
         "zero_variance_groups": mean_or_nan([not is_mixed(g) for g in groups]),
         "grader/timeout": mean_or_nan([g.reason == "timeout" for g in grades]),
@@ -43,7 +48,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
 def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     """The optimizer steps of one rollout as one row: means over them, and the first one's engine/learner mismatch.
 
-    Only at the first step are both policies meant to be equal. Policy means are weighted by the tokens forwarded.
+    Only at the first step are both policies meant to be equal. `learned/nll`, `learned/entropy` and `clip_fraction` are
+    means over the tokens that were forwarded: without a bonus, those of responses with an advantage.
     """
     if not updates:
         return {"updates": 0.0}
@@ -51,9 +57,9 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     row = {"updates": float(len(updates)), "learned_tokens": float(tokens.sum())}
     for name in ("loss", "coverage", "padding", "grad_norm", "grad_clipped", "lr"):
         row[name] = mean_or_nan([u[name] for u in updates if not u.get("scale/skipped")])
-    for name in ("nll", "entropy", "clip_fraction"):
+    for name, shown in (("nll", "learned/nll"), ("entropy", "learned/entropy"), ("clip_fraction", "clip_fraction")):
         values = np.array([u[name] for u in updates])
-        row[name] = (
+        row[shown] = (
             float((values[tokens > 0] * tokens[tokens > 0]).sum() / tokens.sum()) if tokens.any() else float("nan")
         )
     for name in sorted(name for name in updates[0] if name.startswith("critic/")):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from zerolab.toml import Strict
+from zerolab.toml import SAME, Strict
 
 # names of parts that are taken
 TERMS = ("correctness", "format", "think", "cosine", "overlong", "random", "kl", "mean")
@@ -26,7 +26,7 @@ class CosineReward(Strict):
 class RewardFunction(Strict):
     """A function of your own or of TRL: `f(prompts, completions, completion_ids, **columns) -> list[float | None]`."""
 
-    path: str = Field(description="module:function, or file.py:function. It runs in the training process.")
+    path: str = Field(description="module:function, or file.py:function. It runs in a process of its own.")
     weight: float = Field(1.0, description="Weight of the term.")
     name: str | None = Field(None, description="Name of the term in the log (default: that of the function).")
     options: dict[str, int | float | str | bool] = Field(
@@ -71,6 +71,14 @@ class RewardConfig(Strict):
     )
     cosine: CosineReward | None = None
     functions: tuple[RewardFunction, ...] = ()
+    timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=86400,
+        description="Seconds that a call of one of `functions` may take, for the responses to one question; a longer "
+        "one ends the run.",
+        json_schema_extra=SAME,
+    )
     truncation: Literal["zero", "mask", "keep", "soft"] = Field(
         "zero",
         description="Truncated responses: reward 0, whatever the terms; masked out of the update; graded as they are; "

@@ -3,6 +3,7 @@ sampling refills here, over-long prompts are dropped here, and sampling runs ahe
 
 import dataclasses
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Rollout:
     counts: dict[str, float]  # groups and tokens sampled, rounds, prompts dropped so far
     draws: list[int]  # the draw counter of every group
     cursor: dict[str, Any]  # where a stream goes on that has consumed this one
+    seconds: float = 0.0  # that sampling and grading took, beside the learner's work where the stream samples ahead
 
 
 class Stream:
@@ -92,6 +94,7 @@ class Stream:
         what is still missing then is filled up with them, at no cost for a centred advantage of equal rewards."""
         wanted, rounds = self.config.questions_per_step, self.config.refill_rounds
         mixed = has_right_and_wrong if self.config.mixed == "correct" else is_mixed
+        started = time.perf_counter()
         kept: list[tuple[Group, int]] = []
         spare: list[tuple[Group, int]] = []
         counts: Counter[str] = Counter()
@@ -104,7 +107,8 @@ class Stream:
                 (kept if mixed(group) or not rounds else spare).append((group, counter))
         chosen = kept + spare[: wanted - len(kept)]
         counts["dropped_prompts"] = self.dropped
-        return Rollout([g for g, _ in chosen], {**counts}, [counter for _, counter in chosen], self._now())
+        seconds = time.perf_counter() - started
+        return Rollout([g for g, _ in chosen], {**counts}, [counter for _, counter in chosen], self._now(), seconds)
 
     def sample(self, prompts: list[tuple[Prompt, int]]) -> list[Group]:
         """The rewarded groups of these (prompt, draw counter)."""
