@@ -257,7 +257,8 @@ def serve() -> None:
         except UserError as error:
             signal.setitimer(signal.ITIMER_REAL, 0)
             reply = {"error": str(error)}
-        print(json.dumps(reply), file=replies, flush=True)
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
 
 
 def _answer(function: LoadedFunction, request: Mapping[str, Any]) -> list[float | None]:
