@@ -4,13 +4,17 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from command import RECIPE
 from report.run_folders import metric_row, response, write_run
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.cli import app
 
 # What a page may say that a command needs. Commands of minutes run in `make slow`; the others cannot run here.
 NEEDS = {
@@ -49,6 +53,22 @@ def commands_of(page: str) -> Iterator[Command]:
         command = parse(" ".join(text.split()), needs)
         if len(command.words) > 1:  # a verb alone is spoken of
             yield command
+
+
+def help_examples(needs: Mapping[str, str]) -> Iterator[Command]:
+    """The example in the help of every verb, in the order of the command line; `needs` by verb."""
+    for verb, command in leaves(typer.main.get_command(app)):
+        text = (command.epilog or "").rpartition("\n")[2].strip()
+        yield parse(text, needs.get(verb, ""))
+
+
+def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every verb of the command line with its command."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        yield from leaves(inner, f"{name} {word}".strip())
 
 
 def parse(text: str, needs: str) -> Command:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 import typer
 
 from command import RECIPE, refusal, run, settings, start, write_recipe
+from docs_workspace import leaves
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.cli import app
 from zerolab.models.hf import export_model
@@ -81,14 +84,12 @@ def recipe(model: Path, tmp_path: Path) -> Path:
     return write_recipe(tmp_path / "recipe.toml", model)
 
 
-def verbs(command: Any, name: str = "") -> dict[str, list[str]]:
-    if hasattr(command, "commands"):
-        return {k: v for sub, c in command.commands.items() for k, v in verbs(c, f"{name} {sub}".strip()).items()}
-    return {name: [option for p in command.params for option in p.opts if option != "--help"]}
+def options(command: Any) -> list[str]:
+    return [option for parameter in command.params for option in parameter.opts if option != "--help"]
 
 
 def test_verbs_and_options_are_frozen() -> None:
-    assert verbs(typer.main.get_command(app)) == VERBS
+    assert {verb: options(c) for verb, c in leaves(typer.main.get_command(app))} == VERBS
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -97,6 +98,28 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture) ->
     out = capsys.readouterr().out
     for word in VERBS.get(verb, [v.split()[0] for v in VERBS]):
         assert word in out
+
+
+def test_the_help_lists_every_verb_in_one_group(capsys: pytest.CaptureFixture) -> None:
+    assert run("--help") == 0
+    listed = re.findall(r"^  ([a-z][a-z-]*)  ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(listed) == sorted({verb.split()[0] for verb in VERBS})
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"zerolab {metadata.version('zerolab')}\n"
+
+
+def test_the_shell_completes_verbs_and_recipes() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_ZEROLAB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        code = "import sys; sys.argv = ['zerolab']; from zerolab.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert completed("zerolab pretr") == ["pretrain"]
+    assert "laptop/smoke" in completed("zerolab train laptop/s")
 
 
 def test_help_is_there_within_a_second() -> None:

@@ -6,14 +6,25 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import typer
 
 from command import run
-from docs_workspace import NEEDS, Command, commands_of, make_workspace
+from docs_workspace import NEEDS, Command, commands_of, help_examples, leaves, make_workspace
+from zerolab.cli import app
 
 ROOT = Path(__file__).parent.parent
 HISTORY = ("CHANGELOG.md", "lab_log.md")  # what was run once, by the versions of then
 PAGES = [p for p in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))) if p.name not in HISTORY]
 COMMANDS = {page.name: list(dict.fromkeys(commands_of(page.read_text(encoding="utf-8")))) for page in PAGES}
+# The example at the end of the help of every verb, and what some of them need.
+HELP_NEEDS = {
+    **dict.fromkeys(("demo", "evaluate"), "minutes"),
+    "claims run": "hours",
+    "model fetch": "network",
+    "start": "network",
+    "model import": "values",
+}
+COMMANDS["--help"] = list(help_examples(HELP_NEEDS))
 WITH_COMMANDS = [name for name, commands in COMMANDS.items() if commands]
 EVERY = list(dict.fromkeys(command for commands in COMMANDS.values() for command in commands))
 # A certificate starts two processes, which takes ten seconds: one runs here, the others beside what takes minutes.
@@ -57,6 +68,12 @@ def test_needs_are_known_and_counted(capsys: pytest.CaptureFixture) -> None:
     with capsys.disabled():
         print(f"\n{len(EVERY)} commands in {len(WITH_COMMANDS)} pages:", dict(counts.most_common()))
     assert counts["run here"] > len(EVERY) / 2
+
+
+def test_every_verb_has_an_example_of_itself() -> None:
+    verbs = [verb for verb, _ in leaves(typer.main.get_command(app))]
+    for verb, example in zip(verbs, COMMANDS["--help"], strict=True):
+        assert example.words[: len(verb.split())] == tuple(verb.split())
 
 
 @pytest.mark.slow

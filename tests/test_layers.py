@@ -24,7 +24,7 @@ LAYERS = (
     ("rollout", "learner", "inputs"),
     ("rundir", "audit", "cluster"),
     ("recipes", "report", "processes"),
-    ("evaluation", "worlds", "listings"),
+    ("evaluation", "worlds"),
     ("build", "analysis", "plan", "document_streams", "doctor", "loop"),
     ("train", "pretrain", "sample", "demo", "start"),
     ("claims",),

@@ -1,189 +1,79 @@
-"""The verbs. No logic here, and no heavy import before a verb needs it."""
+"""The verbs that look at models, responses and objectives, without logic and without heavy imports at the top."""
 
-import sys
-import traceback
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from zerolab.claims.claims_app import claims_app
-from zerolab.errors import UserError
-from zerolab.listings import model_app, questions_app, recipe_app
+from zerolab.cli.help import EVALUATE, NO_OVERRIDES, PROVE, START, TRAIN, Overrides, example
 from zerolab.terminal import echo
 
-
-class CommandGroup(TyperGroup):
-    """The command line. Usage errors and tracebacks quote what the user gave, so `echo` prints them too."""
-
-    def main(self, *args: Any, **options: Any) -> None:
-        sys.excepthook = lambda *error: echo("".join(traceback.format_exception(*error)), error=True, end="")
-        try:
-            code = super().main(*args, **{**options, "standalone_mode": False})
-        except Exception as error:
-            if not (isinstance(error, typer.Abort) or hasattr(error, "format_message")):
-                raise
-            text = StringIO()
-            error.show(text) if hasattr(error, "show") else text.write("Aborted!\n")
-            echo(text.getvalue(), error=True, end="")
-            sys.exit(getattr(error, "exit_code", 1))
-        sys.exit(code if isinstance(code, int) else 0)
+app = typer.Typer()
 
 
-app = typer.Typer(
-    help="The laboratory for R1-Zero-like training.",
-    cls=CommandGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(claims_app, name="claims")
-app.add_typer(recipe_app, name="recipe")
-app.add_typer(questions_app, name="questions")
-app.add_typer(model_app, name="model")
-
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
-NO_OVERRIDES: list[str] = []
-
-
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
-    overrides: Overrides = NO_OVERRIDES,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
-    control: Annotated[
-        str | None,
-        typer.Option(help="Run the matched arm instead: random-reward, format-reward, shuffled-labels, no-clip, ..."),
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, auto or HOST:PORT; short for --set cluster.address.")
-    ] = None,
-) -> None:
-    """RL-tune a model by a recipe."""
-    from zerolab.recipes import find_recipe, load
-
-    overrides = overrides + [f'cluster.address="{address}"'] * bool(address)
-    config = load(find_recipe(recipe), overrides, verb="train")
-    if control:
-        from zerolab.recipes import controlled
-
-        config = controlled(config, control)
-    if dry_run:
-        from zerolab.plan.dry_run import describe
-
-        echo(describe(config))
-        return
-    from zerolab.train import train as run
-
-    echo(run(config, resume=resume, overwrite=overwrite))
-
-
-@app.command()
-def plan(
-    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
-    gpus: Annotated[str, typer.Option(help="GPUS x NAME or NODES x GPUS x NAME: 1xH100, 8xA100-80, 2x8xH100.")],
-    engines: Annotated[int | None, typer.Option(help="GPUs that sample, apart from those that learn.")] = None,
-    learner_ranks: Annotated[int | None, typer.Option(help="GPUs that learn; the others sample.")] = None,
-    staleness: Annotated[int | None, typer.Option(help="Updates that samples may be behind.", min=0)] = None,
-    assume: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="Change an assumption of the cost model.")
-    ] = NO_OVERRIDES,
-    overrides: Overrides = NO_OVERRIDES,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
-) -> None:
-    """What a recipe takes on GPUs: memory, tokens per second, hours, and what to change where it does not fit."""
-    from zerolab.plan.command import run
-    from zerolab.recipes import find_recipe, load
-
-    config = load(find_recipe(recipe), overrides, verb="train")
-    if not run(config, gpus, assume, (engines, learner_ranks, staleness), json):
-        raise typer.Exit(1)
-
-
-@app.command()
-def pretrain(
-    recipe: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped recipe.")],
-    overrides: Overrides = NO_OVERRIDES,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make a laptop base again though it is cached.")] = False,
-) -> None:
-    """Pretrain on texts, from a model or from scratch; or make a laptop base model, kept in a cache."""
-    from zerolab.recipes import load_pretraining
-
-    config, on_texts = load_pretraining(recipe, overrides, resume or overwrite, force)
-    if dry_run:
-        from zerolab.plan.dry_run import describe_pretraining
-
-        echo(describe_pretraining(config))
-    elif on_texts:
-        from zerolab.pretrain import pretrain as run
-
-        echo(run(config, resume=resume, overwrite=overwrite))
-    else:
-        from zerolab.worlds.base_model import pretrain as make_base
-
-        echo(make_base(config, force=force))
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for runs, figure and table.")] = Path("runs/demo"),
-    recipe: Annotated[str, typer.Option(help="Demo recipe.")] = "laptop/demo",
-    overrides: Overrides = NO_OVERRIDES,
-    resume: Resume = False,
-) -> None:
-    """GRPO and Dr. GRPO side by side from the same base and seeds, in about five minutes on two cores."""
-    from zerolab.demo import run
-    from zerolab.recipes import find_recipe, load
-
-    run(load(find_recipe(recipe), overrides, verb="demo"), out, resume=resume)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in or beside the run by default.")] = None,
-    responses: Annotated[int, typer.Option(help="Responses to embed at most, evenly over the steps.")] = 50_000,
-    figures: Annotated[Path | None, typer.Option(help="Folder for curves and bias meter as PNG with CSV.")] = None,
-) -> None:
-    """Curves, bias meter and transcripts of any runs side by side, in one HTML file that needs no network."""
-    from zerolab.report.html_report import write_figures, write_report
-
-    echo(write_report(runs, out, responses))
-    if figures:
-        for path in write_figures(runs, figures):
-            echo(path)
-
-
-@app.command()
-def watch(
-    run: Annotated[Path, typer.Argument(help="Folder of a run: going on, finished, killed or about to begin.")],
-    once: Annotated[bool, typer.Option("--once", help="Show one frame and stop.")] = False,
-) -> None:
-    """Follow a run in the terminal: progress, rates, curves, bias meter, time left."""
-    from zerolab.report.watch import watch as follow
-
-    follow(run, once=once)
-
-
-@app.command()
+@app.command(rich_help_panel=START, epilog=example("doctor"))
 def doctor() -> None:
-    """What this machine has, which extras work, and what would fail."""
+    """Show what this machine has, which extras work, and what would fail."""
     from zerolab.doctor import report
 
     report()
 
 
-@app.command()
+@app.command(rich_help_panel=START, epilog=example("sample MODEL --template r1"))
+def sample(
+    model: Annotated[str | None, typer.Argument(help="Folder or hub id of a model; or give --base.")] = None,
+    base: Annotated[str | None, typer.Option(help="Pretraining recipe of a laptop base model.")] = None,
+    template: Annotated[str, typer.Option(help="Template of the prompt.")] = "none",
+    question: Annotated[str | None, typer.Option(help="One question.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Its answer, for a verdict.")] = None,
+    questions: Annotated[str | None, typer.Option(help="File, name, hub id, synthetic:... with questions.")] = None,
+    limit: Annotated[int, typer.Option(help="So many of them.")] = 5,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Responses to each question.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Budget in tokens.")] = 512,
+    seed: Annotated[int, typer.Option(help="The same seed, the same responses.")] = 0,
+    overrides: Overrides = NO_OVERRIDES,
+) -> None:
+    """Show what a model does with a question, its tokens coloured by probability.
+
+    Without a question, ask for some.
+    """
+    from zerolab.config import SampleConfig
+    from zerolab.sample import run
+    from zerolab.toml import apply_overrides, parse
+
+    raw: dict[str, Any] = {
+        "model": {k: v for k, v in (("path", model), ("base", base)) if v is not None},
+        "template": {"name": template},
+        "questions": {"path": questions} if questions is not None else None,
+    }
+    raw |= {"question": question, "answer": answer, "limit": limit, "samples": samples, "temperature": temperature}
+    raw |= {"max_new_tokens": max_new_tokens, "seed": seed}
+    run(parse(SampleConfig, apply_overrides(raw, overrides), "zerolab sample"))
+
+
+@app.command(rich_help_panel=START, epilog=example("start smollm2-135m-instruct-q4 synthetic:facts"))
+def start(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, or a laptop base.")],
+    questions: Annotated[str, typer.Argument(help="File, name, hub id, synthetic:... with training questions.")],
+    out: Annotated[Path | None, typer.Option(help="Recipe to write; MODEL-start.toml by default.")] = None,
+    templates: Annotated[str, typer.Option(help="Names, a comma between them; all by default.")] = "",
+    count: Annotated[int, typer.Option(help="Questions to try.", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="Responses to each, under each template.", min=2)] = 8,
+    budget: Annotated[int, typer.Option(help="Tokens of a response.", min=1)] = 128,
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides questions and samples.", min=0)] = 0,
+) -> None:
+    """Try every template on a few questions and write a recipe in which RL has something to learn from."""
+    from zerolab.start import StartOptions
+    from zerolab.start import start as run
+
+    names = tuple(name.strip() for name in templates.split(",") if name.strip())
+    if run(StartOptions(model, questions, out, names, count, samples, budget, data_dir, seed)) is None:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=EVALUATE, epilog=example("grade responses.jsonl"))
 def grade(
     file: Annotated[Path, typer.Argument(help="JSON Lines with problem, answer and response or responses.")],
     mode: Annotated[str, typer.Option(help="boxed, answer-tag[-lenient], last-number, any or mention.")] = "boxed",
@@ -198,7 +88,7 @@ def grade(
     echo(run(file, mode, rules, verifier, out, compare))
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATE, epilog=example("evaluate MODEL --benchmarks questions.jsonl --budget 8"))
 def evaluate(
     target: Annotated[str, typer.Argument(help="Folder, hub id, run, laptop base, or recorded responses.")],
     benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "paper",
@@ -247,7 +137,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATE, epilog=example("compare a.jsonl b.jsonl"))
 def compare(
     targets: Annotated[list[str], typer.Argument(help="Folders of evaluations or files of responses; the first is A.")],
     margin: Annotated[float, typer.Option(help="Points of accuracy that would not matter.")] = 2.0,
@@ -262,7 +152,7 @@ def compare(
     run(targets, margin, extractor, published or [], out, png)
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATE, epilog=example("analyze responses.jsonl"))
 def analyze(
     targets: Annotated[list[str], typer.Argument(help="Recorded responses (files, folders), or models to sample.")],
     benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "math500",
@@ -309,7 +199,7 @@ def analyze(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATE, epilog=example("overlap train.jsonl --benchmarks questions.jsonl"))
 def overlap(
     training: Annotated[list[str], typer.Argument(help="Training sets: files, built-in names, hub ids.")],
     benchmarks: Annotated[str, typer.Option(help="Names or question files, a comma between them.")] = "paper,gsm8k",
@@ -323,7 +213,7 @@ def overlap(
     run(training, benchmarks, data_dir, ngram, out)
 
 
-@app.command()
+@app.command(rich_help_panel=PROVE, epilog=example("certify dr_grpo grpo"))
 def certify(
     presets: Annotated[
         list[str] | None, typer.Argument(help="Objectives by preset name; all when none is named.")
@@ -335,14 +225,14 @@ def certify(
     png: Annotated[Path | None, typer.Option("--png", help="Draw the two weight curves; a CSV goes beside it.")] = None,
     ranks: Annotated[bool, typer.Option(help="Also share a step among two processes (gloo).")] = True,
 ) -> None:
-    """Prove on an enumerable policy what each objective optimises; exit code 1 when a promise is broken."""
+    """Prove on an enumerable policy what each objective optimises. Exit with 1 if an invariant is broken."""
     from zerolab.audit.command import run
 
     if not run(presets or [], overrides, json, png, ranks):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=PROVE, epilog=example("audit my_package.losses:loss"))
 def audit(
     target: Annotated[
         str, typer.Argument(help="trl, verl or openrlhf (:VARIANT), module:function, or a TRL config file.")
@@ -352,65 +242,14 @@ def audit(
     fail_on: Annotated[str, typer.Option(help="Rows that may not be biased: length,split,...")] = "",
     python: Annotated[str | None, typer.Option(help="Interpreter that has the library.")] = None,
 ) -> None:
-    """Measure what somebody else's loss optimises; exit code 1 when a row of --fail-on is biased."""
+    """Measure what somebody else's loss optimises. Exit with 1 if a row of --fail-on is biased."""
     from zerolab.audit.audit_command import run
 
     if not run(target, json, png, fail_on, python):
         raise typer.Exit(1)
 
 
-@app.command()
-def sample(
-    model: Annotated[str | None, typer.Argument(help="Folder or hub id of a model; or give --base.")] = None,
-    base: Annotated[str | None, typer.Option(help="Pretraining recipe of a laptop base model.")] = None,
-    template: Annotated[str, typer.Option(help="Template of the prompt.")] = "none",
-    question: Annotated[str | None, typer.Option(help="One question.")] = None,
-    answer: Annotated[str | None, typer.Option(help="Its answer, for a verdict.")] = None,
-    questions: Annotated[str | None, typer.Option(help="File, name, hub id, synthetic:... with questions.")] = None,
-    limit: Annotated[int, typer.Option(help="So many of them.")] = 5,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Responses to each question.")] = 1,
-    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Budget in tokens.")] = 512,
-    seed: Annotated[int, typer.Option(help="The same seed, the same responses.")] = 0,
-    overrides: Overrides = NO_OVERRIDES,
-) -> None:
-    """Show what a model does with a question, its tokens coloured by probability; without a question, ask for some."""
-    from zerolab.config import SampleConfig
-    from zerolab.sample import run
-    from zerolab.toml import apply_overrides, parse
-
-    raw: dict[str, Any] = {
-        "model": {k: v for k, v in (("path", model), ("base", base)) if v is not None},
-        "template": {"name": template},
-        "questions": {"path": questions} if questions is not None else None,
-    }
-    raw |= {"question": question, "answer": answer, "limit": limit, "samples": samples, "temperature": temperature}
-    raw |= {"max_new_tokens": max_new_tokens, "seed": seed}
-    run(parse(SampleConfig, apply_overrides(raw, overrides), "zerolab sample"))
-
-
-@app.command()
-def start(
-    model: Annotated[str, typer.Argument(help="Folder, hub id, or a laptop base.")],
-    questions: Annotated[str, typer.Argument(help="File, name, hub id, synthetic:... with training questions.")],
-    out: Annotated[Path | None, typer.Option(help="Recipe to write; MODEL-start.toml by default.")] = None,
-    templates: Annotated[str, typer.Option(help="Names, a comma between them; all by default.")] = "",
-    count: Annotated[int, typer.Option(help="Questions to try.", min=1)] = 8,
-    samples: Annotated[int, typer.Option(help="Responses to each, under each template.", min=2)] = 8,
-    budget: Annotated[int, typer.Option(help="Tokens of a response.", min=1)] = 128,
-    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides questions and samples.", min=0)] = 0,
-) -> None:
-    """Try every template on a few questions and write a recipe in which RL has something to learn from."""
-    from zerolab.start import StartOptions
-    from zerolab.start import start as run
-
-    names = tuple(name.strip() for name in templates.split(",") if name.strip())
-    if run(StartOptions(model, questions, out, names, count, samples, budget, data_dir, seed)) is None:
-        raise typer.Exit(1)
-
-
-@app.command("import-trl")
+@app.command("import-trl", rich_help_panel=TRAIN, epilog=example("import-trl config.yaml"))
 def import_trl(
     file: Annotated[Path, typer.Argument(help="YAML or JSON of GRPOConfig, or of the trl grpo command line.")],
     out: Annotated[Path | None, typer.Option(help="Recipe to write; beside the file by default.")] = None,
@@ -422,18 +261,3 @@ def import_trl(
     from zerolab.importing.command import run
 
     echo(run(file, out, processes, rows, overwrite))
-
-
-def main() -> None:
-    try:
-        app()
-    except UserError as error:
-        echo("zerolab:", " ".join(str(error).splitlines()), error=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        echo("zerolab: interrupted", error=True)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,85 @@
+"""The command line: its groups, its version, and how it ends. No heavy import before a verb needs it."""
+
+import sys
+import traceback
+from importlib import metadata
+from io import StringIO
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from zerolab.cli import model_commands, training_commands
+from zerolab.cli.help import GROUPS, NAMES, PROVE, example
+from zerolab.cli.list_commands import claims_app, model_app, questions_app, recipe_app
+from zerolab.errors import UserError
+from zerolab.terminal import echo
+
+
+class CommandGroup(TyperGroup):
+    """The command line. Usage errors and tracebacks quote what the user gave, so `echo` prints them too."""
+
+    def main(self, *args: Any, **options: Any) -> None:
+        sys.excepthook = lambda *error: echo("".join(traceback.format_exception(*error)), error=True, end="")
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+        except Exception as error:
+            if not (isinstance(error, typer.Abort) or hasattr(error, "format_message")):
+                raise
+            text = StringIO()
+            error.show(text) if hasattr(error, "show") else text.write("Aborted!\n")
+            echo(text.getvalue(), error=True, end="")
+            sys.exit(getattr(error, "exit_code", 1))
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the verbs by group, each with its first sentence."""
+        for group in GROUPS:
+            members = [c for c in self.commands.values() if getattr(c, "rich_help_panel", None) == group]
+            with formatter.section(group):
+                formatter.write_dl([(str(c.name), (c.help or "").split("\n\n")[0]) for c in members])
+
+
+app = typer.Typer(
+    help="The laboratory for R1-Zero-like training.",
+    epilog=example("demo"),
+    cls=CommandGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(training_commands.app)
+app.add_typer(model_commands.app)
+app.add_typer(claims_app, name="claims", rich_help_panel=PROVE)
+app.add_typer(recipe_app, name="recipe", rich_help_panel=NAMES)
+app.add_typer(questions_app, name="questions", rich_help_panel=NAMES)
+app.add_typer(model_app, name="model", rich_help_panel=NAMES)
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        echo("zerolab", metadata.version("zerolab"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        echo("zerolab:", " ".join(str(error).splitlines()), error=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        echo("zerolab: interrupted", error=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What the help of every verb shares: groups, examples, and options of one meaning."""
+
+from typing import Annotated
+
+import typer
+
+START, TRAIN, SHOW = "Start here", "Train", "Show runs and hand them on"
+EVALUATE, PROVE, NAMES = "Look at models and responses", "Prove and re-test", "Known by name"
+GROUPS = (START, TRAIN, SHOW, EVALUATE, PROVE, NAMES)  # in this order in `zerolab --help`
+
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: learner.lr=1e-4.")]
+NO_OVERRIDES: list[str] = []
+
+
+def example(arguments: str) -> str:
+    """The last lines of a verb's help. The mark keeps a narrow terminal from wrapping the command."""
+    return f"Example:\n\n\b\n  zerolab {arguments}"
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Shipped recipes that begin with what was typed, for the shell."""
+    from zerolab.recipes import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+Recipe = Annotated[
+    str, typer.Argument(help="TOML file, or the name of a shipped recipe.", autocompletion=complete_recipes)
+]

@@ -1,0 +1,143 @@
+"""The verbs that train and that show runs, without logic and without heavy imports at the top."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zerolab.cli.help import NO_OVERRIDES, SHOW, START, TRAIN, Overrides, Recipe, example
+from zerolab.terminal import echo
+
+app = typer.Typer()
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+@app.command(rich_help_panel=START, epilog=example("demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs, figure and table.")] = Path("runs/demo"),
+    recipe: Annotated[str, typer.Option(help="Demo recipe.")] = "laptop/demo",
+    overrides: Overrides = NO_OVERRIDES,
+    resume: Resume = False,
+) -> None:
+    """Train GRPO and Dr. GRPO side by side from one base and the same seeds, in about five minutes on two cores."""
+    from zerolab.demo import run
+    from zerolab.recipes import find_recipe, load
+
+    run(load(find_recipe(recipe), overrides, verb="demo"), out, resume=resume)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=example("train mine.toml --dry-run"))
+def train(
+    recipe: Recipe,
+    overrides: Overrides = NO_OVERRIDES,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
+    control: Annotated[
+        str | None,
+        typer.Option(help="Run the matched arm instead: random-reward, format-reward, shuffled-labels, no-clip, ..."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, auto or HOST:PORT; short for --set cluster.address.")
+    ] = None,
+) -> None:
+    """Train a model by RL as a recipe says."""
+    from zerolab.recipes import find_recipe, load
+
+    overrides = overrides + [f'cluster.address="{address}"'] * bool(address)
+    config = load(find_recipe(recipe), overrides, verb="train")
+    if control:
+        from zerolab.recipes import controlled
+
+        config = controlled(config, control)
+    if dry_run:
+        from zerolab.plan.dry_run import describe
+
+        echo(describe(config))
+        return
+    from zerolab.train import train as run
+
+    echo(run(config, resume=resume, overwrite=overwrite))
+
+
+@app.command(rich_help_panel=TRAIN, epilog=example("pretrain mine-text.toml"))
+def pretrain(
+    recipe: Recipe,
+    overrides: Overrides = NO_OVERRIDES,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make a laptop base again though it is cached.")] = False,
+) -> None:
+    """Pretrain on texts, from a model or from scratch.
+
+    A recipe with a [corpus] makes a laptop base model, which is kept in a cache.
+    """
+    from zerolab.recipes import load_pretraining
+
+    config, on_texts = load_pretraining(recipe, overrides, resume or overwrite, force)
+    if dry_run:
+        from zerolab.plan.dry_run import describe_pretraining
+
+        echo(describe_pretraining(config))
+    elif on_texts:
+        from zerolab.pretrain import pretrain as run
+
+        echo(run(config, resume=resume, overwrite=overwrite))
+    else:
+        from zerolab.worlds.base_model import pretrain as make_base
+
+        echo(make_base(config, force=force))
+
+
+@app.command(rich_help_panel=TRAIN, epilog=example("plan paper/qwen2.5-math-7b --gpus 8xA100-80"))
+def plan(
+    recipe: Recipe,
+    gpus: Annotated[str, typer.Option(help="GPUS x NAME or NODES x GPUS x NAME: 1xH100, 8xA100-80, 2x8xH100.")],
+    engines: Annotated[int | None, typer.Option(help="GPUs that sample, apart from those that learn.")] = None,
+    learner_ranks: Annotated[int | None, typer.Option(help="GPUs that learn; the others sample.")] = None,
+    staleness: Annotated[int | None, typer.Option(help="Updates that samples may be behind.", min=0)] = None,
+    assume: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="Change an assumption of the cost model.")
+    ] = NO_OVERRIDES,
+    overrides: Overrides = NO_OVERRIDES,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
+) -> None:
+    """Compute what a recipe takes on GPUs: memory, tokens per second, hours.
+
+    Say what to change if it does not fit.
+    """
+    from zerolab.plan.command import run
+    from zerolab.recipes import find_recipe, load
+
+    config = load(find_recipe(recipe), overrides, verb="train")
+    if not run(config, gpus, assume, (engines, learner_ranks, staleness), json):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=SHOW, epilog=example("watch runs/demo/grpo-seed0"))
+def watch(
+    run: Annotated[Path, typer.Argument(help="Folder of a run: going on, finished, killed or about to begin.")],
+    once: Annotated[bool, typer.Option("--once", help="Show one frame and stop.")] = False,
+) -> None:
+    """Follow a run in the terminal: progress, rates, curves, bias meter, time left."""
+    from zerolab.report.watch import watch as follow
+
+    follow(run, once=once)
+
+
+@app.command(rich_help_panel=SHOW, epilog=example("report runs/demo/grpo-seed0 runs/demo/dr-grpo-seed0"))
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in or beside the run by default.")] = None,
+    responses: Annotated[int, typer.Option(help="Responses to embed at most, evenly over the steps.")] = 50_000,
+    figures: Annotated[Path | None, typer.Option(help="Folder for curves and bias meter as PNG with CSV.")] = None,
+) -> None:
+    """Show runs side by side in one HTML file: curves, bias meter, transcripts. It needs no network."""
+    from zerolab.report.html_report import write_figures, write_report
+
+    echo(write_report(runs, out, responses))
+    if figures:
+        for path in write_figures(runs, figures):
+            echo(path)
