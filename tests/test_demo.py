@@ -10,7 +10,7 @@ from zerolab.config import DemoConfig
 from zerolab.demo import run, sentences, summarise
 from zerolab.report.progress import sparkline
 
-CONFIG = DemoConfig(arms=("a", "b"), seeds=(0, 1), first_steps=2, last_share=0.5)
+CONFIG = DemoConfig(arms=("a", "b"), seeds=(0, 1))
 
 
 def rows(lengths: list[float], accuracy: float = 0.5) -> list[dict]:
@@ -29,9 +29,9 @@ def rows(lengths: list[float], accuracy: float = 0.5) -> list[dict]:
     ]
 
 
-def test_windows_are_the_first_steps_and_the_last_share() -> None:
+def test_windows_are_the_start_and_the_end() -> None:
     arms = summarise(CONFIG, {"a": [rows([1, 3, 9, 9, 20, 30]), rows([3, 3, 9, 20, 30, 40])], "b": [rows([4] * 6)] * 2})
-    assert arms[0].windows["length/incorrect"] == [(2.0, pytest.approx(59 / 3)), (3.0, 30.0)]
+    assert arms[0].windows["length/incorrect"] == [(2.0, 25.0), (3.0, 35.0)]
     assert arms[1].growth("length/incorrect") == [0.0, 0.0]
     assert arms[0].tokens == [600, 600]
 
@@ -87,7 +87,7 @@ def test_a_small_demo_leaves_table_figure_and_data(
         (tmp_path / f"{name}.toml").write_text(ARM.format(name=name, preset=preset))
     arms = (str(tmp_path / "one.toml"), str(tmp_path / "two.toml"))
     out = tmp_path / "demo"
-    run(DemoConfig(arms=arms, seeds=(0,), first_steps=2), out)
+    run(DemoConfig(arms=arms, seeds=(0,)), out)
     printed = capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     with (out / "curves.csv").open() as file:

@@ -1,6 +1,6 @@
 """`zerolab demo`: train a base model, train the arms on it side by side, and show a table, a figure and sentences.
 
-The sentences are computed from the metrics, over windows of steps that the demo's recipe fixes.
+The sentences are computed from the metrics, over the start and the end of every run.
 """
 
 import json
@@ -26,10 +26,10 @@ from zerolab.recipes import find_recipe
 from zerolab.report.curves import Runs, column, draw, has_bias, write_bias, write_csv
 from zerolab.report.html_report import write_report
 from zerolab.report.progress import sparkline
-from zerolab.rundir import can_resume, write_atomically
+from zerolab.rundir import WINDOWS, can_resume, step_windows, window_mean, write_atomically
 from zerolab.terminal import make_console
 
-Window = tuple[float, float]  # mean over the first steps, mean over the last share
+Window = tuple[float, float]  # means over the start and the end of a run: rl.metrics.step_windows
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,18 @@ PRESSURE = "bias/length_normaliser/incorrect"
 IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated", PRESSURE)
 
 
-def window(rows: Sequence[Mapping[str, Any]], metric: str, config: DemoConfig) -> Window:
-    """Means over the first `first_steps` and the last `last_share` of the steps; NaN where nothing was measured."""
+def window(rows: Sequence[Mapping[str, Any]], metric: str) -> Window:
+    """Means over the start and the end of a run; NaN where nothing was measured."""
     steps, values = column(rows, metric)
-    last = max((row["step"] for row in rows), default=0)
-    early, late = values[steps <= config.first_steps], values[steps > last * (1 - config.last_share)]
-    return (float(early.mean()) if len(early) else np.nan, float(late.mean()) if len(late) else np.nan)
+    windows = step_windows(max((row["step"] for row in rows), default=0))
+    return window_mean(steps, values, windows["start"]), window_mean(steps, values, windows["end"])
 
 
 def summarise(config: DemoConfig, runs: Runs) -> list[ArmSummary]:
     return [
         ArmSummary(
             arm,
-            {metric: [window(rows, metric, config) for rows in seeds] for metric in {*IN_SENTENCES, *config.metrics}},
+            {metric: [window(rows, metric) for rows in seeds] for metric in {*IN_SENTENCES, *config.metrics}},
             [sum(row.get("rollout/tokens") or 0 for row in rows) for rows in seeds],
         )
         for arm, seeds in runs.items()
@@ -134,6 +133,7 @@ PLAIN_SECONDS = 15.0
 WIDTH = 30
 PREVIEW_STEPS = 1500
 HEADINGS = {
+    "eval/accuracy": "held-out",
     "length/mean": "tokens",
     "length/correct": "correct",
     "length/incorrect": "incorrect",
@@ -330,12 +330,13 @@ def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[s
 
 def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:
     """Start and end of the recipe's metrics; shares below 1 as they are, lengths in tokens."""
-    table = Table(title="start -> end, mean over seeds", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=f"start -> end, mean over seeds ({WINDOWS})", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("arm")
-    for metric in metrics:
+    measured = [m for m in metrics if any(np.isfinite(arm.mean(m)).any() for arm in summaries)]
+    for metric in measured:
         table.add_column(HEADINGS.get(metric, metric), justify="right")
     for arm in summaries:
-        windows = [arm.mean(metric) for metric in metrics]
+        windows = [arm.mean(metric) for metric in measured]
         table.add_row(arm.name, *(f"{number(a)} -> {number(b)}" for a, b in windows))
     return table
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -244,6 +244,30 @@ def _step_of(line: bytes) -> float:
     except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
     return step if isinstance(step, int) and not isinstance(step, bool) else math.inf
+
+
+FIRST_STEPS = 10
+WINDOWS = (
+    f"start: the first {FIRST_STEPS} steps, or the first third of a run of fewer than {3 * FIRST_STEPS}; "
+    "end: the last third"
+)
+
+
+def step_windows(steps: int) -> dict[str, tuple[int, int]]:
+    """The start and the end of a run of so many steps, each as (first step, last step): see WINDOWS.
+
+    Every table, figure, claim and page takes them from here. Step 0, the evaluation before the first update, belongs to
+    the start.
+    """
+    third = max(1, round(steps / 3))
+    return {"start": (0, min(FIRST_STEPS, third)), "end": (max(0, steps - third) + 1, steps)}
+
+
+def window_mean(steps: Iterable[float], values: Iterable[float], window: tuple[int, int]) -> float:
+    """Mean of the finite values whose steps lie in a window; NaN if there are none."""
+    first, last = window
+    inside = [v for step, v in zip(steps, values, strict=True) if first <= step <= last and math.isfinite(v)]
+    return math.fsum(inside) / len(inside) if inside else math.nan
 
 
 def read_object(file: Path) -> dict[str, Any] | None:

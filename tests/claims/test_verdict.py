@@ -90,8 +90,8 @@ def test_pairs_are_made_within_base_and_seed_and_windows_skip_what_was_not_measu
     table = [dict(zip(("arm", "base", "seed", "growth"), values, strict=True)) for values in runs]
     assert paired(table, "growth", {"arm": "a"}, {"arm": "b"}) == [7, 15]
     assert [row["seed"] for row in chosen(table, arm="a")] == [1, 0, 1]
-    assert window([1, float("nan"), 3, 10, 20, 30], first=3, last_share=1 / 3) == (2, 25)
-    assert np.isnan(window([float("nan")] * 6, 2, 0.5)).all()
+    assert window([1, float("nan"), 10, 10, 20, 30]) == (1, 25)
+    assert np.isnan(window([float("nan")] * 6)).all()
     assert STAYS < GROWS
 
 

@@ -1,14 +1,20 @@
 """Effects net of controls: paired by the run that a control names, with Student's interval over seeds."""
 
+import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from run_folders import metric_row, write_run
 
+from zerolab import demo
+from zerolab.claims import protocol
 from zerolab.report.arms import group_arms, read_run
-from zerolab.report.html_report import build_report
-from zerolab.report.net import Net, nets, unmatched
+from zerolab.report.curves import last_means
+from zerolab.report.html_report import build_report, data_of
+from zerolab.report.net import Net, end, nets, unmatched
+from zerolab.rundir import FIRST_STEPS, step_windows, window_mean
 
 STEPS = 9
 
@@ -74,3 +80,34 @@ def test_a_table_that_is_no_control_is_passed_over(table: str, tmp_path: Path) -
     config = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**config, **tomllib.loads(table)}))
     assert nets(group_arms([read_run(folder)])) == []
+
+
+def test_report_demo_and_claims_have_one_start_and_one_end(tmp_path: Path) -> None:
+    """The same 40 steps through the code of each: the means agree."""
+    values = [float(step * step % 17) for step in range(1, 41)]
+    steps = [metric_row(step, accuracy=value) for step, value in enumerate(values, 1)]
+    folder = write_run(tmp_path / "a", steps, changes=["steps=40"])
+    read = read_run(folder)
+    start, at_end = sum(values[:10]) / 10, sum(values[27:]) / 13
+    assert demo.window(steps, "accuracy") == protocol.window(values) == pytest.approx((start, at_end))
+    assert end(read, "accuracy") == pytest.approx(at_end)
+    bars = last_means("bias/truncated", ["x"], [[{"step": n, "bias/truncated/x": v} for n, v in enumerate(values, 1)]])
+    assert bars.item() == pytest.approx(at_end)
+    text = build_report([read])
+    (run,) = json.loads(data_of(text, "summary"))["runs"]
+    assert run["windows"] == {"start": [0, 10], "end": [28, 40], "whole run": [0, 40]}
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    assert "the start is the first\n10 steps" in page
+
+
+def test_start_and_end_of_a_run_never_overlap_and_are_the_first_ten_steps_and_the_last_third() -> None:
+    assert step_windows(240) == {"start": (0, 10), "end": (161, 240)}
+    assert step_windows(100) == {"start": (0, 10), "end": (68, 100)}
+    assert step_windows(6) == {"start": (0, 2), "end": (5, 6)}
+    for steps in range(2, 400):
+        (zero, early), (late, last) = step_windows(steps).values()
+        assert zero == 0 < early < late <= last == steps
+        assert early <= FIRST_STEPS
+        assert abs((last - late + 1) - steps / 3) < 1
+    assert window_mean([0, 1, 2, 3], [9.0, 1.0, float("nan"), 3.0], (1, 3)) == 2
+    assert math.isnan(window_mean([], [], step_windows(0)["end"]))

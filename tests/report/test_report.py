@@ -78,8 +78,8 @@ def test_histograms_count_every_response_of_their_window_once(tmp_path: Path) ->
         response(9, "e", tokens=0),
     ]
     found = columns([read_run(write_run(tmp_path / "a", [metric_row(9)], rows))], most=99)
-    counted = histograms(found, [0], last_step=9, budget=64)
-    first, last = counted["counts"]["first third"], counted["counts"]["last third"]
+    counted = histograms(found, {0: 9}, budget=64)
+    first, last = counted["counts"]["start"], counted["counts"]["end"]
     assert {kind: sum(n) for kind, n in first.items()} == {"correct": 1, "incorrect": 0, "truncated": 1}
     assert {kind: sum(n) for kind, n in last.items()} == {"correct": 0, "incorrect": 2, "truncated": 0}
     assert first["correct"][0] == 1

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 Scale = Literal["laptop", "gpu", "paper"]
 INFINITY = float("inf")
 SCALES: tuple[Scale, ...] = ("laptop", "gpu", "paper")
@@ -115,13 +113,9 @@ def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence
     return lambda table: paired(table, name, first, second)
 
 
-def window(values: Sequence[float], first: int, last_share: float) -> tuple[float, float]:
-    """Means over the first so many steps and the last share of them; steps without a number (NaN) do not count."""
-    array = np.asarray(values, float)
-    late = array[len(array) - max(1, round(last_share * len(array))) :]
-    return _nanmean(array[:first]), _nanmean(late)
+def window(values: Sequence[float]) -> tuple[float, float]:
+    """Means over the start and the end of a run with one value for each step; NaN does not count."""
+    from zerolab.rundir import step_windows, window_mean
 
-
-def _nanmean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
+    steps, windows = range(1, len(values) + 1), step_windows(len(values))
+    return window_mean(steps, values, windows["start"]), window_mean(steps, values, windows["end"])

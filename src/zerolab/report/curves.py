@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from zerolab.rl.bias_meter import PASS_RATES, QUARTERS
+from zerolab.rundir import step_windows, window_mean
 
 PANELS = (
     ("reward/mean", "reward"),
@@ -95,7 +96,6 @@ BY_LENGTH = (
     ("bias/truncated", "truncated responses"),
     ("mismatch/removed", "importance weight removed"),
 )
-LAST_SHARE = 1 / 3  # of the steps, which bars are means over
 BIAS_NAMES = (
     *(f"bias/length_{part}/{kind}" for part, _ in PARTS for kind in KINDS),
     *(f"{prefix}/{name}" for prefix, _ in BY_PASS_RATE for name in PASS_RATES),
@@ -118,7 +118,7 @@ def write_bias(path: Path, runs: Runs, title: str) -> None:
 
 def draw_bias(path: Path, runs: Runs, title: str) -> None:
     """Left: pressure by part (rows) and kind of response (columns) on one scale, thin lines are single runs. Right:
-    means over the runs and the last third of the steps; a whisker reaches from the lowest to the highest run."""
+    means over the runs and the end of each; a whisker reaches from the lowest to the highest run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -157,14 +157,12 @@ def measured(prefix: str, runs: Runs) -> bool:
 
 
 def last_means(prefix: str, names: Sequence[str], seeds: Sequence[Any]) -> np.ndarray:
-    """Mean over the last third of the steps, (runs, names); NaN where nothing was measured."""
+    """Means at the end of the runs, (runs, names); NaN where nothing was measured."""
     means = np.full((len(seeds), len(names)), np.nan)
     for i, rows in enumerate(seeds):
-        last = max((row["step"] for row in rows), default=0)
+        end = step_windows(max((row["step"] for row in rows), default=0))["end"]
         for j, name in enumerate(names):
-            steps, values = column(rows, f"{prefix}/{name}")
-            late = values[steps > last * (1 - LAST_SHARE)]
-            means[i, j] = late.mean() if len(late) else np.nan
+            means[i, j] = window_mean(*column(rows, f"{prefix}/{name}"), end)
     return means
 
 

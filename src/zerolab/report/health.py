@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zerolab.config import RunConfig
+from zerolab.rundir import FIRST_STEPS
 
 Row = Mapping[str, Any]
 
-FIRST_STEPS = 10  # what a later value is compared with: the mean over these
 NO_FORMAT_STEPS = 5
 NO_MIXED_STEPS = 10
 TRUNCATED_STEPS, TRUNCATED_SHARE = 10, 0.9

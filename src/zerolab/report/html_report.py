@@ -14,7 +14,7 @@ from zerolab.report.curves import draw, has_bias, write_bias, write_csv
 from zerolab.report.net import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import WINDOWS, clear_errors, step_windows, write_atomically
 
 MOST_RESPONSES = 50_000
 STYLES = ("report.css", "reader.css")
@@ -99,6 +99,7 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
         "histograms": _histograms(arms, ordered, found),
         "reflection": javascript_pattern("wide"),
         "thinned": found["thinned"],
+        "windows": WINDOWS,
     }
     sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"
     notes = [f"{run.folder.name}: {note}" for run in ordered if (note := forced_note(run.config))]
@@ -137,6 +138,7 @@ def _run(run: ReportRun, arm: int) -> dict[str, Any]:
         "seed": as_text(run.seed),
         "steps": run.steps,
         "done": run.done,
+        "windows": {**step_windows(run.done), "whole run": (0, run.done)},
         "budget": run.budget,
         "facts": {key: as_text(value) for key, value in facts.items() if value not in (None, [], {})},
         "config": {key: as_text(value) for key, value in flatten(run.config).items()},
@@ -158,10 +160,7 @@ def _histograms(arms: Sequence[Arm], ordered: Sequence[ReportRun], found: Mappin
     """One per arm, on one scale."""
     budget = max((run.budget for run in ordered), default=0)
     place = {id(run): number for number, run in enumerate(ordered)}
-    return [
-        histograms(dict(found), [place[id(run)] for run in arm.runs], max(run.done for run in arm.runs), budget)
-        for arm in arms
-    ]
+    return [histograms(dict(found), {place[id(run)]: run.done for run in arm.runs}, budget) for arm in arms]
 
 
 def _count(number: int, noun: str) -> str:

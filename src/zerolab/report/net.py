@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from zerolab.report.arms import Arm, ReportRun, is_number
+from zerolab.rundir import step_windows, window_mean
 
 METRICS = {
     "accuracy": "accuracy",
@@ -99,9 +100,9 @@ def _net(metric: str, pairs: Sequence[tuple[ReportRun, ReportRun]]) -> Net | Non
 
 
 def end(run: ReportRun, metric: str) -> float:
-    """Mean of a metric over the last third of the logged steps, NaN where it was not measured."""
-    values = [float(row[metric]) for row in run.rows if row["step"] > run.done * 2 / 3 and is_number(row.get(metric))]
-    return sum(values) / len(values) if values else math.nan
+    """Mean of a metric at the end of what was logged, NaN where it was not measured."""
+    rows = [(row["step"], row[metric]) for row in run.rows if is_number(row.get(metric))]
+    return window_mean([step for step, _ in rows], [value for _, value in rows], step_windows(run.done)["end"])
 
 
 def as_json(arms: Sequence[Arm]) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 A long run is thinned by whole groups, evenly over its steps, until it fits; `thinned` says by how much.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from zerolab.report.arms import ReportRun, is_number
-from zerolab.rundir import TRANSCRIPTS
+from zerolab.rundir import TRANSCRIPTS, step_windows
 
 MOST_BYTES = 250_000_000  # of all transcript files together; more and a browser takes long to read them
 LONGEST_TEXT = 60_000  # characters of one response
@@ -33,21 +33,30 @@ def columns(runs: Sequence[ReportRun], most: int) -> dict[str, Any]:
     return {**found, "questions": questions.rows, "words": words.rows, "thinned": keep}
 
 
-def histograms(found: dict[str, Any], runs: Sequence[int], last_step: int, budget: int) -> dict[str, Any]:
-    """Counts of response lengths of these runs in the first and the last third of the steps, by what became of the
-    response: {window: {class: counts_of_BINS}}, with the edges of the bins in tokens."""
+def histograms(found: dict[str, Any], last_steps: Mapping[int, int], budget: int) -> dict[str, Any]:
+    """Counts of response lengths at the start and at the end of runs, by what became of the response.
+
+    Args:
+        found: what `columns` returns.
+        last_steps: the last step of each run, by the run's number in `found`.
+        budget: in tokens.
+
+    Returns:
+        `counts`, {window: {class: counts_of_BINS}}, and `edges` of the bins in tokens.
+    """
     run_N, step_N, tokens_N, flags_N = (np.array(found[k], dtype=np.int64) for k in ("run", "step", "tokens", "flags"))
-    mine_N = np.isin(run_N, runs)
     top = max(budget, int(tokens_N.max(initial=1)))
     edges = np.unique(np.round(np.linspace(0, top, BINS + 1)).astype(int))
     truncated_N = (flags_N & TRUNCATED) > 0
     correct_N = ((flags_N & CORRECT) > 0) & ~truncated_N
     kinds = dict(zip(CLASSES, (correct_N, ~correct_N & ~truncated_N, truncated_N), strict=True))
-    third = max(1, last_step // 3)
-    windows = {"first third": step_N <= third, "last third": step_N > last_step - third}
+    windows = {name: np.zeros(len(run_N), bool) for name in step_windows(1)}
+    for run, last in last_steps.items():
+        for name, (first, to) in step_windows(last).items():
+            windows[name] |= (run_N == run) & (step_N >= first) & (step_N <= to)
     counts = {
         window: {
-            kind: np.histogram(np.maximum(tokens_N[mine_N & inside_N & chosen_N], 1) - 0.5, edges)[0].tolist()
+            kind: np.histogram(np.maximum(tokens_N[inside_N & chosen_N], 1) - 0.5, edges)[0].tolist()
             for kind, chosen_N in kinds.items()
         }
         for window, inside_N in windows.items()

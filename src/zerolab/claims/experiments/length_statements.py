@@ -8,7 +8,6 @@ import numpy as np
 from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, number, window
 
 ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
-FIRST_STEPS, LAST_SHARE = 10, 1 / 3
 GROWS, STAYS = 5.0, 2.0  # tokens: the smallest growth that counts as one, the largest that counts as none
 ALIKE = 0.02  # accuracies that differ by less count as alike
 
@@ -29,7 +28,7 @@ def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, metric in SERIES.items():
         if metric in series:
-            numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric], FIRST_STEPS, LAST_SHARE)
+            numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric])
     numbers["growth"] = numbers["incorrect_end"] - numbers["incorrect_start"]
     numbers["gap_end"] = numbers["incorrect_end"] - numbers["correct_end"]
     accuracy = numbers["accuracy_end"]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.experiments.length_statements import FIRST_STEPS, LAST_SHARE
 from zerolab.rl.bias_meter import mean_or_nan
 
 AGAIN, BOX = " again:", "\\boxed{"
@@ -15,15 +14,14 @@ RESULT = re.compile(r" = (\d{1,9})")
 
 def measure_step_use(folder: Path) -> dict[str, float]:
     """How much more often the policy derives again after a derivation with a wrong result than after one with the right
-    result, over the first rollouts and over the last share of them; and how often derivations come out right."""
-    from zerolab.rundir import TRANSCRIPTS
+    result, at the start and at the end of the run; and how often derivations come out right."""
+    from zerolab.rundir import TRANSCRIPTS, step_windows
 
     with (folder / TRANSCRIPTS).open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     last = max(row["step"] for row in rows)
     windows = {
-        "start": [row for row in rows if row["step"] <= FIRST_STEPS],
-        "end": [row for row in rows if row["step"] > last * (1 - LAST_SHARE)],
+        name: [row for row in rows if first <= row["step"] <= to] for name, (first, to) in step_windows(last).items()
     }
     return {f"{name}_{when}": value for when, part in windows.items() for name, value in step_use(part).items()}
 

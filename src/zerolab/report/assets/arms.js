@@ -79,13 +79,10 @@ function legend() {
   }, el("span", {class: "dot"}), label, el("small", {}, ` ${armRuns(arm).length} seed${armRuns(arm).length > 1 ? "s" : ""}`))));
 }
 
-/** Value of a metric over a window of steps (0 < from <= step <= to), one number per run of an arm. */
-function windowMeans(arm, name, [from, to]) {
-  return armRuns(arm).map(run => mean(curveOf(run, name).filter(point => point.x > from && point.x <= to).map(point => point.y)));
-}
-
-/** Windows by name; the first and the last third, as in the tables. */
-function stepWindows(last) {
-  const third = Math.max(1, Math.floor(last / 3));
-  return {"first third": [0, third], "last third": [Math.max(0, last - third), last], "whole run": [0, last]};
+/** Mean of a metric over a window of the steps ("start", "end" or "whole run"), one number per run of an arm. */
+function windowMeans(arm, name, window) {
+  return armRuns(arm).map(run => {
+    const [from, to] = summary.runs[run].windows[window];
+    return mean(curveOf(run, name).filter(point => point.x >= from && point.x <= to).map(point => point.y));
+  });
 }

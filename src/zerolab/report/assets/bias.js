@@ -23,9 +23,9 @@ function showBias(section) {
   const lines = el("div", {class: "figures"});
   section.append(lines);
   for (const [name, title] of PRESSURES) pressureFigure(lines, name, title);
-  const state = {window: "last third"};
+  const state = {window: "end"};
   section.append(el("h3", {}, "By pass rate and by length"), el("div", {class: "controls"},
-    choice("Mean over", Object.keys(stepWindows(3)).map(name => [name, `the ${name}`]), state.window, value => {
+    choice("Mean over", Object.keys(summary.runs[0].windows).map(name => [name, `the ${name}`]), state.window, value => {
       state.window = value;
       redrawAll();
     })));
@@ -58,8 +58,7 @@ function pressureFigure(host, name, title) {
 
 function bucketFigure(host, [prefix, names, title, xLabel, reference], state) {
   const values = arm => {
-    const window = stepWindows(lastStep())[state.window];
-    return names.map(name => windowMeans(arm, prefix + name, window));
+    return names.map(name => windowMeans(arm, prefix + name, state.window));
   };
   addFigure(host, {
     title, file: title.toLowerCase().replaceAll(" ", "-"), rows: () => metricRows(names.map(name => prefix + name)),

@@ -11,7 +11,6 @@ const SUMMARY_METRICS = [
 ];
 
 function showOverview(section) {
-  const windows = stepWindows(lastStep());
   const known = SUMMARY_METRICS.filter(([name]) => metrics.some(run => run[name]));
   const rows = summary.arms.map((label, arm) => {
     const runs = armRuns(arm);
@@ -19,13 +18,13 @@ function showOverview(section) {
     const tokens = mean(runs.map(run => [...tokensBy(run).values()].at(-1)));
     return [
       el("span", {class: `key ${armColour(arm)}`}, el("span", {class: "dot"}), label), runs.length, steps, tokens,
-      ...known.map(([name]) => move(windowMeans(arm, name, windows["first third"]), windowMeans(arm, name, windows["last third"]))),
+      ...known.map(([name]) => move(windowMeans(arm, name, "start"), windowMeans(arm, name, "end"))),
     ];
   });
   const unfinished = summary.runs.some(run => run.done < run.steps);
   section.append(
     table(["arm", "seeds", "steps", "tokens per run", ...known.map(([, title]) => title)], rows, {numeric: true, label: "Arms"}),
-    el("p", {class: "hint"}, "First third → last third of the steps, mean over seeds.",
+    el("p", {class: "hint"}, `Start → end, mean over seeds (${summary.windows}).`,
       unfinished ? " At least one run has not reached its last step." : ""));
   showNet(section);
 }
@@ -37,7 +36,7 @@ function showNet(section) {
     section.append(
       el("h3", {}, "Net of controls"),
       table(["arm", "net of control", "seeds", ...heads], rows, {numeric: true, label: "Net of controls"}),
-      el("p", {class: "hint"}, "Arm minus its matched control, seed by seed, mean of the last third of the steps; in brackets the 95 % interval over seeds (from 3 seeds on). Under shuffled labels accuracy is agreement with the wrong labels: read held-out accuracy."));
+      el("p", {class: "hint"}, "Arm minus its matched control, seed by seed, mean at the end; in brackets the 95 % interval over seeds (from 3 seeds on). Under shuffled labels accuracy is agreement with the wrong labels: read held-out accuracy."));
   }
   if (unmatched.length) {
     section.append(el("p", {class: "hint"}, `Controls without the run that they are matched to: ${unmatched.join(", ")}.`));
