@@ -106,7 +106,8 @@ def test_bare_answers_are_compared_and_prose_is_not() -> None:
     assert not is_correct("", "")
     assert grade("1/2", "0.5").reason == "unformatted"
     assert equal("1/2", "0.5")
-    assert not equal("the answer is 5", "5")
+    assert equal("the answer is 5", "5")  # lead-in words of a closed vocabulary
+    assert not equal("the answer is not 5", "5")
 
 
 def test_a_batch_is_its_answers_whatever_their_order() -> None:

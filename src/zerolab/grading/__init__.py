@@ -5,6 +5,10 @@ from zerolab.grading.extract import extract
 from zerolab.grading.grader import VERIFIERS, grade, grade_batch, is_correct
 from zerolab.grading.rules import REFERENCE, STANDARD, Rules
 
+# Raise it if any response would be graded differently: stored results that depend on grades are then computed again.
+GRADER_VERSION = "2"
+
 __all__ = [
-    "REFERENCE", "STANDARD", "VERIFIERS", "Rules", "counts", "equal", "extract", "grade", "grade_batch", "is_correct",
+    "GRADER_VERSION", "REFERENCE", "STANDARD", "VERIFIERS", "Rules", "counts", "equal", "extract", "grade",
+    "grade_batch", "is_correct",
 ]  # fmt: skip

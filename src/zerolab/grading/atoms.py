@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from zerolab.grading.lexer import Token
-from zerolab.grading.symbols import FUNCTIONS
+from zerolab.grading.lexer import FUNCTIONS, Token
 from zerolab.grading.tree import Node, Unreadable, number
 
 OPEN = {
@@ -25,6 +24,7 @@ class Grammar(Protocol):
     """What a leaf asks of the parser; parser.py says what each of these reads."""
 
     bars: int
+    braces: int
 
     @property
     def token(self) -> Token: ...
@@ -127,11 +127,13 @@ def group(p: Grammar) -> Node:
     bars, p.bars = p.bars, 0
     if closer in (r"\}", r"\rbrace", "}") and p.accept(closer):
         return p.node("empty")
+    p.braces += opener in (r"\{", r"\lbrace")
     inner = p.statement()
     p.bars = bars
     last = p.take().text
     items = inner.args if inner.kind == "list" else (inner,)
     if opener in (r"\{", r"\lbrace"):
+        p.braces -= 1
         if last in (r"\mid", ":") and (inner.kind == "sym" or (inner.kind == "rel" and inner.value == ("in",))):
             inner = p.statement()  # the set of all x with a property is the property
             if not (p.accept(r"\}") or p.accept(r"\rbrace")):

@@ -92,7 +92,7 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
     if change is None:
         return "different", "unit"
     if change == (1, 0):
-        if unit is not None and gold_unit is not None:
+        if unit is not None and gold_unit is not None and "=" not in answer:  # another side may have another unit
             unit = gold_unit = None
         if answer and compact(answer) == compact(gold):
             return "same", "text"

@@ -12,8 +12,8 @@ from zerolab.grading.normalize import LONGEST, compact, normalize, without_prime
 from zerolab.grading.number import exact, same_number
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool
-from zerolab.grading.unit_table import DEGREE, DENIALS, Unit
-from zerolab.grading.units import conversion, nouns_of, split_measure
+from zerolab.grading.unit_table import DEGREE, DENIALS, NOUNS, Unit
+from zerolab.grading.units import conversion, nouns_of, singular, split_measure
 
 DEADLINE = 1.0  # seconds for one pair in a worker
 
@@ -25,9 +25,11 @@ _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s+|([A-J])[).:]\s+)(\S.*)")
 _ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z])|\?")
+_COLON = re.compile(r"[0-9]+\s*:\s*[0-9]+")
 _LONGEST_CHOICE = 60  # characters of the text behind a letter
 _TIME = re.compile(
-    r"([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?", re.IGNORECASE
+    r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])(?:\s*:\s*([0-5][0-9]))?\s*(?:\\text\{)?\s*([ap])?\.?\s*(?:m\.?)?\s*\}?",
+    re.IGNORECASE,
 )
 
 
@@ -111,10 +113,18 @@ def _same_words(a: str, g: str) -> Verdict | None:
     times = _clock(a), _clock(g)
     if times[0] and times[1]:
         return _decided(_same_time(times[0], times[1]), "time")
+    if (times[0] or times[1]) and _COLON.fullmatch(a) and _COLON.fullmatch(g):  # 8:60 is no other way to write 4:30
+        return _decided(False, "time")
     words = _WORDS.fullmatch(a), _WORDS.fullmatch(g)
     if words[0] and words[1] and a.lower() not in _NAMED and g.lower() not in _NAMED:
-        return _decided(a.casefold() == g.casefold(), "words")
+        return _decided(_counted(a) == _counted(g), "words")
     return None
+
+
+def _counted(words: str) -> str:
+    """`words` in lower case, with things that are counted in the singular ("no solutions")."""
+    parts = re.split(r"([ '-]+)", words.casefold())
+    return "".join(one if (one := singular(part)) in NOUNS else part for part in parts)
 
 
 Quantity = tuple[Fraction, bool, Unit | None, str]

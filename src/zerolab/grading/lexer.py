@@ -1,10 +1,66 @@
-"""Normalised text -> tokens."""
+"""Tables of the notation (signs, commands, functions, relations), and normalised text -> tokens."""
 
 import re
 from dataclasses import dataclass
 
-from zerolab.grading.symbols import ALIASES, FUNCTIONS, GREEK, OTHER_SYMBOLS, RELATIONS
 from zerolab.grading.tree import LONGEST_NUMBER, Unreadable
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What one sign outside ASCII means, written in LaTeX. Superscripts, subscripts and fractions come from Unicode itself.
+SIGNS = {
+    "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "∞": r"\infty ", "−": "-", "–": "-", "—": "-", "‐": "-",
+    "‑": "-", "﹣": "-", "－": "-", "×": r"\times ", "✕": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ",
+    "∙": r"\cdot ", "•": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/", "°": "°", "º": "°", "˚": "°", "π": r"\pi ",
+    "𝜋": r"\pi ", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ",
+    "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∅": r"\emptyset ", "∖": r"\setminus ", "ℝ": r"\R ", "∠": r"\angle ", "′": "'", "″": "''", "’": "'",
+    "‘": "'", "“": '"', "”": '"', "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "…": "...", "α": r"\alpha ",
+    "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ", "λ": r"\lambda ",
+    "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
+    "Δ": r"\Delta ", "ħ": r"\hbar ", "€": "", "£": "", "¥": "", "₹": "", "¢": "", "，": ",", "：": ":", "（": "(",
+    "）": ")", "％": "%", "∨": r"\lor ", "∧": r"\land ", "∗": "*", "！": "!",
+}  # fmt: skip
+
+GREEK = _words(
+    """
+    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi
+    chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega varepsilon vartheta varrho varphi
+    varsigma
+    """
+)
+ALIASES = {"varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varphi": "phi", "varsigma": "sigma"}
+OTHER_SYMBOLS = _words(
+    """
+    hbar ell mho partial nabla odot oplus star ast aleph Re Im triangle square circ bullet
+    """
+)
+
+FUNCTIONS = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "sinh": "sinh",
+    "cosh": "cosh", "tanh": "tanh", "coth": "coth", "sech": "sech", "csch": "csch", "arcsin": "arcsin",
+    "arccos": "arccos", "arctan": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+    "arccot": "arccot", "cosec": "csc", "tg": "tan", "ctg": "cot", "arctg": "arctan", "ln": "log", "log": "log",
+    "lg": "lg", "exp": "exp", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh",
+}  # fmt: skip
+
+RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "!=": "!=", r"\le": "<=", r"\leq": "<=",
+    r"\leqslant": "<=", r"\ge": ">=", r"\geq": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", r"\ne": "!=",
+    r"\neq": "!=", r"\in": "in", r"\approx": "~", r"\simeq": "~", r"\cong": "~", r"\equiv": "=", "==": "=",
+}  # fmt: skip
+
+# Units of one letter: units only inside \text{}.
+LETTER_UNITS = _words(
+    """
+    m g s h l L N J W V A C F K T H Z
+    """
+)
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<hex>0[xXbBoO][0-9A-Fa-f])|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9A-Za-z.]))?)|\\text\{(?P<text>[^{}]*)\}"

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from zerolab.grading.symbols import LETTER_UNITS, SIGNS
+from zerolab.grading.lexer import LETTER_UNITS, SIGNS
 
 LONGEST = 4000  # characters of an answer that is looked into; a longer one is compared as it is
 
@@ -38,6 +38,17 @@ _SMALL_MONEY = re.compile(r"([0-9])\s*¢")
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yen", "₹": "rupees"}
 _FONT_GROUP = re.compile(r"\{\s*\\(rm|bf|it|sf|tt)(?![A-Za-z])\s*")
 _INTEGER_EXPONENT = re.compile(r"([\^_])\s*\{\s*([+-]?[0-9]+|\\odot|\\text\{sun\})\s*\}")
+_LEAD_NOUNS = (
+    "answer|ans|result|solution|value|minimum|maximum|probability|area|volume|perimeter|length|distance|sum|product|count"
+    "|number of ways|final"
+)
+_LEAD_IN = re.compile(
+    r"(?:(?:so|thus|hence|therefore|the|our|my|a|final|correct|required|exact|desired|numerical|total|possible|minimum|maximum"
+    rf"|min|max|minimal|maximal|least|greatest|smallest|largest),?\s+){{0,8}}(?:{_LEAD_NOUNS})"
+    r"\s*(?P<end>[:=]|is:|(?:is|are|equals)(?![A-Za-z']))?\s*(?P<close>\})?\s*(?P<late>[:=])?\s*(?=\S)",
+    re.IGNORECASE,
+)
+_LEADING_SIGN = re.compile(r"(?:=|\\(?:approx|simeq)(?![A-Za-z])|答案(?:是|为)?\s*:?)\s*(?=\S)")
 _TAIL = " \t\n.,;:"
 _BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 _BARE_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,/][0-9]+)*")
@@ -124,7 +135,18 @@ def normalize(text: str) -> str:
     text = _strip_tail(" ".join(text.split()))
     if text.startswith(r"\text{") and text.endswith("}") and text.count("{") == 1:
         text = _strip_tail(text[6:-1].strip())
-    return _peel(text)
+    return _peel(_without_lead_in(text))
+
+
+def _without_lead_in(text: str) -> str:
+    """`text` without the words before an answer ("The answer is", "Maximum value:"), all from a closed vocabulary."""
+    opened = text.startswith(r"\text{")
+    if opened or (text[:1].isascii() and text[:1].isalpha()):
+        match = _LEAD_IN.match(text, 6 if opened else 0)
+        if match and bool(match["close"]) == opened and (match["end"] or match["late"]):
+            text = text[match.end() :]
+    match = _LEADING_SIGN.match(text)
+    return text[match.end() :] if match else text
 
 
 def _peel(text: str) -> str:

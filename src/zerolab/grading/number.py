@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from zerolab.grading.symbols import SCALES
+from zerolab.grading.lexer import SCALES
 from zerolab.grading.tree import LONGEST_NUMBER
 
 LARGEST_EXPONENT = 4000

@@ -4,8 +4,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
-from zerolab.grading.lexer import Token, tokenize
-from zerolab.grading.symbols import RELATIONS
+from zerolab.grading.lexer import RELATIONS, Token, tokenize
 from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
 from zerolab.grading.unit_table import Unit
 from zerolab.grading.units import read_unit
@@ -32,6 +31,7 @@ class Parser:
         self.depth = 0
         self.nodes = 0
         self.bars = 0
+        self.braces = 0  # open braces of sets
 
     # -- tokens
 
@@ -88,11 +88,18 @@ class Parser:
 
     def item(self) -> Node:
         """A chain of relations."""
-        sides, operators = [self.sets()], []
+        sides, operators = [self.ratio()], []
         while self.token.kind == "rel":
             operators.append(RELATIONS[self.take().text])
-            sides.append(self.sets())
+            sides.append(self.ratio())
         return self.node("rel", tuple(operators), *sides) if operators else sides[0]
+
+    def ratio(self) -> Node:
+        """3 : 4 : 5. In braces a colon says "such that"."""
+        terms = [self.sets()]
+        while not self.braces and self.accept(":"):
+            terms.append(self.sets())
+        return terms[0] if len(terms) == 1 else self.node("ratio", None, *terms)
 
     def sets(self) -> Node:
         left = self.sum()

@@ -1,10 +1,12 @@
 """Step 3: what an answer is made of. Points and intervals are ordered and their brackets count; sets, lists, unions
-and signs from \\pm are not ordered; `x = v` is v; an equation counts up to a factor, an inequality as its interval.
+and signs from \\pm are not ordered; an equation counts up to a factor, an inequality as its interval. What an answer
+is called is in labels.py.
 """
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from zerolab.grading.labels import Statement, is_geometric, is_rounded, member, stated, unlabelled
 from zerolab.grading.symbolic import Answer, proportional, scalar
 from zerolab.grading.tree import Node, is_scalar, kinds_of, number, symbols_of
 from zerolab.grading.units import conversion
@@ -41,12 +43,18 @@ class Comparison:
         """Whether the answer `a` says what the gold `g` says."""
         if a == g:
             return True
-        a, g = unlabelled(member(a), member(g))
+        a, g = member(a), member(g)
+        found = self.derivations(a, g)
+        if found is not None:
+            return found
+        a, g = unlabelled(a, g)
         if "qty" in (a.kind, g.kind):
             return self.quantities(a, g)
         a, g = as_set(a, g), as_set(g, a)
         if is_scalar(a) and is_scalar(g):
             return self.values(a, g)
+        if a.kind == "ratio" and g.kind == "ratio":
+            return self.ratios(a.args, g.args)
         signs = "pm" in kinds_of(a) | kinds_of(g)
         if signs and not {a.kind, g.kind} & {"seq", "mat", "rel"}:
             return self.lists(signed(a), signed(g))
@@ -77,6 +85,52 @@ class Comparison:
                 return False
             a = Node("add", None, (Node("mul", None, (number(change[0]), a)), number(change[1])))
         return self.same(a, g)
+
+    def derivations(self, a: Node, g: Node) -> bool | None:
+        """The verdict if a label or a derivation stands in front of one of two values; None if there is none."""
+        answer = stated(a)
+        gold = stated(g, gold=a.kind != "rel")
+        if (answer is None and (gold is None or a.kind == "rel")) or (gold is None and g.kind == "rel"):
+            return None
+        if answer is None:
+            return gold is not None and self.same(a, gold.exact[-1])
+        if gold is None:
+            return self.states(answer, g)
+        if gold.label is not None and answer.label != gold.label:
+            if answer.label is None:
+                named = gold.label.kind in ("sym", "fn") or is_geometric(gold.label)
+            else:
+                named = is_scalar(answer.label) and is_scalar(gold.label) and self.values(answer.label, gold.label)
+            if not named:
+                return None
+        return self.states(answer, gold.exact[-1])
+
+    def states(self, answer: Statement, g: Node) -> bool:
+        """Whether an answer states the value `g`, and states nothing else on the way to it."""
+        last = answer.exact[-1]
+        if not all(self.equal_sides(side, last) for side in answer.exact[:-1]):
+            return False
+        if self.same(last, g):
+            return True
+        return bool(answer.rounded) and is_rounded(answer.rounded[-1], last) and self.same(answer.rounded[-1], g)
+
+    def equal_sides(self, a: Node, b: Node) -> bool:
+        """Whether two sides of one equation are equal: a degree sign is pi/180 here, a percent sign 1/100."""
+        if is_scalar(a) and is_scalar(b):
+            return self.values(*(Node("mul", None, (number(1), side)) for side in (a, b)))
+        return self.same(a, b)
+
+    def ratios(self, a: tuple[Node, ...], g: tuple[Node, ...]) -> bool:
+        """4:6 for 2:3: the same up to a factor, unless the first term is 0."""
+        if len(a) != len(g) or not all(is_scalar(x) for x in a + g):
+            return False
+        zero = number(0)
+        if self.values(a[0], zero) or self.values(g[0], zero) or any(symbols_of(x) for x in a + g):
+            return self.in_order(a, g)
+        return all(
+            self.values(Node("mul", None, (a[0], y)), Node("mul", None, (g[0], x)))
+            for x, y in zip(a[1:], g[1:], strict=True)
+        )
 
     def alike(self, a: Node, g: Node) -> bool:
         """Two trees of the same kind."""
@@ -168,73 +222,11 @@ def difference(relation: Node) -> Node:
     return Node("add", None, (relation.args[0], Node("neg", None, (relation.args[1],))))
 
 
-def is_label(node: Node) -> bool:
-    """A name that an answer may be given under: x, m_{max}, angle ABC, (x, y), f(x), p(x), f^{-1}(x), AB."""
-    if node.kind == "sym":
-        return node.value not in ("e", "i", "pi")
-    if node.kind == "seq":
-        return all(item.kind == "sym" for item in node.args)
-    if node.kind == "mul" and len(node.args) == 2:  # p(x) and AB read as products
-        head = node.args[0].args[0] if node.args[0].kind == "pow" else node.args[0]
-        return head.kind == "sym" and node.args[1].kind == "sym"
-    return node.kind == "fn" and node.value.startswith("call:") and all(a.kind in ("sym", "num") for a in node.args)
-
-
-def names_function(label: Node, value: Node) -> bool:
-    """Whether a label is y, or a function of a variable of the value."""
-    if label.kind == "sym":
-        return label.value == "y"
-    return label.kind in ("fn", "mul") and label.args[-1].kind == "sym" and label.args[-1].value in symbols_of(value)
-
-
-def member(node: Node) -> Node:
-    """The set S of "x in S", all reals as an interval."""
-    if node.kind == "rel" and node.value == ("in",) and is_label(node.args[0]):
-        node = node.args[1]
-    return Node("seq", "()", (_MINUS_INFINITY, _INFINITY)) if node.kind == "reals" else node
-
-
-def split_label(node: Node) -> tuple[Node | None, Node]:
-    """(label, value): the last side of x = ... = v, or what stands before an approximation."""
-    if node.kind != "rel":
-        return None, node
-    operators, sides = node.value, node.args
-    if "~" in operators:
-        cut = operators.index("~")
-        if cut == 0 and is_label(sides[0]) and len(sides) == 2:
-            return sides[0], sides[1]
-        operators, sides = operators[:cut], sides[: cut + 1]
-        if not operators:
-            return None, sides[0]
-    if set(operators) == {"="} and is_label(sides[0]):
-        return sides[0], sides[-1]
-    return None, Node("rel", operators, sides)
-
-
-def unlabelled(a: Node, g: Node) -> tuple[Node, Node]:
-    """Both without their labels, unless the labels name different things."""
-    label_a, value_a = split_label(a)
-    label_g, value_g = split_label(g)
-    if label_a is not None and label_g is not None:
-        one_is_y = Node("sym", "y") in (label_a, label_g)
-        both_functions = one_is_y and names_function(label_a, value_a) and names_function(label_g, value_g)
-        return (value_a, value_g) if label_a == label_g or both_functions else (a, g)
-    label = label_a or label_g
-    if label is None:
-        return value_a, value_g
-    value, other = (value_a, g) if label_a is not None else (value_g, a)
-    if label.kind == "mul":
-        segment = all(f.kind == "sym" and f.value[0].isupper() for f in label.args)
-        if not (segment or names_function(label, value)):
-            return a, g
-    if other.kind == "rel" or (other.kind == "sym" and value == label):
-        return a, g
-    return value_a, value_g
-
-
 def as_set(node: Node, other: Node) -> Node:
     """An inequality in one variable as an interval, where the other side is one; x != c as two intervals."""
     if other.kind not in ("seq", "union", "set", "minus") or node.kind not in ("rel", "list", "union"):
+        return node
+    if node.kind == "list" and "rel" not in kinds_of(node):
         return node
     if node.kind in ("list", "union"):
         parts = [as_set(item, other) for item in node.args]

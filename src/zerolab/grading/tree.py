@@ -14,6 +14,7 @@ deg pct                       value                degrees; percent
 root                      radicand, index      an odd root of a negative number is real
 seq      "()" "[)" ...    items                point, interval, vector
 set                       items                \\{...\\}
+ratio                     terms                3:4:5
 list                      items                separated by commas, "and", "or" outside brackets
 union intersect minus     sets
 rel      operators        sides                chain: a < x <= b has two operators and three sides

@@ -45,6 +45,10 @@ _SPELLED = (
     (re.compile(r"°\s*([CF]|Celsius|Fahrenheit)(?![A-Za-z])"), r" degree_\1 "),
     (re.compile(r"\bdegrees?\s+(Celsius|Fahrenheit)\b", re.IGNORECASE), r"degree_\1"),
 )
+_TWO_WORDS = re.compile(
+    r"\b(?:solar[\s-]+(mass|radi|luminosit)(?:es|us|i|ies|y)?|light[\s-]+(years?))(?![A-Za-z])", re.IGNORECASE
+)
+_SOLAR = {"mass": "M_sun", "radi": "R_sun", "luminosit": "L_sun"}
 _EXPONENT = re.compile(r"\^\s*\{\s*([+-]?\s*[0-9]{1,2})\s*\}")
 _IN_TOTAL = re.compile(r"\s+in (?:total|all)\b")
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
@@ -195,6 +199,7 @@ def spelled_out(text: str) -> str:
     text = _TEXT.sub(r" \1 ", text)
     for pattern, plain in _SPELLED:
         text = pattern.sub(plain, text)
+    text = _TWO_WORDS.sub(lambda m: _SOLAR[m[1].lower()] if m[1] else "light-year", text)
     text = _IN_TOTAL.sub(" total", re.sub(r"μ\s+", "μ", text))
     text = _EXPONENT.sub(r"^\1", text)
     text = _FRACTION.sub(r"(\1)/(\2)", text)
