@@ -12,8 +12,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.experiments.length_statements import length_numbers, main_statements, meter_statements
-from zerolab.claims.experiments.step_use import heeding
+from zerolab.claims.experiments.length_statements import (
+    length_numbers,
+    main_statements,
+    measure_step_use,
+    meter_statements,
+)
 from zerolab.claims.results import write_table
 from zerolab.claims.training import trained
 from zerolab.claims.verdict import judge
@@ -43,7 +47,7 @@ def cell(folder: Path, base: Path, factors: dict[str, Any], overrides: list[str]
         return {**factors, **json.loads(stored.read_text())}
     own = [f"out='{out / 'run'}'", f"model.path='{base}'", f"seed={factors['seed']}", f"objective={factors['arm']!r}"]
     config = load(find_recipe(RUN), [*ALWAYS, *overrides, *own], verb="train")
-    numbers = {**length_numbers(trained(config)), **heeding(config.folder)}
+    numbers = {**length_numbers(trained(config)), **measure_step_use(config.folder)}
     stored.write_text(json.dumps(numbers))
     return {**factors, **numbers}
 

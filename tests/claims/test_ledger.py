@@ -2,21 +2,30 @@
 
 import ast
 import csv
+import dataclasses
 import json
+import os
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from tools.ledger_tables import headlines, ledger
 
 from command import run
 from zerolab.claims.experiments import question_weight
 from zerolab.claims.ledger import CLAIMS, MODULES, find, protocols
-from zerolab.claims.protocol import Plan
-from zerolab.claims.results import cell_folder, read_table, write_results
+from zerolab.claims.protocol import Cell, Plan, Protocol
+from zerolab.claims.results import cell_folder, load_cell, read_table, save_cell, write_results
 from zerolab.claims.runner import missing, run_cells, table
+from zerolab.claims.training import laptop_base, run_config
+from zerolab.config import RunConfig
 from zerolab.errors import UserError
+from zerolab.worlds.base_model import cache_folder
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "zerolab" / "claims" / "experiments"
 EXACT = Plan(())  # of L2: the cells without training
@@ -74,8 +83,6 @@ def test_cells_run_once_go_on_after_an_interruption_and_give_the_same_table(tmp_
 
 
 def test_a_cell_of_an_older_protocol_is_run_again(tmp_path: Path) -> None:
-    import dataclasses
-
     protocol = question_weight.PROTOCOL
     run_cells(protocol, EXACT, tmp_path, Console(quiet=True))
     assert missing(protocol, EXACT, tmp_path) == []
@@ -176,3 +183,67 @@ def test_committed_results_are_those_of_today_s_protocols() -> None:
         assert [f.verdict for f in found] == [s["verdict"] for s in record["statements"]], protocol.id
         with (folder / "cells.csv").open() as file:
             assert len(list(csv.DictReader(file))) == record["cells"]
+
+
+@pytest.mark.parametrize("option", ["--results", "--work"])
+def test_a_place_that_cannot_be_written_is_one_line_before_anything_runs(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert run("claims", "run", "L1.policy", "--quick", option, "file/below") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cannot write file/below" in error
+    assert not list(tmp_path.rglob("cell.json"))
+
+
+def smoke_base_protocol(folder: Path) -> Protocol:
+    """An experiment of one cell on a base whose folder exists and holds weights."""
+    base = laptop_base(0, "laptop/smoke-base")
+    model = cache_folder(base)
+    model.mkdir(parents=True)
+    (model / "gate.json").touch()
+    save_file({"w": torch.zeros(3)}, model / "model.safetensors")
+    return dataclasses.replace(
+        question_weight.PROTOCOL,
+        cells=lambda plan: [Cell({"seed": 0}, 1)],
+        recipe=lambda factors: run_config("laptop/smoke", base, ["seed=0"]),
+        base=lambda factors: base,
+    )
+
+
+def test_a_cell_is_used_again_if_its_inputs_are_the_same_wherever_its_code_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+    protocol = smoke_base_protocol(tmp_path)
+    [cell] = protocol.cells(Plan((0,)))
+    recipe = protocol.recipe(cell.factors)
+    save_cell(tmp_path, cell, protocol, {"steps": recipe.steps, "weight": 1.0})
+    model = cache_folder(protocol.base({}))
+
+    def kept(**changes: Any) -> bool:
+        return load_cell(tmp_path, cell, dataclasses.replace(protocol, **changes)) is not None
+
+    def with_(config: RunConfig, **changes: Any) -> dict[str, Any]:
+        return {"recipe": lambda factors: config.model_copy(update=changes)}
+
+    def renamed(factors: Any, folder: Path) -> dict[str, float]:
+        raise AssertionError
+
+    renamed.__module__ = "zerolab.claims.of_another_name"
+    assert kept()
+    assert kept(run=renamed)
+    assert kept(**with_(recipe, name="another name", out="elsewhere", threads=2))
+    assert not kept(version="next")
+    assert not kept(**with_(recipe, seed=1))
+    assert not kept(**with_(recipe, questions=recipe.questions.model_copy(update={"shuffle_answers": True})))
+    with monkeypatch.context() as patch:
+        patch.setattr("zerolab.claims.results.GRADER_VERSION", "next")
+        assert not kept()
+    save_file({"w": torch.ones(3)}, model / "model.safetensors")
+    os.utime(model / "model.safetensors", ns=(1, 1))
+    assert not kept(), "the base has other weights"
+    shutil.rmtree(model)
+    assert kept(), "a finished cell does not need its base in the cache"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zerolab.claims.experiments import length_natural
-from zerolab.claims.experiments.step_use import decisions, measure_step_use, step_use
+from zerolab.claims.experiments.length_statements import decisions, measure_step_use, step_use
 from zerolab.claims.results import write_table
 from zerolab.claims.training import laptop_base
 from zerolab.worlds.base_model import pretrain
@@ -53,10 +53,10 @@ def test_two_runs_of_a_cell_give_the_same_line(tmp_path: Path, monkeypatch: pyte
     small = small.model_copy(update={"steps": 12, "architecture": shape, "gate": gate})
     pretrain(small)
 
-    def base(seed: int, condition: Any) -> Any:
+    def base(factors: Any) -> Any:
         return small
 
-    monkeypatch.setattr(length_natural, "_base", base)
+    monkeypatch.setattr(length_natural, "base", base)
     toy = ("steps=3", "rollout.questions_per_step=2", "rollout.max_new_tokens=12", "questions.options={longest=2}")
     monkeypatch.setattr(length_natural, "TASK", (*length_natural.TASK, *toy))
     factors = {"condition": "reference", "arm": "grpo", "base": 0}

@@ -1,6 +1,7 @@
 """`zerolab claims list | show | run | report`."""
 
 import math
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ from rich.text import Text
 
 from zerolab.claims.ledger import CLAIMS, claim_of, find, protocols
 from zerolab.claims.protocol import SCALES, Plan, Protocol
-from zerolab.claims.results import read_verdict, write_results
+from zerolab.claims.results import code_hash, read_verdict, write_results
 from zerolab.claims.runner import cost, missing, run_cells, table
 from zerolab.claims.scales import LARGER, Larger
 from zerolab.claims.verdict import Finding, Verdict
 from zerolab.errors import UserError
+from zerolab.grading import GRADER_VERSION
 from zerolab.processes import cores
 from zerolab.terminal import make_console
 
@@ -108,14 +110,29 @@ def run(
     if dry_run:
         print_costs(chosen, plans, work / scale, console)
         return True
+    for folder in (results / scale, work / scale) if chosen else ():
+        check_writable(folder)
     failed = []
     for protocol in chosen:
         try:
             run_one(protocol, plans[protocol.id], results / scale, work / scale, console)
+        except KeyboardInterrupt:
+            console.print("interrupted: the same command goes on where it stopped")
+            raise
         except UserError as error:
             failed.append(protocol.id)
             console.print(Text.assemble((f"{protocol.id} did not run:", "red"), f" {error}"))
     return not failed
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError if nothing can be written there, before anything has run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; choose others by --results and --work") from None
 
 
 def run_one(protocol: Protocol, plan: Plan, results: Path, work: Path, console: Console) -> None:
@@ -123,7 +140,9 @@ def run_one(protocol: Protocol, plan: Plan, results: Path, work: Path, console: 
     folder = work / protocol.id
     run_cells(protocol, plan, folder, console)
     seconds = time.monotonic() - started
-    session = {"quick": plan.quick, "seeds": list(plan.seeds), "cells": len(protocol.cells(plan)), **machine(seconds)}
+    code = {"version": protocol.version, "code": code_hash(protocol), "grader": GRADER_VERSION}
+    session = {"quick": plan.quick, "seeds": list(plan.seeds), "cells": len(protocol.cells(plan)), "protocol": code}
+    session |= machine(seconds)
     found, verdict = write_results(results / protocol.id, protocol, table(protocol, plan, folder), session)
     print_findings(protocol, found, verdict, console)
     console.print(f"{results / protocol.id}  ({duration(seconds)})\n")
@@ -134,6 +153,7 @@ def machine(seconds: float) -> dict[str, Any]:
 
     session = describe_session(0)
     kept = {name: session[name] for name in ("versions", "git_revision", "platform", "python")}
+    kept["git_dirty"] = None if kept["git_revision"] is None else kept["git_revision"].endswith("+")
     return {"date": datetime.now(UTC).date().isoformat(), "cores": cores(), "seconds": round(seconds), **kept}
 
 
@@ -157,7 +177,7 @@ def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, 
         plan = plans[protocol.id]
         cells, todo = protocol.cells(plan), missing(protocol, plan, work / protocol.id)
         total += cost(todo)
-        count = len({base.model_dump_json() for base in protocol.bases(plan)})
+        count = len(protocol.bases(plan))
         bases = f", {count} base models" if count else ""
         console.print(
             f"{protocol.id:18}{len(cells):5} runs, {len(todo)} to do, {duration(cost(todo))} of one core{bases}",

@@ -4,8 +4,6 @@ A protocol module is a methods paragraph (its docstring) and one PROTOCOL. It sa
 measures, and which statements the measurements have to bear out. The verdict is computed from them by `verdict.py`.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +66,11 @@ class Protocol:
     test: str
     refuted: str  # what would count as refuted
     cells: Callable[[Plan], list[Cell]]
+    recipe: Callable[[Factors], Any]  # what a cell runs: a RunConfig if it trains, else a mapping of its settings
     run: Callable[[Factors, Path], Mapping[str, float]]  # in a process of its own; the folder is the cell's
     statements: tuple[Statement, ...]
     draw: Callable[[Sequence[Row], Path], None]
-    bases: Callable[[Plan], Sequence[Any]] = lambda plan: ()  # PretrainConfigs that the cells start from
+    base: Callable[[Factors], Any] = lambda factors: None  # PretrainConfig of the model that a cell starts from
     seeds: int = 5
     quick_seeds: int = 2
     version: str = "1"  # raised when the same cells would measure something else
@@ -83,9 +82,10 @@ class Protocol:
     def plan(self, seeds: int | None = None, quick: bool = False) -> Plan:
         return Plan(tuple(range(seeds or (self.quick_seeds if quick else self.seeds))), quick)
 
-    def fingerprint(self) -> str:
-        """Of everything that a stored cell depends on beside its factors."""
-        return hashlib.sha256(json.dumps([self.id, self.version]).encode()).hexdigest()[:12]
+    def bases(self, plan: Plan) -> list[Any]:
+        """The PretrainConfigs of the plan's cells, each once."""
+        found = [base for cell in self.cells(plan) if (base := self.base(cell.factors)) is not None]
+        return list({base.model_dump_json(): base for base in found}.values())
 
 
 def chosen(table: Sequence[Row], **factors: Any) -> list[Row]:

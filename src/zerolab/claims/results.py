@@ -1,23 +1,28 @@
 """Where results live: one small folder per scale and experiment, made to be committed.
 
-    results/SCALE/ID/cells.csv       a line per cell: factors, numbers; the same for the same seeds
-    results/SCALE/ID/verdict.json    statements with estimate, interval and verdict; versions, machine, time
+    results/SCALE/ID/cells.csv       a line per cell: factors, trained steps, numbers; the same for the same seeds
+    results/SCALE/ID/verdict.json    statements with estimate, interval and verdict; versions, revision, machine, time
     results/SCALE/ID/figure.png
 
-Raw cells lie in runs/claims/SCALE/ID, one folder each, so that an interrupted run goes on.
+Raw cells lie in runs/claims/SCALE/ID, one folder each, so that an interrupted run goes on. A stored cell is used again
+if its fingerprint and its base model are those of today. Where the code lies and what it is called do not count.
 """
 
 import csv
 import dataclasses
+import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from zerolab.claims.protocol import Cell, Protocol, Row
 from zerolab.claims.verdict import Finding, Verdict, findings, overall
 from zerolab.errors import UserError
+from zerolab.grading import GRADER_VERSION
 from zerolab.rundir import clear_errors, write_atomically
 
 CELL = "cell.json"
@@ -27,27 +32,115 @@ def cell_folder(work: Path, cell: Cell) -> Path:
     return work / cell.key
 
 
+def fingerprint(protocol: Protocol, cell: Cell) -> str:
+    """A hash of all that decides a cell's numbers beside its factors: version of the protocol, resolved recipe, base
+    model's recipe, questions, and version of the grader."""
+    recipe, base = protocol.recipe(cell.factors), protocol.base(cell.factors)
+    content: dict[str, Any] = {"protocol": [protocol.id, protocol.version]}
+    if isinstance(recipe, Mapping):
+        content["recipe"] = recipe
+    else:
+        content["recipe"] = deciding_keys(recipe)
+        content["questions"] = _questions_hash(recipe.questions.model_dump_json())
+    if base is not None:
+        from zerolab.worlds.base_model import cache_folder
+
+        content["base"], content["grader"] = cache_folder(base).name, GRADER_VERSION
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def deciding_keys(config: Any) -> dict[str, Any]:
+    """The resolved recipe as nested tables, without the keys that change no number (names, folders, memory, speed) and
+    without the place of the model, whose content is hashed apart."""
+    from zerolab.toml import on_resume
+
+    def kept(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        return {
+            name: kept(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+            for name, value in table.items()
+            if prefix + name == "steps" or on_resume(type(config), prefix + name) is None
+        }
+
+    found = kept(config.model_dump(mode="json"), "")
+    del found["model"]["path"]
+    found.pop("control", None)  # says which run this one is compared to; what it changes stands in the other keys
+    return found
+
+
+@cache
+def _questions_hash(config: str) -> list[str]:
+    from zerolab.config import QuestionsConfig
+    from zerolab.data.questions import load_questions
+
+    sides = load_questions(QuestionsConfig.model_validate_json(config))
+    return [pool.fingerprint for pool in (*sides.train, *sides.holdout)]
+
+
+def base_weights(protocol: Protocol, cell: Cell) -> dict[str, str] | None:
+    """Hashes of the weights of the base that a cell starts from; None if it has none or if the cache lacks it."""
+    base = protocol.base(cell.factors)
+    if base is None:
+        return None
+    from zerolab.worlds.base_model import cache_folder, is_complete
+
+    folder = cache_folder(base)
+    if not is_complete(folder):
+        return None
+    return _weights(folder, tuple(path.stat().st_mtime_ns for path in sorted(folder.glob("*.safetensors"))))
+
+
+@cache
+def _weights(folder: Path, changed: tuple[int, ...]) -> dict[str, str]:
+    from zerolab.models.fingerprint import weight_digests
+
+    return weight_digests(folder)[0]
+
+
+def code_hash(protocol: Protocol) -> str:
+    """Of the files that hold the protocol's functions. It is recorded for information: no cell is run again for it."""
+    functions: list[Any] = [protocol.run, protocol.cells, protocol.recipe, *(s.values for s in protocol.statements)]
+    files = {inspect.getsourcefile(function) for function in functions}
+    contents = sorted(Path(file).read_bytes() for file in files if file)
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
+
+
 def load_cell(work: Path, cell: Cell, protocol: Protocol) -> Row | None:
-    """The row of a cell that has run under this version of the protocol; None where it has not."""
+    """The row of a cell that has run with today's inputs to its last step; None if there is none."""
     file = cell_folder(work, cell) / CELL
     if not file.is_file():
         return None
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["fingerprint"] != protocol.fingerprint():
+        numbers = {k: math.nan if v is None else v for k, v in stored["numbers"].items()}
+        if stored["fingerprint"] != fingerprint(protocol, cell) or numbers["steps"] != _planned_steps(protocol, cell):
             return None
-        return {**cell.factors, **{k: math.nan if v is None else v for k, v in stored["numbers"].items()}}
+        weights = base_weights(protocol, cell)
+        return None if weights is not None and weights != stored["base"] else {**cell.factors, **numbers}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
 
 
 def save_cell(work: Path, cell: Cell, protocol: Protocol, numbers: Mapping[str, float]) -> None:
+    """Store a finished cell. Raises UserError if fewer steps were trained than its recipe asks for."""
     folder = cell_folder(work, cell)
-    finite = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
-    record = {"fingerprint": protocol.fingerprint(), "factors": dict(cell.factors), "numbers": finite}
+    numbers = {"steps": 0, **numbers}
+    if numbers["steps"] != (planned := _planned_steps(protocol, cell)):
+        raise UserError(f"{numbers['steps']} of {planned} steps were trained: delete {folder} and run it again")
+    record = {
+        "fingerprint": fingerprint(protocol, cell),
+        "base": base_weights(protocol, cell),
+        "factors": dict(cell.factors),
+        "numbers": {k: v if math.isfinite(v) else None for k, v in numbers.items()},
+    }
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CELL, json.dumps(record, indent=1) + "\n")
+
+
+def _planned_steps(protocol: Protocol, cell: Cell) -> int:
+    """Steps of training that a cell takes; 0 if it trains nothing."""
+    recipe = protocol.recipe(cell.factors)
+    return int(recipe.get("steps", 0) if isinstance(recipe, Mapping) else recipe.steps)
 
 
 def write_results(
@@ -63,6 +156,7 @@ def write_results(
             "id": protocol.id,
             "claim": protocol.claim,
             "verdict": verdict,
+            "steps_recorded": all("steps" in row for row in table),
             "statements": [_plain(dataclasses.asdict(f)) for f in found],
             **session,
         }

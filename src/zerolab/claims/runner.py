@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 from zerolab.claims.ledger import find
 from zerolab.claims.protocol import Cell, Plan, Protocol, Row
 from zerolab.claims.results import cell_folder, load_cell, save_cell
-from zerolab.errors import UserError
+from zerolab.errors import Interrupted, UserError
 from zerolab.processes import cores
 
+INTERRUPTED = (130, -signal.SIGTERM, -signal.SIGINT)  # exit codes of workers that a signal asked to end
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -45,37 +47,68 @@ def run_cells(protocol: Protocol, plan: Plan, work: Path, console: Any) -> None:
     todo.sort(key=lambda cell: -cell.seconds)
     with _progress(console) as progress, _pool(min(cores(), len(todo))) as pool:
         bar = progress.add_task(protocol.id, total=sum(cell.seconds for cell in todo))
-        futures = {pool.submit(run_cell, protocol.id, cell, work): cell for cell in todo}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
+        futures = {pool.submit(in_worker, run_cell, protocol.id, cell, work): cell for cell in todo}
+        with _finished(pool, futures) as finished:
+            for done, future in enumerate(finished, 1):
                 cell = futures[future]
                 _result(future, protocol, cell)
                 progress.update(bar, advance=cell.seconds, description=f"{protocol.id} {cell.key}")
                 if not console.is_terminal and time.monotonic() - said > PLAIN_SECONDS:
                     console.print(f"{protocol.id}: {done} of {len(todo)} runs", highlight=False)
                     said = time.monotonic()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            for process in list((pool._processes or {}).values()):
-                with suppress(Exception):
-                    process.terminate()
-            raise
+
+
+@contextmanager
+def _finished(pool: ProcessPoolExecutor, futures: Collection[Future]) -> Iterator[Iterator[Future]]:
+    """Futures as they finish. An error, Ctrl-C or SIGTERM, here or in a worker, cancels the others and ends workers.
+
+    A training run ends after its step and keeps a checkpoint. Raises Interrupted if a signal ended a worker, UserError
+    if a worker was killed.
+    """
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    workers = list((pool._processes or {}).values())
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, interrupt) if in_main else None
+    try:
+        yield as_completed(futures)
+    except BrokenProcessPool:  # the pool itself has ended the other workers
+        for worker in workers:
+            worker.join()
+        if all(worker.exitcode in INTERRUPTED for worker in workers):
+            raise Interrupted("a worker was interrupted") from None
+        raise UserError("a process was killed (out of memory?): the same command goes on where it stopped") from None
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        for worker in workers:
+            with suppress(Exception):
+                worker.terminate()
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _result(future: Any, protocol: Protocol, cell: Cell) -> None:
     try:
         future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"a process of {protocol.id} was killed (out of memory?): the same command goes on where it stopped"
-        ) from None
     except UserError as error:
         raise UserError(f"{protocol.id} {cell.key}: {error}") from None
 
 
+def in_worker(work: Callable[..., Any], *arguments: Any) -> None:
+    """Does a piece of work. A signal that ends it ends the worker too, so that it starts no other cell of the queue."""
+    try:
+        work(*arguments)
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
 def run_cell(protocol_id: str, cell: Cell, work: Path) -> None:
-    """In a worker: one cell, and its numbers to disk."""
+    """Runs one cell and writes its numbers. Nothing is written if a signal ended it before its last step."""
     [protocol] = [p for p in find(protocol_id) if p.id == protocol_id]
     folder = cell_folder(work, cell)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,20 +117,21 @@ def run_cell(protocol_id: str, cell: Cell, work: Path) -> None:
 
 def pretrain_bases(protocol: Protocol, plan: Plan, console: Any) -> None:
     """The base models that the cells start from, unless the cache has them."""
-    bases = list(protocol.bases(plan))
+    bases = protocol.bases(plan)
     if not bases:
         return
     from zerolab.worlds.base_model import cache_folder, is_complete
 
-    unique = {cache_folder(base): base for base in bases}
-    todo = [base for folder, base in unique.items() if not is_complete(folder)]
+    todo = [base for base in bases if not is_complete(cache_folder(base))]
     if not todo:
         return
     started = time.monotonic()
     console.print(f"{protocol.id}: pretraining {len(todo)} base model{'s' * (len(todo) > 1)} ...", highlight=False)
     with _pool(min(cores(), len(todo))) as pool:
-        for future in as_completed([pool.submit(_pretrain, base) for base in todo]):
-            future.result()
+        futures = [pool.submit(in_worker, _pretrain, base) for base in todo]
+        with _finished(pool, futures) as finished:
+            for future in finished:
+                future.result()
     console.print(f"{protocol.id}: base models ready in {time.monotonic() - started:.0f} s", highlight=False)
 
 

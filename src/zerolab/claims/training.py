@@ -13,13 +13,18 @@ from zerolab.errors import UserError
 QUIET = ("threads=1", "evaluation.every=0", "checkpoint.every=0", "transcripts_per_step=0")
 
 
-def run_config(recipe: str, folder: Path, base: PretrainConfig, overrides: Sequence[str]) -> RunConfig:
-    """The recipe on a base model, which lies in the cache."""
+def run_config(recipe: str, base: PretrainConfig, overrides: Sequence[str]) -> RunConfig:
+    """The recipe on a base model, which lies in the cache. Its run has no folder yet: `place_in` gives it one."""
     from zerolab.recipes import find_recipe, load
     from zerolab.worlds.base_model import cache_folder
 
     model = f"model={{path='{cache_folder(base)}'}}"
-    return load(find_recipe(recipe), [*QUIET, f"out='{folder / 'run'}'", model, *overrides], verb="train")
+    return load(find_recipe(recipe), [*QUIET, model, *overrides], verb="train")
+
+
+def place_in(folder: Path, config: RunConfig) -> RunConfig:
+    """The same run, in a cell's folder."""
+    return config.model_copy(update={"out": str(folder / "run")})
 
 
 def trained(config: RunConfig, look: Callable[[Path], None] = lambda policy: None) -> Mapping[str, list[float]]:

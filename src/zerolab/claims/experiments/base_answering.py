@@ -13,7 +13,7 @@ between answering and continuing, and that the rules see it. How common such mod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import KINDS, TEMPLATES, bars, bases, responses
+from zerolab.claims.experiments.base_models import KINDS, TEMPLATES, bars, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
@@ -52,8 +52,9 @@ PROTOCOL = Protocol(
     test="t interval over five bases of each kind",
     refuted="templates less than .5 apart in web bases, or below .8 answering without one in textbook bases",
     cells=cells,
+    recipe=sampling(*TEMPLATES),
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         Statement("textbook: answers without a template", share("textbook", "none"), (0.8, 1.0)),
         Statement("web: a conversation gains over no template", gain("web", "conversation", "none"), (0.5, 1.0)),

@@ -9,7 +9,7 @@ reinforce: at least .05, and more than a single try brings. Replicates are bases
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, bases, responses
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
@@ -42,8 +42,9 @@ PROTOCOL = Protocol(
     test="t interval over five bases of each kind",
     refuted="pass@8 of .05 or less at temperature 1 in either kind",
     cells=cells,
+    recipe=sampling(*HOME.values(), *TEMPERATURES),
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         *(Statement(f"{kind}: pass@8 at temperature 1", number("pass8_T1", kind=kind), (0.05, 1.0)) for kind in KINDS),
         *(Statement(f"{kind}: pass@8 minus pass@1", over_one_try(kind), (0.05, 1.0), "control") for kind in KINDS),

@@ -1,10 +1,10 @@
 """Base models whose pretraining decides which form of text they answer, and their recorded responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerolab.claims.protocol import Factors, Plan
+from zerolab.claims.protocol import Factors
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig
@@ -38,8 +38,13 @@ def pretraining(kind: str, seed: int) -> "PretrainConfig":
     return base.model_copy(update={"name": kind, "seed": seed, "steps": STEPS, "corpus": corpus, "gate": gate})
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
-    return [pretraining(kind, seed) for kind in KINDS for seed in plan.seeds]
+def base(factors: Factors) -> "PretrainConfig":
+    return pretraining(str(factors["kind"]), int(factors["seed"]))
+
+
+def sampling(*forms: str | float) -> Callable[[Factors], Mapping[str, object]]:
+    """What a cell samples: so many responses to so many questions under these templates and temperatures."""
+    return lambda factors: {"questions": QUESTIONS, "samples": SAMPLES, "budget": BUDGET, "forms": list(forms)}
 
 
 def responses(factors: Factors, templates: Sequence[str], temperatures: Sequence[float] = (1.0,)) -> "list[Response]":

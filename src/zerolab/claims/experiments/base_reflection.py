@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, bases, responses
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
@@ -53,8 +53,9 @@ COMMON = {
     "metric": "share of responses with a keyword of the paper; accuracy of reflecting minus others within questions",
     "test": "t interval over five bases of each kind",
     "cells": cells,
+    "recipe": sampling(*HOME.values(), *TEMPERATURES),
     "run": run,
-    "bases": bases,
+    "base": base,
     "draw": draw,
 }
 PROTOCOL = Protocol(

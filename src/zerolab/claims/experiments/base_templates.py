@@ -13,7 +13,7 @@ read under the best template, and by how much the others fall short.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPLATES, bars, bases, responses
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPLATES, bars, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
@@ -65,8 +65,9 @@ PROTOCOL = Protocol(
     test="t interval over five bases of each kind",
     refuted="a lead of no template below 5 points in textbook bases",
     cells=cells,
+    recipe=sampling(*TEMPLATES),
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         Statement("textbook: lead of no template, strict", lead("textbook", "strict"), (0.05, 1.0)),
         Statement("web: lead of the conversation, strict", lead("web", "strict"), (0.05, 1.0), "control"),

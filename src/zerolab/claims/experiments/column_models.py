@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zerolab.claims.protocol import Row, chosen
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 ASKED, SAMPLES = 200, 2  # held-out questions, responses to each
 EVERY, CURVE = 20, 100  # a point of a curve: so many steps apart, so many questions
@@ -26,23 +26,31 @@ def base_config(name: str, seed: int, corpus: str, steps: int = 450, **options: 
     return base.model_copy(update={"name": name, "seed": seed, "steps": steps, "corpus": config})
 
 
-def rebuilt(folder: Path, base: "PretrainConfig", frame: str, seed: int, *changes: str) -> tuple[Any, dict[str, float]]:
-    """A run of laptop/columns in a frame: (metrics, held-out accuracy strict and lenient before and after, curve)."""
-    from zerolab.claims.training import run_config, trained
-    from zerolab.worlds.base_model import cache_folder
+def framed_recipe(base: "PretrainConfig", frame: str, seed: int, *changes: str) -> "RunConfig":
+    """laptop/columns on a base, in a frame, with these changes."""
+    from zerolab.claims.training import run_config
     from zerolab.worlds.columns import FRAMES
 
     curve = (f"evaluation.every={EVERY}", f"evaluation.max_questions={CURVE}", f"evaluation.questions={WIDE}")
-    overrides = [f"seed={seed}", *curve, *FRAMES[frame].overrides(frame), *changes]
-    config = run_config("laptop/columns", folder, base, overrides)
-    budget = config.rollout.max_new_tokens
+    return run_config("laptop/columns", base, [f"seed={seed}", *curve, *FRAMES[frame].overrides(frame), *changes])
+
+
+def rebuilt(
+    folder: Path, config: "RunConfig", base: "PretrainConfig", frame: str
+) -> tuple[Mapping[str, Sequence[float]], dict[str, float]]:
+    """A run in a cell's folder: (metrics of every step, numbers: its steps, held-out accuracy before and after, the
+    accuracies in between)."""
+    from zerolab.claims.training import place_in, trained
+    from zerolab.worlds.base_model import cache_folder
+
+    seed, budget = config.seed, config.rollout.max_new_tokens
     numbers = {f"{key}_start": value for key, value in asked(cache_folder(base), frame, budget, seed).items()}
     series = trained(
-        config,
+        place_in(folder, config),
         lambda policy: numbers.update({f"{k}_end": v for k, v in asked(policy, frame, budget, seed).items()}),
     )
     points = {f"curve_{step}": series["eval/accuracy"][step - 1] for step in range(EVERY, config.steps + 1, EVERY)}
-    return series, {**numbers, **points}
+    return series, {"steps": len(series["accuracy"]), **numbers, **points}
 
 
 def asked(model: Path, frame: str, budget: int, seed: int) -> dict[str, float]:

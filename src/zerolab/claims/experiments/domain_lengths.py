@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolab.claims.experiments.base_models import bars
-from zerolab.claims.experiments.column_models import rebuilt
-from zerolab.claims.experiments.domain_pretraining import RL, base
+from zerolab.claims.experiments.column_models import framed_recipe, rebuilt
+from zerolab.claims.experiments.domain_pretraining import RL, pretraining
 from zerolab.claims.experiments.length_statements import length_numbers
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 ARMS = ("grpo", "dr_grpo")
 GROWS, STAYS, ALIKE = 2.0, 1.0, 0.05  # tokens, of about 20; and accuracy
@@ -30,14 +30,16 @@ def cells(plan: Plan) -> list[Cell]:
     return [Cell({"arm": arm, "seed": seed}, seconds=44) for arm in ARMS for seed in plan.seeds]
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
-    return [base("qa", seed) for seed in plan.seeds]
+def base(factors: Factors) -> "PretrainConfig":
+    return pretraining("qa", int(factors["seed"]))
+
+
+def recipe(factors: Factors) -> "RunConfig":
+    return framed_recipe(base(factors), "turns", int(factors["seed"]), *RL, f"objective.preset={factors['arm']}")
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    seed = int(factors["seed"])
-    objective = f"objective.preset={factors['arm']}"
-    series, numbers = rebuilt(folder, base("qa", seed), "turns", seed, *RL, objective)
+    series, numbers = rebuilt(folder, recipe(factors), base(factors), "turns")
     found = length_numbers(series)
     return {**numbers, **found, "growth_all": found["tokens_end"] - found["tokens_start"]}
 
@@ -62,8 +64,9 @@ PROTOCOL = Protocol(
     test="t interval over bases; growth counts from 2 tokens of about 20, and up to 1 as none",
     refuted="growth under GRPO below 2 tokens, above 1 under Dr. GRPO, or accuracies more than 5 points apart",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         Statement("incorrect answers grow under GRPO", number("growth", arm="grpo"), (GROWS, INFINITY), unit=TOKENS),
         Statement("not under Dr. GRPO", number("growth", arm="dr_grpo"), (-INFINITY, STAYS), unit=TOKENS),

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerolab.claims.experiments.column_models import base_config, draw_curves, rebuilt
+from zerolab.claims.experiments.column_models import base_config, draw_curves, framed_recipe, rebuilt
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, difference, number
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 TEXTS = ("plain", "other", "domain", "qa")
 HIGHER, ALIKE = 0.05, 0.10  # in accuracy
@@ -33,18 +33,21 @@ def cells(plan: Plan) -> list[Cell]:
     return [Cell({"text": text, "seed": seed}, seconds=38) for text in TEXTS for seed in plan.seeds]
 
 
-def base(text: str, seed: int) -> "PretrainConfig":
+def pretraining(text: str, seed: int) -> "PretrainConfig":
     options = {"text": text, "first_steps": 300, "framed": 0.15, "rambling": 3.0}
     return base_config(f"columns-{text}", seed, "staged-columns", 900, **options)
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
-    return [base(text, seed) for text in TEXTS for seed in plan.seeds]
+def base(factors: Factors) -> "PretrainConfig":
+    return pretraining(str(factors["text"]), int(factors["seed"]))
+
+
+def recipe(factors: Factors) -> "RunConfig":
+    return framed_recipe(base(factors), "turns", int(factors["seed"]), *RL)
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    seed = int(factors["seed"])
-    return rebuilt(folder, base(str(factors["text"]), seed), "turns", seed, *RL)[1]
+    return rebuilt(folder, recipe(factors), base(factors), "turns")[1]
 
 
 def higher(first: str, second: str) -> Callable[[Sequence[Row]], list[float]]:
@@ -64,8 +67,9 @@ PROTOCOL = Protocol(
     test="t interval over replicates; differences from 5 points count",
     refuted="domain text within 5 points of plain text or below, or question-answer text of domain text",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         Statement("after RL: domain minus plain", higher("domain", "plain"), (HIGHER, INFINITY)),
         Statement("after RL: question-answer minus domain", higher("qa", "domain"), (HIGHER, INFINITY)),

@@ -25,6 +25,7 @@ from zerolab.claims.experiments.length_statements import (
     holds_at,
     length_numbers,
     main_statements,
+    measure_step_use,
     meter_statements,
     vanishes_at,
 )
@@ -32,7 +33,7 @@ from zerolab.claims.experiments.length_transformer import RECIPES, TWO_ARMS, Con
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 TASK = (
     *("questions={path='synthetic:chain'}", "rollout.questions_per_step=8", "rollout.max_new_tokens=48", "steps=100"),
@@ -55,26 +56,24 @@ def cells(plan: Plan) -> list[Cell]:
     return cells_of(_conditions(plan), plan, seconds=23)
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
-    return [_base(seed, condition) for condition in _conditions(plan).values() for seed in condition.bases]
-
-
-def _base(seed: int, condition: Condition) -> "PretrainConfig":
+def base(factors: Factors) -> "PretrainConfig":
     from zerolab.claims.training import laptop_base
 
-    return laptop_base(seed, "laptop/chain-base", **condition.corpus)
+    return laptop_base(int(factors["base"]), "laptop/chain-base", **CONDITIONS[str(factors["condition"])].corpus)
+
+
+def recipe(factors: Factors) -> "RunConfig":
+    from zerolab.claims.training import run_config
+    from zerolab.recipes import controlled
+
+    config = run_config(RECIPES[str(factors["arm"])], base(factors), [f"seed={factors['seed']}", *TASK])
+    return controlled(config, "random-reward") if factors["condition"] == "coin" else config
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    from zerolab.claims.experiments.step_use import measure_step_use
-    from zerolab.claims.training import run_config, trained
-    from zerolab.recipes import controlled
+    from zerolab.claims.training import place_in, trained
 
-    name = str(factors["condition"])
-    base = _base(int(factors["base"]), CONDITIONS[name])
-    config = run_config(RECIPES[str(factors["arm"])], folder, base, [f"seed={factors['seed']}", *TASK])
-    if name == "coin":
-        config = controlled(config, "random-reward")
+    config = place_in(folder, recipe(factors))
     return {**length_numbers(trained(config)), **measure_step_use(config.folder)}
 
 
@@ -100,8 +99,9 @@ PROTOCOL = Protocol(
     test="t interval over bases x seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same with a coin for a reward",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         *main_statements("reference", TWO_ARMS),
         *meter_statements("reference"),

@@ -13,6 +13,7 @@ truncated answers that keep their reward. A reward that is a fair coin is the co
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ def cells(plan: Plan) -> list[Cell]:
     ]
 
 
+def recipe(factors: Factors) -> Mapping[str, object]:
+    setting = CONDITIONS[str(factors["condition"])]
+    return {"steps": STEPS if setting.updates == 1 else STEPS_OF_8_UPDATES, **asdict(setting)}
+
+
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     setting = CONDITIONS[str(factors["condition"])]
     steps = STEPS if setting.updates == 1 else STEPS_OF_8_UPDATES
@@ -101,6 +107,7 @@ PROTOCOL = Protocol(
     test="t interval over seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same where the signal says nothing",
     cells=cells,
+    recipe=recipe,
     run=run,
     statements=(
         *main_statements("reference"),

@@ -1,11 +1,15 @@
 """What the experiments on length have in common: numbers of a run, statements about them, and their figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, number, window
+from zerolab.rl.bias_meter import mean_or_nan
 
 ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
 GROWS, STAYS = 5.0, 2.0  # tokens: the smallest growth that counts as one, the largest that counts as none
@@ -20,12 +24,14 @@ SERIES = {  # number of a cell -> what it is a window of
     "clipped_gradients": "grad_clipped",
     "normaliser_pressure": "bias/length_normaliser/incorrect",
 }
+AGAIN, BOX = " again:", "\\boxed{"
+RESULT = re.compile(r" = (\d{1,9})")
 
 
 def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Start and end of every metric, growth of incorrect length from its own start, the gap to correct answers at the
     end, and tokens spent per correct answer at the end."""
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = {"steps": len(series["accuracy"])}
     for name, metric in SERIES.items():
         if metric in series:
             numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric])
@@ -34,6 +40,43 @@ def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
     accuracy = numbers["accuracy_end"]
     numbers["tokens_per_correct_end"] = numbers["tokens_end"] / accuracy if accuracy else float("nan")
     return numbers
+
+
+def measure_step_use(folder: Path) -> dict[str, float]:
+    """How much more often the policy derives again after a derivation with a wrong result than after one with the right
+    result, at the start and at the end of the run; and how often derivations come out right."""
+    from zerolab.rundir import TRANSCRIPTS, step_windows
+
+    with (folder / TRANSCRIPTS).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    last = max(row["step"] for row in rows)
+    windows = {
+        name: [row for row in rows if first <= row["step"] <= to] for name, (first, to) in step_windows(last).items()
+    }
+    return {f"{name}_{when}": value for when, part in windows.items() for name, value in step_use(part).items()}
+
+
+def step_use(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Of rows of a transcript. NaN where nothing was derived rightly, or wrongly."""
+    went_on: dict[bool, list[bool]] = {True: [], False: []}
+    for row in rows:
+        for right, on in decisions(row["response"], row["answers"][0]):
+            went_on[right].append(on)
+    after_right, after_wrong = (mean_or_nan(went_on[right]) for right in (True, False))
+    return {
+        "step_use": after_wrong - after_right,
+        "derived_right": mean_or_nan([r for r in went_on for _ in went_on[r]]),
+    }
+
+
+def decisions(response: str, answer: str) -> Iterator[tuple[bool, bool]]:
+    """(whether its result is the answer, whether another one followed) of every derivation that was decided upon; one
+    that the budget cut off was not."""
+    parts = response.split(AGAIN)
+    for place, part in enumerate(parts):
+        results, goes_on = RESULT.findall(part), place < len(parts) - 1
+        if results and (goes_on or BOX in part):
+            yield results[-1] == answer, goes_on
 
 
 GROWTH = {  # of every arm, by the claim

@@ -29,7 +29,7 @@ from zerolab.claims.experiments.length_statements import (
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 RECIPES = {arm: f"laptop/{arm.replace('_', '-')}" for arm in ARMS}
 TWO_ARMS = ("grpo", "dr_grpo")
@@ -76,19 +76,23 @@ def cells_of(conditions: Mapping[str, Condition], plan: Plan, seconds: float) ->
     ]
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
+def base(factors: Factors) -> "PretrainConfig":
     from zerolab.claims.training import laptop_base
 
-    return [laptop_base(seed, **c.corpus) for c in _conditions(plan).values() for seed in c.bases]
+    return laptop_base(int(factors["base"]), **CONDITIONS[str(factors["condition"])].corpus)
+
+
+def recipe(factors: Factors) -> "RunConfig":
+    from zerolab.claims.training import run_config
+
+    overrides = [f"seed={factors['seed']}", *CONDITIONS[str(factors["condition"])].overrides]
+    return run_config(RECIPES[str(factors["arm"])], base(factors), overrides)
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    from zerolab.claims.training import laptop_base, run_config, trained
+    from zerolab.claims.training import place_in, trained
 
-    condition = CONDITIONS[str(factors["condition"])]
-    base = laptop_base(int(factors["base"]), **condition.corpus)
-    overrides = [f"seed={factors['seed']}", *condition.overrides]
-    return length_numbers(trained(run_config(RECIPES[str(factors["arm"])], folder, base, overrides)))
+    return length_numbers(trained(place_in(folder, recipe(factors))))
 
 
 PROTOCOL = Protocol(
@@ -99,8 +103,9 @@ PROTOCOL = Protocol(
     test="t interval over bases x seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same where the marker says nothing",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         *main_statements("reference"),
         *meter_statements("reference"),

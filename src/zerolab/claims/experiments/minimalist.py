@@ -39,6 +39,7 @@ PROTOCOL = Protocol(
     test="t interval over 3 seeds; net of control: paired by seed",
     refuted="no gain over the random-reward control, or a mean more than 3 points from the paper's 51.4",
     cells=cells,
+    recipe=lambda factors: {},
     run=run,
     statements=(
         Statement("mean of five benchmarks", number("mean", **RECIPE), (REPORTED - WITHIN, REPORTED + WITHIN)),

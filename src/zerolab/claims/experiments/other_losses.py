@@ -10,6 +10,7 @@ measured where it still is a setting, and on zerolab's own `ppo_response_mean` b
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, number
@@ -21,6 +22,14 @@ ROWS = ("length", "split", "pass-rate")
 
 def cells(plan: Plan) -> list[Cell]:
     return [Cell({"library": "trl", "loss": variant}, seconds=20) for variant in VARIANTS]
+
+
+def recipe(factors: Factors) -> Mapping[str, str]:
+    """The library's version is what its losses depend on."""
+    try:
+        return {"trl": metadata.version("trl")}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
@@ -64,6 +73,7 @@ PROTOCOL = Protocol(
     test="exact: one deterministic measurement of the installed library",
     refuted="a weight of 1 where a mean over each response is documented, or one gradient for any micro-batch",
     cells=cells,
+    recipe=recipe,
     run=run,
     statements=(
         *(

@@ -19,11 +19,12 @@ import numpy as np
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 ARMS = ("grpo", "dr_grpo")
 SIZES = (2, 8, 16, 64)
 ROLLOUTS = 60
+FIFTHS = {"low": "00-20", "middle": "40-60"}  # of the solved share of a group
 PASS_RATES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -38,16 +39,29 @@ def cells(plan: Plan) -> list[Cell]:
     return exact + measured
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
+def base(factors: Factors) -> "PretrainConfig | None":
     from zerolab.claims.training import laptop_base
 
-    return [laptop_base(0)] if plan.seeds else []
+    return laptop_base(0) if factors["kind"] == "measured" else None
+
+
+def recipe(factors: Factors) -> "Mapping[str, object] | RunConfig":
+    from zerolab.claims.training import laptop_base, run_config
+
+    if factors["kind"] == "exact":
+        return {}
+    name = f"laptop/{str(factors['arm']).replace('_', '-')}"
+    return run_config(name, laptop_base(0), [f"seed={factors['seed']}", f"steps={ROLLOUTS}"])
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     if factors["kind"] == "exact":
         return {"weight": exact_weight(str(factors["arm"]), int(factors["size"]), float(factors["p"]))}
-    return measured_weights(str(factors["arm"]), int(factors["seed"]), folder)
+    from zerolab.claims.training import finite_mean, place_in, trained
+
+    metrics = trained(place_in(folder, recipe(factors)))  # type: ignore[arg-type]  # a run, as the kind says
+    means = {name: finite_mean(metrics[f"bias/question_weight/{fifth}"]) for name, fifth in FIFTHS.items()}
+    return {"steps": ROLLOUTS, **means}
 
 
 def exact_weight(arm: str, size: int, p: float) -> float:
@@ -63,16 +77,6 @@ def exact_weight(arm: str, size: int, p: float) -> float:
 
     gaps = [advantage(k + 1, True) - advantage(k, False) for k in range(size)]
     return float(stats.binom.pmf(np.arange(size), size - 1, p) @ gaps)
-
-
-def measured_weights(arm: str, seed: int, folder: Path) -> dict[str, float]:
-    """Means over the rollouts of the logged weight, in the lowest and in the middle fifth of solved shares."""
-    from zerolab.claims.training import finite_mean, laptop_base, run_config, trained
-
-    recipe = f"laptop/{arm.replace('_', '-')}"
-    metrics = trained(run_config(recipe, folder, laptop_base(0), [f"seed={seed}", f"steps={ROLLOUTS}"]))
-    fifths = {"low": "00-20", "middle": "40-60"}
-    return {name: finite_mean(metrics[f"bias/question_weight/{fifth}"]) for name, fifth in fifths.items()}
 
 
 def ratio(arm: str, size: int) -> Callable[[Sequence[Row]], list[float]]:
@@ -120,8 +124,9 @@ PROTOCOL = Protocol(
     test="exact for the expectation; t interval over seeds for the measured ratio",
     refuted="a ratio of 1 under GRPO at G = 8 or more, or any other than 1 under Dr. GRPO",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         *(
             Statement(f"GRPO, G = {size}: {RARE_OVER_HALF}", ratio("grpo", size), (1.2, INFINITY), exact=True)

@@ -18,7 +18,7 @@ from zerolab.claims.experiments.length_statements import length_numbers
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, difference, number
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 REWARDS = ("verdict", "random-reward", "random-reward-truncated")
 ON_POLICY = ("learner.updates_per_rollout=1", "learner.old_logprobs=detach", "steps=120")
@@ -35,21 +35,24 @@ def cells(plan: Plan) -> list[Cell]:
     ]
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
+def base(factors: Factors) -> "PretrainConfig":
     from zerolab.claims.training import laptop_base
 
-    return [laptop_base(0)]
+    return laptop_base(0)
+
+
+def recipe(factors: Factors) -> "RunConfig":
+    from zerolab.claims.training import run_config
+    from zerolab.recipes import controlled
+
+    config = run_config(RECIPES[str(factors["arm"])], base(factors), [f"seed={factors['seed']}", *ON_POLICY])
+    return config if factors["reward"] == "verdict" else controlled(config, str(factors["reward"]))
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    from zerolab.claims.training import laptop_base, run_config, trained
-    from zerolab.recipes import controlled
+    from zerolab.claims.training import place_in, trained
 
-    overrides = [f"seed={factors['seed']}", *ON_POLICY]
-    config = run_config(RECIPES[str(factors["arm"])], folder, laptop_base(0), overrides)
-    if factors["reward"] != "verdict":
-        config = controlled(config, str(factors["reward"]))
-    numbers = length_numbers(trained(config))
+    numbers = length_numbers(trained(place_in(folder, recipe(factors))))
     return {**numbers, "gain": numbers["accuracy_end"] - numbers["accuracy_start"]}
 
 
@@ -82,8 +85,9 @@ PROTOCOL = Protocol(
     test="two one-sided tests over seeds: gains within 3 points count as none",
     refuted="a gain beyond 3 points under a random reward, or none under the true one",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         *(
             Statement(

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zerolab.claims.experiments.column_models import base_config, draw_curves, rebuilt
+from zerolab.claims.experiments.column_models import base_config, draw_curves, framed_recipe, rebuilt
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen
 
 if TYPE_CHECKING:
-    from zerolab.config import PretrainConfig
+    from zerolab.config import PretrainConfig, RunConfig
 
 TEMPLATES = {"bare": "bare: 98.6 % of the base's text", "turns": "turns: 0.4 %", "r1-like": "R1-like: 1 %"}
 SETS = {"narrow": 96, "medium": 288, "wide": None}  # questions before a tenth is held out
@@ -43,19 +43,18 @@ def cells(plan: Plan) -> list[Cell]:
     ]
 
 
-def base(seed: int) -> "PretrainConfig":
-    return base_config("columns", seed, "columns", turns=0.004, r1=0.01)
+def base(factors: Factors) -> "PretrainConfig":
+    return base_config("columns", int(factors["seed"]), "columns", turns=0.004, r1=0.01)
 
 
-def bases(plan: Plan) -> "list[PretrainConfig]":
-    return [base(seed) for seed in plan.seeds]
+def recipe(factors: Factors) -> "RunConfig":
+    limit = SETS[str(factors["set"])]
+    changes = [f"questions.limit={limit}"] if limit else []
+    return framed_recipe(base(factors), str(factors["template"]), int(factors["seed"]), *changes)
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    limit = SETS[str(factors["set"])]
-    changes = [f"questions.limit={limit}"] if limit else []
-    seed = int(factors["seed"])
-    series, numbers = rebuilt(folder, base(seed), str(factors["template"]), seed, *changes)
+    series, numbers = rebuilt(folder, recipe(factors), base(factors), str(factors["template"]))
     return {**numbers, "training_end": sum(series["accuracy"][-10:]) / 10}
 
 
@@ -98,8 +97,9 @@ PROTOCOL = Protocol(
     refuted="no fall of 20 points, no gain of 20 by RL on the wide set, a narrow set within 10 points of the wide one "
     "under the mismatched template, or more than 10 below it under the matched one",
     cells=cells,
+    recipe=recipe,
     run=run,
-    bases=bases,
+    base=base,
     statements=(
         Statement("zero-step: matched minus mismatched template", fall("strict"), (BIG, INFINITY)),
         Statement(
