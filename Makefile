@@ -10,7 +10,7 @@ AUDIT_STAMP := $(VENV)/.installed-audit
 SCALE  := .venv-scale
 SCALE_STAMP := $(SCALE)/.installed
 
-.PHONY: setup setup-dev demo test test-audit test-scale audit slow lint format bench docs clean
+.PHONY: setup setup-dev demo real test test-audit test-scale audit slow lint format bench docs clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,9 @@ $(SCALE_STAMP): pyproject.toml constraints.txt
 
 demo: setup ## GRPO and Dr. GRPO side by side on a small base model, about 5 minutes the first time
 	$(BIN)/zerolab demo
+
+real: $(DEV_STAMP) ## a real model end to end: SmolLM2 before RL, then GRPO and Dr. GRPO; two cores, about 20 minutes
+	$(BIN)/python benchmarks/real.py $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 test: setup-dev ## under 6 minutes on two cores
 	$(BIN)/python -m pytest -n 2

@@ -61,6 +61,7 @@ class StartOptions:
     budget: int = 128  # tokens of a response
     data_dir: str | None = None
     seed: int = 0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,9 @@ def try_templates(
                 if max(len(prompt.token_ids) for prompt in prompts) + options.budget > context:
                     echo(f"without template {config.name}: no room in a context of {context} tokens", error=True)
                     continue
-                asked = SamplingParameters(options.samples, options.budget, 1.0, template.stop, options.seed)
+                asked = SamplingParameters(
+                    options.samples, options.budget, options.temperature, template.stop, options.seed
+                )
                 echo(f"template {config.name} ({number} of {len(templates)})", error=True)
                 began = time.perf_counter()
                 graded = sample_graded(

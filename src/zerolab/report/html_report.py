@@ -1,5 +1,6 @@
 """`zerolab report`: any runs side by side in one HTML file."""
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -53,15 +54,22 @@ SECTIONS = (
 )
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None, most: int = MOST_RESPONSES) -> Path:
-    """Writes the file and returns its path, by default beside the only run or in the folder of the first."""
+def write_report(
+    folders: Sequence[Path], out: Path | None = None, most: int = MOST_RESPONSES, sentences: Sequence[str] = ()
+) -> Path:
+    """Writes the file and returns its path, by default beside the only run or in the folder of the first.
+
+    Args:
+        most: responses to embed, evenly over the steps.
+        sentences: what the page says first, in words.
+    """
     if most < 1:
         raise UserError("--responses is how many responses to embed: give 1 or more")
     runs = [read_run(folder) for folder in dict.fromkeys(folders)]
     target = out or (runs[0].folder if len(runs) == 1 else runs[0].folder.parent) / "report.html"
     if target.is_dir():
         raise UserError(f"--out {target} is a folder: give the name of a file in it, such as {target / 'report.html'}")
-    text = build_report(runs, most)
+    text = build_report(runs, most, sentences)
     with clear_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, text)
@@ -85,7 +93,7 @@ def write_figures(folders: Sequence[Path], out: Path) -> list[Path]:
     return sorted(out.glob("curves.png")) + sorted(out.glob("bias.png"))
 
 
-def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
+def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES, sentences: Sequence[str] = ()) -> str:
     """The report of these runs as the text of an HTML file."""
     arms = group_arms(runs)
     ordered = [run for arm in arms for run in arm.runs]
@@ -103,10 +111,11 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES) -> str:
     }
     sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"
     notes = [f"{run.folder.name}: {note}" for run in ordered if (note := forced_note(run.config))]
+    words = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
     page = Page(
         title=title,
         subtitle="; ".join([f"{sizes}; made by zerolab {metadata.version('zerolab')}", *notes]),
-        sections=SECTIONS,
+        sections=((Section("words", "In words", html=words),) if sentences else ()) + SECTIONS,
         data={"summary": summary},
         deflated={"metrics": [_metrics(run) for run in ordered], "responses": found},
         styles=STYLES,
