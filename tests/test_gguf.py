@@ -14,6 +14,7 @@ pytest.importorskip("gguf", reason='needs the extra "gguf"')
 from command import refusal, run
 from gguf_files import write_gguf
 from tiny_models import tiny_model, tiny_tokenizer
+from zerolab.data.templates import make_encode
 from zerolab.errors import UserError
 from zerolab.inputs import describe_origin
 from zerolab.models import fetch
@@ -43,10 +44,13 @@ def logits(model: Any) -> torch.Tensor:
         return model(torch.arange(2, 30)[None]).logits.float()
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama"])
-def test_a_converted_file_is_the_same_model(family: str, tmp_path: Path) -> None:
-    plain = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}
-    model, path = tiny_model(family, **plain), tmp_path / f"{family}.gguf"
+PLAIN = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}
+GEMMA = {"layer_types": ["sliding_attention"] * 2, "query_pre_attn_scalar": 256}  # no file says these
+
+
+@pytest.mark.parametrize(("family", "changes"), [("qwen2", PLAIN), ("llama", PLAIN), ("gemma3", GEMMA)])
+def test_a_converted_file_is_the_same_model(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    model, path = tiny_model(family, **changes), tmp_path / f"{family}.gguf"
     write_gguf(path, model, tiny_tokenizer(), family)
     convert_gguf(path, tmp_path / "folder")
     found = load_model(tmp_path / "folder")
@@ -58,6 +62,17 @@ def test_a_converted_file_is_the_same_model(family: str, tmp_path: Path) -> None
     assert origin["sha256"] == sha256_of_file(path)
     assert origin["quantisation"] == "F32 100%"
     assert describe_origin(tmp_path / "folder") == f" (dequantised from {family}.gguf: F32 100%)"
+
+
+@pytest.mark.parametrize("bos", [None, 0])
+def test_a_text_begins_with_bos_exactly_if_the_file_says_so(bos: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, tiny_model("qwen2"), tiny_tokenizer(), "qwen2", bos)
+    convert_gguf(path, tmp_path / "folder")
+    tokenizer, expected = load_tokenizer(tmp_path / "folder"), tiny_tokenizer()("the abcd").input_ids
+    first = [] if bos is None else [bos]
+    assert tokenizer("the abcd").input_ids == make_encode(tokenizer)("the abcd") == first + expected
+    assert tokenizer("the abcd", add_special_tokens=False).input_ids == expected
 
 
 def test_a_file_stands_where_a_model_is_named_and_is_converted_once(

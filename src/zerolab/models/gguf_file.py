@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from zerolab.errors import UserError
 
@@ -65,8 +66,35 @@ def _dequantise(file: Path, folder: Path) -> None:
     setattr(model, "hf_quantizer", None)  # noqa: B010  the class declares no such attribute
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    if _adds_bos(file):
+        put_bos_first(tokenizer)
     folder.mkdir(parents=True)
     export_model(model, tokenizer, folder)
+
+
+def _adds_bos(file: Path) -> bool:
+    """Whether the file says that a text begins with its BOS token."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(str(file)).fields.get("tokenizer.ggml.add_bos_token")
+    return field is not None and bool(field.contents())
+
+
+def put_bos_first(tokenizer: Any) -> None:
+    """Let the tokenizer put its BOS token before every text, unless it does already; transformers forgets that.
+
+    Without the token Gemma 3 270M needs 5.6 nats per token of an encyclopedia's sentence, with it 2.3.
+    """
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    bos, number = tokenizer.bos_token, tokenizer.bos_token_id
+    if number is None or tokenizer("a").input_ids[:1] == [number]:
+        return
+    backend = tokenizer.backend_tokenizer
+    begin = TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B:1", special_tokens=[(bos, number)])
+    kept = backend.post_processor
+    merely_joins = kept is None or isinstance(kept, TemplateProcessing)
+    backend.post_processor = begin if merely_joins else Sequence([kept, begin])
 
 
 def check_extra() -> None:
