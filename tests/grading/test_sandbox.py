@@ -193,3 +193,15 @@ def test_a_batch_with_bombs_takes_no_longer_than_its_deadlines() -> None:
     grades = grade_batch(responses, golds)
     assert [g.correct for g in grades] == [False] * len(BOMBS) + [True] * 50
     assert time.monotonic() - start < 20
+
+
+def test_a_warm_pool_has_a_worker_with_sympy_before_the_first_question() -> None:
+    workers = Pool(2)
+    workers.warm().join(60)
+    worker = workers.idle.queue[-1]  # the one that the next question takes
+    assert worker is not None
+    assert worker.loaded == {"confirm"}
+    assert workers.ask("x+1", "1+x", False, 5.0)[0] == "same"
+    assert workers.idle.queue[-1] is worker
+    assert workers.idle.queue[0] is None  # no other one was started
+    workers.close()

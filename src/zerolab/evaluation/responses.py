@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
-from zerolab.grading import extract, grade_batch
+from zerolab.grading import extract, grade_batch, warm
 from zerolab.grading.extract import MENTION, NAMES_ARE_ANSWERS
 from zerolab.grading.rules import STANDARD, Rules
 
@@ -244,6 +244,7 @@ def with_grades(response: Response, grade: Grade, lenient: Grade) -> Response:
 
 BATCH = 4000
 LENIENT = "any"
+WARM_FROM = 64  # responses from which the grader's worker is started ahead of need
 
 
 def grade_responses(
@@ -257,6 +258,8 @@ def grade_responses(
     Lenient: the answer in any known form. What the strict mode calls right is right leniently too.
     """
     mode = extractor if callable(extractor) else lambda response: extractor
+    if len(responses) >= WARM_FROM:
+        warm()
     graded: list[Response] = []
     for (strict, verifier), batch in _batches(responses, mode):
         texts, golds = [r.response for r in batch], [r.answers for r in batch]

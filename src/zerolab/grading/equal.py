@@ -23,7 +23,7 @@ _WORDS = re.compile(
 )
 _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
 _CHOICE = re.compile(r"\(?([A-J])\)?")
-_CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s+|([A-J])[).:]\s+)(\S.*)")
+_CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s+|([A-J])[).:]\s+)([^\s,;&/|+].*)")
 _ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z])|\?")
 _COLON = re.compile(r"[0-9]+\s*:\s*[0-9]+")
 _LONGEST_CHOICE = 60  # characters of the text behind a letter

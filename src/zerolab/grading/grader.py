@@ -139,6 +139,11 @@ def grade(response: str, gold: Gold, mode: str = "boxed", *, verifier: str = "ma
     return _grade(None if answer is None else _verdict(answer, golds, verifier, rules), answer, start)
 
 
+def warm() -> threading.Thread:
+    """Start a worker with sympy in the background, so that the first answer that needs one does not wait for it."""
+    return pool().warm()
+
+
 def is_correct(response: str, gold: Gold) -> bool:
     """Whether the last box of `response` holds the answer.
 

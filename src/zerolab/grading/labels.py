@@ -5,24 +5,15 @@ from typing import NamedTuple
 
 from zerolab.grading import numeric
 from zerolab.grading.tree import SCALAR_KINDS, Node, TooHard, is_scalar, kinds_of, symbols_of
-from zerolab.grading.unit_table import DENIALS, VALUE_CHANGERS
+from zerolab.grading.unit_table import DECORATED, takes_back
 
 ROUNDED = 0.005  # relative distance up to which one number may stand for another behind \approx
 _GREEK = "alpha|beta|gamma|delta|epsilon|theta|kappa|lambda|mu|nu|rho|sigma|tau|phi|chi|psi|omega"
-_DECORATED = r"(?:angle|overline|overrightarrow|overleftrightarrow|vec|bar|hat|widehat) .*"
-_NAME = re.compile(rf"(?:(?:[A-Za-z]|{_GREEK})(?:_.{{1,12}})?'*|{_DECORATED})")
+_NAME = re.compile(rf"(?:(?:[A-Za-z]|{_GREEK})(?:_.{{1,12}})?'*|{DECORATED})")
 _ANGLE = re.compile(rf"(?:(?:[A-Z]|{_GREEK})(?:_.{{1,12}})?'*|angle .*)")
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _INFINITY = Node("inf")
 _MINUS_INFINITY = Node("neg", None, (_INFINITY,))
-
-
-def takes_back(name: str) -> bool:
-    """Whether the words of a name deny the value behind it or make another one of it ("not", "half of")."""
-    if re.fullmatch(_DECORATED, name):
-        return False
-    words = [word for word in re.findall("[A-Za-z]+", name.partition("_")[0]) if len(word) > 1 and not word.isupper()]
-    return any(word.lower() in DENIALS or word.lower() in VALUE_CHANGERS for word in words)
 
 
 def is_label(node: Node) -> bool:
@@ -111,7 +102,7 @@ def is_quantity(node: Node) -> bool:
         return False
     if node.kind == "fn" and node.value in _OF_ANGLES and len(names) == 1:
         return bool(_ANGLE.fullmatch(next(iter(names))))
-    return len(names) > 1 or (node.kind == "fn" and node.value == "abs" and bool(re.match(_DECORATED, "".join(names))))
+    return len(names) > 1 or (node.kind == "fn" and node.value == "abs" and bool(re.match(DECORATED, "".join(names))))
 
 
 def is_geometric(node: Node) -> bool:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
 from zerolab.grading.lexer import RELATIONS, Token, tokenize
 from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
-from zerolab.grading.unit_table import Unit
+from zerolab.grading.unit_table import Unit, takes_back
 from zerolab.grading.units import read_unit
 
 _FENCES = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\lvert": (r"\rvert", "abs")}
@@ -255,7 +255,10 @@ class Parser:
             return function(self)
         if token.kind == "text":
             self.take()
-            return self.node("sym", " ".join(token.text.split()))
+            name = " ".join(token.text.split())
+            if takes_back(name):  # "not" is no factor
+                raise Unreadable("words that change a value")
+            return self.node("sym", name)
         if token.text in OPEN:
             return group(self)
         if token.text in _FENCES:

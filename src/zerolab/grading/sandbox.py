@@ -116,22 +116,22 @@ class Worker(JsonWorker):
     def ask(self, answer: str, gold: str, ordered: bool, confirm: bool, seconds: float) -> tuple[str, str]:
         """(verdict, why) of judge.judge. Raises WorkerTimeout or WorkerDied, after which the worker is gone."""
         if confirm:
-            self._load("confirm")
+            self.load("confirm")
         self.send([answer, gold, ordered, confirm, seconds])
         verdict, why = self.receive(seconds)
         return verdict, why
 
     def request(self, request: dict[str, Any], seconds: float) -> Any:
         """Reply of reasoning-gym. Raises WorkerFailed; or WorkerTimeout, WorkerDied, and then the worker is gone."""
-        self._load("gym")
+        self.load("gym")
         self.send({"seconds": seconds, **request})
         outcome, reply = self.receive(seconds)
         if outcome == "error":
             raise WorkerFailed(reply)
         return reply
 
-    def _load(self, what: str) -> None:
-        """Imports what a kind of question needs, once, in no deadline."""
+    def load(self, what: str) -> None:
+        """Import what a kind of question needs ("confirm": sympy; "gym"), once, in no deadline."""
         if what not in self.loaded:
             self.send(what)
             self.receive(STARTUP)
@@ -159,6 +159,17 @@ class Pool:
         """Worker.request, by whichever worker is free."""
         with self._worker() as worker:
             return worker.request(request, seconds)
+
+    def warm(self) -> threading.Thread:
+        """Start one worker and import sympy in it, in the background. Join the thread to wait for it."""
+
+        def start() -> None:
+            with suppress(WorkerDied, WorkerTimeout), self._worker() as worker:  # the next question meets it too
+                worker.load("confirm")
+
+        thread = threading.Thread(target=start, name="zerolab-grader-warm", daemon=True)
+        thread.start()
+        return thread
 
     @contextmanager
     def _worker(self) -> Iterator[Worker]:

@@ -3,6 +3,7 @@
 Nouns, and the words before or behind them, are in the singular and in lower case.
 """
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -266,3 +267,12 @@ VALUE_CHANGERS = _words(
     reciprocal inverse opposite cosine sine tangent log exp sqrt radical imaginary complex complement exponent
     """
 )
+DECORATED = r"(?:angle|overline|overrightarrow|overleftrightarrow|vec|bar|hat|widehat) .*"  # names with a sign above
+
+
+def takes_back(name: str) -> bool:
+    """Whether the words of a name deny the value behind it or make another one of it ("not", "half of")."""
+    if re.fullmatch(DECORATED, name):
+        return False
+    words = [word for word in re.findall("[A-Za-z]+", name.partition("_")[0]) if len(word) > 1 and not word.isupper()]
+    return any(word.lower() in DENIALS or word.lower() in VALUE_CHANGERS for word in words)
