@@ -1,5 +1,6 @@
 """The commands of the documents, and a folder in which the names that they use stand for something small."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -110,6 +111,8 @@ def make_workspace(folder: Path) -> None:
     (folder / "mine-text.toml").write_text(TEXTS.replace("math-text", "mine-text"))
     (folder / "math-text.toml").write_text(TEXTS)
     (folder / "pages.jsonl").write_text("".join(json.dumps({"text": f"page {i} " * 40}) + "\n" for i in range(30)))
+    for name in ("file", "model"):
+        write_small_gguf(folder / f"{name}.gguf")
     write_questions(folder)
     write_responses(folder)
     for name in ("grpo-seed0", "grpo-seed1", "dr-grpo-seed0", "dr-grpo-seed1"):
@@ -121,6 +124,13 @@ def make_workspace(folder: Path) -> None:
     (folder / "my_package/losses.py").write_text(LOSS)
     for name in ("grpo.yaml", "config.yaml"):
         (folder / name).write_text("loss_type: grpo\nmodel_name_or_path: MODEL\nmax_steps: 2\n")
+
+
+def write_small_gguf(path: Path) -> None:
+    if importlib.util.find_spec("gguf") is not None:
+        from gguf_files import write_gguf
+
+        write_gguf(path, tiny_model("qwen2"), tiny_tokenizer(), "qwen2")
 
 
 def write_questions(folder: Path) -> None:

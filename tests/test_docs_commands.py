@@ -22,7 +22,6 @@ HELP_NEEDS = {
     "claims run": "hours",
     "model fetch": "network",
     "start": "network",
-    "model import": "values",
 }
 COMMANDS["--help"] = list(help_examples(HELP_NEEDS))
 WITH_COMMANDS = [name for name, commands in COMMANDS.items() if commands]
