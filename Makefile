@@ -77,6 +77,7 @@ bench: $(AUDIT_STAMP) $(SCALE_STAMP) ## ratios in one run, written to benchmarks
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sharded.py
 	$(SCALE)/bin/python benchmarks/cluster.py
 

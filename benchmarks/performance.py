@@ -207,6 +207,18 @@ def gpu(found: list[dict[str, Any]]) -> str:
     )
 
 
+def startup(found: dict[str, Any]) -> str:
+    rows = [(f"`{row['verb']}`", f"{row['first']:.2f}", f"**{row['second']:.2f}**") for row in found["verbs"]]
+    return (
+        prose(
+            "User seconds of one thread of the verbs that need no model, in the first and in the second run; each may "
+            f"take {found['most']:g}. None of them imports torch."
+        )
+        + table(("zerolab", "first", "second"), rows)
+        + "\n"
+    )
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rl_step": ("A whole RL step", rl_step),
     "pretraining": ("Pretraining on texts", pretraining),
@@ -216,6 +228,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "vllm_sampling": ("vLLM on a CPU", vllm_sampling),
     "grading": ("Grading", grading),
     "evaluation": ("Evaluation", evaluation),
+    "startup": ("Start-up", startup),
     "gpu": ("On a GPU", gpu),
 }
 ELSEWHERE = {"plan": "scaling.md"}  # results that have a page of their own

@@ -10,7 +10,15 @@ import pytest
 import torch
 from tools.plan_check import check
 from tools.scaling_tables import PUBLISHED_GPUS, PUBLISHED_HOURS
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+)
 
 from command import refusal, run
 from zerolab.config import RunConfig
@@ -20,8 +28,10 @@ from zerolab.plan.cost import Machine, estimate, sampling_seconds
 from zerolab.plan.gpus import GPUS, Cluster, Layout, apart, colocated, parse_cluster
 from zerolab.plan.job import Assumptions, Job, Lengths, Sampled
 from zerolab.plan.memory import activation_bytes, fits, gpu_memory, proposals
-from zerolab.plan.shapes import PUBLISHED, measure, published
-from zerolab.recipes import find_recipe, load
+from zerolab.plan.shapes import PUBLISHED, measure, published, recipe_shape, shape_of_config
+from zerolab.recipes import base_recipe, find_recipe, load
+from zerolab.worlds.base_model import make_learner
+from zerolab.worlds.corpora import make_corpus
 
 PAPER = "paper/qwen2.5-math-7b"
 H100 = GPUS["H100"]
@@ -51,6 +61,39 @@ def test_a_published_shape_is_that_of_the_model_transformers_makes(key: str) -> 
     table = published(key)
     assert table is not None
     assert replace(measure(model, ""), source="", context=None) == replace(table, source="")
+
+
+@pytest.mark.parametrize(
+    ("config", "known"),
+    [
+        (Qwen2Config(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+                     num_key_value_heads=2, max_position_embeddings=77), True),
+        (LlamaConfig(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                     head_dim=16, tie_word_embeddings=True), True),
+        (LlamaConfig(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                     attention_bias=True), False),
+        (Qwen3Config(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                     num_key_value_heads=2), False),
+    ],
+    ids=["qwen2", "llama", "llama with biases", "qwen3"],
+)  # fmt: skip
+def test_a_config_alone_gives_the_shape_of_the_model_or_nothing(
+    config: PreTrainedConfig, known: bool, tmp_path: Path
+) -> None:
+    """A family that the formula does not cover, or a damaged config, is left to transformers."""
+    config.save_pretrained(tmp_path)
+    shape = shape_of_config(tmp_path / "config.json")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert shape == (measure(model, "its config.json") if known else None)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "hidden_size": "32", "num_attention_heads": 0}')
+    assert shape_of_config(tmp_path / "config.json") is None
+
+
+def test_the_shape_of_a_recipe_is_that_of_the_model_it_makes() -> None:
+    config = base_recipe("laptop/smoke-base")
+    made = make_learner(config, make_corpus(config.corpus, config.seed)).model
+    assert recipe_shape(config) == measure(made, "its recipe")
 
 
 def test_published_sizes_are_those_of_the_model_cards() -> None:

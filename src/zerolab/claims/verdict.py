@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes a second to import
 
 from zerolab.claims.protocol import Protocol, Row, Statement
 
@@ -85,7 +85,7 @@ def interval(values: np.ndarray, level: float, exact: bool = False) -> tuple[flo
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
     if error == 0 and 2.0 ** (1 - len(values)) > 1 - level:
         return float("nan"), float("nan")
-    half = float(stats.t.isf((1 - level) / 2, len(values) - 1)) * error
+    half = float(special.stdtrit(len(values) - 1, (1 + level) / 2)) * error
     return mean - half, mean + half
 
 

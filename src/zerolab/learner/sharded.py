@@ -36,8 +36,8 @@ from zerolab.learner.sharded_tensors import (
     weight_files,
     whole,
 )
-from zerolab.models.hf import check_folder, describe_model, hidden_states, load_model, named_weights, probe
-from zerolab.models.model_safety import check_files
+from zerolab.models.hf import describe_model, hidden_states, load_model, named_weights, probe
+from zerolab.models.model_safety import check_files, check_folder
 from zerolab.models.writer import write_weights
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import Objective

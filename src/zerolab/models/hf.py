@@ -21,7 +21,7 @@ from torch import nn
 from zerolab.errors import UserError
 from zerolab.models.context import rotary_limit
 from zerolab.models.generation import repair_generation_config
-from zerolab.models.model_safety import check_files, check_finite, check_hub
+from zerolab.models.model_safety import check_files, check_folder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -285,27 +285,25 @@ def probe_packing(model: PreTrainedModel) -> None:
         )
 
 
+def check_finite(model: nn.Module, path: str) -> None:
+    """Raises UserError if a weight is NaN or infinite, and names the tensor."""
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = torch.aminmax(tensor)  # NaN if there is one
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise UserError(
+                f"the weights of {path} hold NaN or infinity (in {name}): the training that made them diverged, or "
+                "the file is damaged"
+            )
+
+
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """torch.bfloat16 from "bfloat16" or itself. Raises UserError for anything that is no floating dtype."""
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise UserError(f"unknown dtype {dtype!r}; use float32 or bfloat16")
     return value
-
-
-def check_folder(path: str | Path, ask_hub: bool = True) -> Path | None:
-    """The local folder, checked; None if `path` is a hub id. UserError if it is neither, or unknown to the hub."""
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} holds no config.json; is it a Hugging Face model folder?")
-        return folder
-    text = str(path)
-    if isinstance(path, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.exists():
-        raise UserError(f"{path} is not a folder; give a model folder or a hub id such as Qwen/Qwen2.5-Math-1.5B")
-    if ask_hub:
-        check_hub(text)
-    return None
 
 
 def _other_weights(folder: Path) -> str:

@@ -8,9 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from zerolab.errors import UserError
 
 INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
@@ -18,6 +15,21 @@ INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
 OWN_ATTENTION = {None, "eager", "sdpa", "flex_attention"}
 OWN_EXPERTS = {None, "eager", "batched_mm", "grouped_mm"}
 HUB_SECONDS = 10.0  # that the hub has to say whether it knows a model
+
+
+def check_folder(path: str | Path, ask_hub: bool = True) -> Path | None:
+    """The local folder, checked; None if `path` is a hub id. UserError if it is neither, or unknown to the hub."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} holds no config.json; is it a Hugging Face model folder?")
+        return folder
+    text = str(path)
+    if isinstance(path, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.exists():
+        raise UserError(f"{path} is not a folder; give a model folder or a hub id such as Qwen/Qwen2.5-Math-1.5B")
+    if ask_hub:
+        check_hub(text)
+    return None
 
 
 def check_files(path: str) -> None:
@@ -69,19 +81,6 @@ def _check_name(name: str, source: str) -> None:
             f"{source} names {name!r}, which is no safetensors file and is not read: convert it with "
             "model.save_pretrained"
         )
-
-
-def check_finite(model: nn.Module, path: str) -> None:
-    """Raises UserError if a weight is NaN or infinite, and names the tensor."""
-    for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point() or not tensor.numel():
-            continue
-        low, high = torch.aminmax(tensor)  # NaN if there is one
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise UserError(
-                f"the weights of {path} hold NaN or infinity (in {name}): the training that made them diverged, or "
-                "the file is damaged"
-            )
 
 
 @lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ from zerolab.models.context import evaluation_room, piece_limit, prompt_limit
 from zerolab.plan.gpus import find_gpu
 from zerolab.plan.job import Assumptions
 from zerolab.plan.memory import GIB, Rows, memory_estimates, rows_that_fit
-from zerolab.plan.shapes import ModelShape, measure, model_shape
+from zerolab.plan.shapes import ModelShape, model_shape, tiny_shape
 
 
 def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
@@ -80,12 +80,11 @@ def text_shape(config: TextRunConfig) -> ModelShape | None:
     """Shape of the model to begin with; None where it is not known yet."""
     if config.architecture is None:
         return model_shape(config.model)
-    from zerolab.models.hf import load_tokenizer
-    from zerolab.models.tiny import tiny_qwen2
+    if (vocabulary := config.model.vocab_size) is None:
+        from zerolab.models.hf import load_tokenizer
 
-    vocabulary = config.model.vocab_size or len(load_tokenizer(str(config.model.tokenizer)))
-    shape = config.architecture.model_dump()
-    return measure(tiny_qwen2(vocabulary, **shape, eos_token_id=0, pad_token_id=1, seed=0), "its recipe")
+        vocabulary = len(load_tokenizer(str(config.model.tokenizer)))
+    return tiny_shape(config.architecture, vocabulary)
 
 
 def operations(config: TextRunConfig, shape: ModelShape) -> float:

@@ -1,10 +1,12 @@
 """The shape of a model: from its config where that is at hand, from a table of published ones, or from its name."""
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from zerolab.config import ModelConfig, PretrainConfig
+from zerolab.config import ArchitectureConfig, ModelConfig, PretrainConfig
 from zerolab.models.context import context_length, head_dim
 
 
@@ -30,8 +32,21 @@ class ModelShape:
     context: int | None = None  # tokens; None if the config is not at hand
 
 
-# Name: layers, hidden, heads, key and value heads, width of a head, MLP, vocabulary, head tied to the embedding, biases
-# of q, k and v. From config.json of the base models on the hub (Qwen/Qwen2.5-0.5B ..., meta-llama/Llama-3.2-1B ...).
+class Dimensions(NamedTuple):
+    """The sizes that decide every weight of a Qwen2, Llama or Mistral model."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    width: int  # of one head
+    inner: int  # of the MLP
+    vocabulary: int
+    tied: bool  # the head is the embedding
+    biases: bool  # of queries, keys and values
+
+
+# From config.json of the base models on the hub (Qwen/Qwen2.5-0.5B ..., meta-llama/Llama-3.2-1B ...).
 PUBLISHED = {
     "qwen2.5-0.5b": (24, 896, 14, 2, 64, 4864, 151_936, True, True),
     "qwen2.5-1.5b": (28, 1536, 12, 2, 128, 8960, 151_936, True, True),
@@ -67,11 +82,19 @@ def model_shape(model: ModelConfig) -> ModelShape | None:
 
 
 def recipe_shape(recipe: PretrainConfig) -> ModelShape:
-    """Of a model that a pretraining recipe makes."""
-    from zerolab.worlds.base_model import make_learner
+    """Shape of the model that a pretraining recipe makes."""
     from zerolab.worlds.corpora import make_corpus
 
-    return measure(make_learner(recipe, make_corpus(recipe.corpus, recipe.seed)).model, "its recipe")
+    return tiny_shape(recipe.architecture, len(make_corpus(recipe.corpus, recipe.seed).tokenizer))
+
+
+def tiny_shape(architecture: ArchitectureConfig, vocabulary: int) -> ModelShape:
+    """Shape of models.tiny.tiny_qwen2 with this architecture."""
+    size, heads = architecture.hidden_size, architecture.heads
+    sizes = Dimensions(
+        architecture.layers, size, heads, heads, size // heads, architecture.intermediate_size, vocabulary, True, True
+    )
+    return decoder_shape(sizes, "its recipe", architecture.context)
 
 
 def published(path: str) -> ModelShape | None:
@@ -80,32 +103,85 @@ def published(path: str) -> ModelShape | None:
         for pattern, form in FAMILIES:
             match = re.search(pattern, name)
             if match and (key := form.format(*match.groups())) in PUBLISHED:
-                return _from_table(key)
+                return decoder_shape(Dimensions(*PUBLISHED[key]), f"the published shape of {key}")
     return None
 
 
-def _from_table(key: str) -> ModelShape:
-    count, hidden, heads, kv_heads, width, inner, vocabulary, tied, biases = PUBLISHED[key]
+def decoder_shape(sizes: Dimensions, source: str, context: int | None = None) -> ModelShape:
+    """Shape of a Qwen2, Llama or Mistral model: what `measure` says of it, without making it."""
+    count, hidden, heads, kv_heads, width, inner, vocabulary, tied, biases = sizes
     attention, kv = heads * width, 2 * kv_heads * width
     body = count * hidden * (2 * attention + kv + 3 * inner)
     head = vocabulary * hidden
     small = count * (2 * hidden + (attention + kv) * biases) + hidden  # norms and biases
     linear = count * (2 * (hidden + attention) + (2 * hidden + kv) + 3 * (hidden + inner))
     layers = Layers(count, hidden, attention, kv, inner, body, head)
-    return ModelShape(body + head * (1 if tied else 2) + small, linear, f"the published shape of {key}", layers)
+    return ModelShape(body + head * (1 if tied else 2) + small, linear, source, layers, context)
 
 
 def _at_hand(path: str) -> ModelShape | None:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
+    """Shape by config.json, if it is on this machine."""
     from zerolab.models.fetch import catalogue, local_model, model_folder
-    from zerolab.models.hf import check_folder
+    from zerolab.models.model_safety import check_folder
 
     if path in catalogue() and not model_folder(path).is_dir():
         return None
     path = local_model(path)
-    check_folder(path, ask_hub=False)
+    folder = check_folder(path, ask_hub=False)
+    file = folder / "config.json" if folder is not None else _cached_config(path)
+    if file is None:
+        return None
+    return shape_of_config(file) or _built(path)
+
+
+def _cached_config(name: str) -> Path | None:
+    """config.json of a hub id in the hub's local cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+PLAIN = {"qwen2": True, "llama": False, "mistral": False}  # families that Dimensions decide: do q, k and v have biases?
+
+
+def shape_of_config(file: Path) -> ModelShape | None:
+    """Shape by a config.json alone, which takes no torch; None if more than `Dimensions` decides it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        config = json.loads(text)
+        biases = PLAIN[config["model_type"]]
+        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+        sizes = Dimensions(
+            config["num_hidden_layers"],
+            hidden,
+            heads,
+            config["num_key_value_heads"],
+            config.get("head_dim") or hidden // heads,
+            config["intermediate_size"],
+            config["vocab_size"],
+            config.get("tie_word_embeddings", False),
+            biases,
+        )
+        context = config["max_position_embeddings"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return None
+    if not all(isinstance(number, int) for number in (*sizes, context)):
+        return None
+    if config.get("attention_bias") or config.get("mlp_bias") or "longrope" in text or "dynamic" in text:
+        return None
+    return decoder_shape(sizes, "its config.json", context)
+
+
+def _built(path: str) -> ModelShape | None:
+    """Shape of the model that transformers builds without memory; None if it cannot."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):

@@ -16,15 +16,20 @@ The reward part is what would be left if every token of the batch counted the sa
 wherever that is so (a constant or one denominator for the step). `docs/bias_meter.md` says how to read it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zerolab.datatypes import Group
 from zerolab.rl.advantage import advantages
 from zerolab.rl.aggregate import token_weights
-from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS, Objective
+
+if TYPE_CHECKING:  # torch is not needed to read these numbers
+    from zerolab.rl.batch import Batch
 
 QUARTERS = ("00-25", "25-50", "50-75", "75-100")  # response length in per cent of the budget
 PASS_RATES = ("00-20", "20-40", "40-60", "60-80", "80-100")  # share of a question's responses that solved it
