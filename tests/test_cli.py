@@ -20,8 +20,11 @@ import typer
 from command import RECIPE, refusal, run, settings, start, write_recipe
 from docs_workspace import leaves
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.cli import app
+from zerolab.cli import OPTIONS, app, name_options
+from zerolab.errors import UserError
 from zerolab.models.hf import export_model
+from zerolab.recipes import run_config
+from zerolab.rundir import read_metrics
 
 # Every verb with its arguments and options. A change here is a change of the interface: say so in CHANGELOG.md.
 VERBS = {
@@ -411,6 +414,60 @@ def test_a_refusal_in_a_process_of_its_own(recipe: Path) -> None:
     assert err.startswith("zerolab: a budget of 256 new tokens")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evaluate", "MODEL", "--data-dir", "/none"), "--data-dir /none: no such folder"),
+        (("analyze", "MODEL", "--data-dir", "/none"), "--data-dir /none: no such folder"),
+        (("overlap", "x.jsonl", "--data-dir", "/none"), "--data-dir /none: no such folder"),
+        (("evaluate", "MODEL", "--benchmarks", "math-12k"), "--benchmarks 'math-12k' is no file"),
+        (
+            ("evaluate", "MODEL", "--benchmarks", "synthetic:modular", "--limit", "2", "--device", "xpu"),
+            "--device 'xpu'",
+        ),
+        (("sample", "MODEL", "--questions", "math-12k"), "questions.path 'math-12k' is no file"),  # it takes --set
+    ],
+)
+def test_a_message_names_the_options_of_its_verb(
+    arguments: tuple[str, ...], said: str, model: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert said in refusal(capsys, *(str(model) if word == "MODEL" else word for word in arguments))
+
+
+def test_a_key_becomes_an_option_only_where_the_verb_has_it() -> None:
+    message = 'set model.precision = "bf16", lower rollout.kv_gb or learner.lr; questions.path_of stays'
+    assert name_options(message, {"--precision", "--kv-gb"}) == (
+        "set --precision bf16, lower --kv-gb or learner.lr; questions.path_of stays"
+    )
+    assert name_options(message, {"--precision"}).endswith("lower rollout.kv_gb or learner.lr; questions.path_of stays")
+    assert name_options(message, {"--set", "--precision"}) == message
+    with_options = {option for verb in VERBS.values() for option in verb}
+    assert set(OPTIONS.values()) <= with_options
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"questions": "q.jsonl"}, "questions is a table of keys, not 'q.jsonl': write {path = \"q.jsonl\"} in TOML"),
+        ({"model": "m"}, "{'path': \"m\"} in Python"),
+        ({"rollout": 3}, "rollout is a table of keys, not 3"),
+        ({"reward": {"functions": ["a.py:f"]}}, "reward.functions.0 is a table of keys, not 'a.py:f': write {path ="),
+        (
+            {"questions": {"sources": "a.jsonl"}},
+            "questions.sources is a list, not 'a.jsonl': put it in square brackets",
+        ),
+        ({"evaluation": {"questions": "x"}}, "evaluation.questions is a table of keys, not 'x': write {path"),
+        ({"lora": True}, "lora is a table of keys, not True"),
+    ],
+)
+def test_a_value_in_the_place_of_a_table_is_one_line_with_what_to_write(changes: dict[str, Any], said: str) -> None:
+    raw = {"steps": 1, "objective": "dr_grpo", "model": {"path": "m"}, "questions": {"path": "q"}, **changes}
+    with pytest.raises(UserError) as refused:
+        run_config(raw)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 # --- what the light verbs print ---------------------------------------------------------------------------------------
 
 
@@ -462,6 +519,40 @@ def test_dry_run_of_a_laptop_base_measures_it_without_training_it(
     assert run("train", "laptop/grpo", "--dry-run") == 0
     assert "parameters, by its recipe" in capsys.readouterr().out
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_time_of_a_dry_run_is_that_of_the_last_run_of_its_kind_here_or_unknown(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+
+    def line(*changes: str) -> str:
+        assert run("train", recipe, "--dry-run", *settings(*changes)) == 0
+        return next(x for x in capsys.readouterr().out.splitlines() if x.startswith("time:"))
+
+    assert line().startswith("time: unknown")
+    assert run("train", recipe, *settings(f"out={tmp_path / 'run'}", "steps=3", "evaluation.every=0")) == 0
+    rows = read_metrics(tmp_path / "run")[1:]
+    tokens = sum(row["rollout/tokens"] for row in rows)
+    seconds = sum(row["time/wait_s"] + row["time/learn_s"] for row in rows)
+    length = sum(row["length/mean"] for row in rows) / 2
+    capsys.readouterr()
+    expected = seconds / tokens * 16 * length
+    assert f"for 8 steps of {expected:.3g} s, at the rate of the last such run here" in line()
+    assert f"for 8 steps of {2 * expected:.3g} s" in line("rollout.questions_per_step=8")
+    assert line("model.precision=bf16").startswith("time: unknown")
+    for damage in ("", "[]", '{"seconds_per_token": "x"}', '{"seconds_per_token": 0.0, "response_tokens": 1.0}'):
+        for file in (tmp_path / "cache" / "rates").iterdir():
+            file.write_text(damage)
+        assert line().startswith("time: unknown")
+
+
+def test_a_cache_that_cannot_be_written_costs_the_rate_alone(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "file" / "cache"))
+    assert run("train", recipe, *settings(f"out={tmp_path / 'run'}", "steps=1", "evaluation.every=0")) == 0
 
 
 def test_dry_run_refuses_what_the_run_would(recipe: Path, capsys: pytest.CaptureFixture) -> None:

@@ -225,6 +225,17 @@ def test_bad_settings_are_one_clear_line(case: str, recipe: Path, capsys: pytest
     assert not (recipe.parent / "run").exists()
 
 
+def test_the_time_of_a_dry_run_is_that_of_the_last_pretraining_run_here(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+    assert run("pretrain", recipe, "--dry-run") == 0
+    assert "time: unknown" in capsys.readouterr().out
+    assert run("pretrain", recipe, *settings(f"out={tmp_path / 'run'}", "steps=3")) == 0
+    assert run("pretrain", recipe, "--dry-run") == 0
+    assert "for 8 steps of" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_tokens_steps_and_memory(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("pretrain", recipe, "--dry-run") == 0
     out = capsys.readouterr().out

@@ -29,6 +29,8 @@ from zerolab.loop import run_steps
 from zerolab.models.context import context_length, evaluation_room, piece_limit
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.models.tiny import tiny_qwen2, train_bpe
+from zerolab.plan.shapes import measure
+from zerolab.plan.throughput import store_rate
 from zerolab.processes import GracefulStop
 from zerolab.recipes import text_config
 from zerolab.report.progress import Progress
@@ -110,6 +112,7 @@ def pretrain(
         with clear_errors(directory.path):
             run.learner.export(run.tokenizer, directory.path / MODEL)
     finally:
+        store_rate(config, measure(run.learner.model, "this run"), directory.session)
         run.close()
         directory.close()
     return directory.path / MODEL

@@ -46,6 +46,7 @@ class RunDirectory:
         check_installed(config.track.to)
         resolved = config.model_dump(mode="json")
         name = f"{config.name}-seed{config.seed}"
+        self.session: list[Mapping[str, Any]] = []  # the rows that this process logged
         self.trackers = Trackers(config.track.to, self.path, config.track.project, name, resolved)
         check_free(self.path)
         self._check()
@@ -159,6 +160,7 @@ class RunDirectory:
         """Appends one line to metrics.jsonl and tells the trackers; a number that is not finite becomes null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._append(METRICS, [clean])
+        self.session.append(clean)
         self.trackers.log(int(record["step"]), clean)
 
     def log_warning(self, warning: Mapping[str, Any]) -> None:

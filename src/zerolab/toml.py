@@ -5,6 +5,7 @@ A mistake in a file becomes one line that names the key and, if there is one, th
 
 import copy
 import difflib
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,25 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
         return message if "." in message.split()[0] or not where else f"{where}: {message}"
-    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r})"
+    given = f"{problem['input']!r:.60}"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return f"{where or 'a recipe'} is a table of keys, not {given}{_as_table(model, problem)}"
+    if problem["type"] in ("tuple_type", "list_type"):
+        return f"{where} is a list, not {given}: put it in square brackets"
+    return f"{where}: {problem['msg'].lower()} (got {problem['input']!r:.200})"
+
+
+def _as_table(model: type[BaseModel], problem: Any) -> str:
+    """How the path is written that stands in the place of a table; nothing if it is none."""
+    kind: type[BaseModel] | None = model
+    for part in problem["loc"]:
+        if kind is not None and isinstance(part, str):
+            kind = table_class(kind.model_fields[part].annotation) if part in kind.model_fields else None
+    keys = {*(kind.model_fields if kind else ()), *getattr(getattr(kind, "shorthand", None), "model_fields", ())}
+    if "path" not in keys or not isinstance(problem["input"], str):
+        return ""
+    given = json.dumps(problem["input"], ensure_ascii=False)
+    return f": write {{path = {given:.200}}} in TOML, {{'path': {given:.200}}} in Python"
 
 
 def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:

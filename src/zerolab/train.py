@@ -7,6 +7,7 @@ learner -> new weights to the engine. `build.py` puts the pieces together from a
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +15,12 @@ from typing import Any
 
 from zerolab.build import EngineFactory, Run, build, describe_inputs, make_engine
 from zerolab.config import RunConfig
-from zerolab.errors import LearnerLost
+from zerolab.errors import LearnerLost, UserError
 from zerolab.learner.checkpoint import load_state, save_checkpoint
 from zerolab.learner.prepare import prepare
 from zerolab.loop import run_steps
+from zerolab.plan.shapes import model_shape
+from zerolab.plan.throughput import store_rate
 from zerolab.processes import GracefulStop
 from zerolab.recipes import run_config
 from zerolab.report.health import Health
@@ -59,6 +62,8 @@ def train(
                     first = restore(run, directory)
                     shown.message(f"{lost}; going on with step {first}")
     finally:
+        with suppress(UserError):  # the folder of the model is gone
+            store_rate(config, model_shape(config.model), directory.session)
         run.close()
         directory.close()
     return directory.path

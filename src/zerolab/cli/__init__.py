@@ -1,5 +1,6 @@
 """The command line: its groups, its version, and how it ends. No heavy import before a verb needs it."""
 
+import re
 import sys
 import traceback
 from importlib import metadata
@@ -32,12 +33,51 @@ class CommandGroup(TyperGroup):
             sys.exit(getattr(error, "exit_code", 1))
         sys.exit(code if isinstance(code, int) else 0)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb. Its errors name its options in the place of the keys of a recipe that it does not have."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            command = self.commands.get(str(ctx.invoked_subcommand))
+            known = {option for parameter in command.params for option in parameter.opts} if command else set()
+            raise UserError(name_options(str(error), known)) from error
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the verbs by group, each with its first sentence."""
         for group in GROUPS:
             members = [c for c in self.commands.values() if getattr(c, "rich_help_panel", None) == group]
             with formatter.section(group):
                 formatter.write_dl([(str(c.name), (c.help or "").split("\n\n")[0]) for c in members])
+
+
+# What a verb without recipe calls the key that a message of a layer below names.
+OPTIONS = {
+    "questions.data_dir": "--data-dir",
+    "questions.path": "--benchmarks",
+    "questions.limit": "--limit",
+    "rollout.max_new_tokens": "--budget",
+    "rollout.temperature": "--temperature",
+    "rollout.kv_gb": "--kv-gb",
+    "rollout.engine": "--engine",
+    "model.device": "--device",
+    "model.precision": "--precision",
+    "template.name": "--template",
+    "template.extractor": "--extractor",
+}
+
+
+def name_options(message: str, known: set[str]) -> str:
+    """The message with the options of a verb in the place of keys: `model.precision = "bf16"` is `--precision bf16`."""
+    if "--set" in known or not known.intersection(OPTIONS.values()):  # a verb that takes keys, or none of these
+        return message
+
+    def named(found: re.Match[str]) -> str:
+        option = OPTIONS[found["key"]]
+        value = f" {found['value']}" if found["value"] else ""
+        return option + value if option in known else found[0]
+
+    keys = "|".join(map(re.escape, OPTIONS))
+    return re.sub(rf'(?<![\w.])(?P<key>{keys})(?![\w])(?: = "(?P<value>[^"]*)")?', named, message)
 
 
 app = typer.Typer(

@@ -6,6 +6,7 @@ from zerolab.plan.gpus import find_gpu
 from zerolab.plan.job import Assumptions
 from zerolab.plan.memory import GIB, Rows, memory_estimates, rows_that_fit
 from zerolab.plan.shapes import ModelShape, model_shape, tiny_shape
+from zerolab.plan.throughput import time_estimate
 
 
 def token_estimates(config: RunConfig) -> list[tuple[str, float]]:
@@ -30,7 +31,7 @@ def describe(config: RunConfig) -> str:
     lines = [config.model_dump_json(indent=2), "", f"objective {config.objective.name}", config.objective.formula(), ""]
     lines += [f"{name:36} {value:>16,.0f}" for name, value in token_estimates(config)]
     if shape is None:
-        lines += ["", f"memory: unknown until the model is at hand ({config.model.path})"]
+        lines += ["", f"memory: unknown until the model is at hand ({config.model.path})", time_estimate(config, shape)]
         return "\n".join(lines)
     if shape.context is not None:
         lines.append(f"{'tokens of a prompt, at most':36} {prompt_limit(config, shape.context):>16,}")
@@ -38,7 +39,7 @@ def describe(config: RunConfig) -> str:
     lines += [f"{name:36} {value:>12.2f} GiB" for name, value in memory_estimates(config, shape)]
     if shape.layers:
         lines.append(f"{'full-length responses in that cache':36} {rows_that_fit(config, shape):>16,.0f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", time_estimate(config, shape)])
 
 
 UTILISATION = Assumptions().learn_utilisation
@@ -56,12 +57,13 @@ def describe_pretraining(config: PretrainConfig | TextRunConfig) -> str:
             evaluation_room(config, shape.context)
     lines = [resolved, "", *(f"{name:36} {value:>16,.0f}" for name, value in text_tokens(config))]
     if shape is None:
-        return "\n".join([*lines, "", f"memory: unknown until the model is at hand ({config.model.path})"])
+        unknown = f"memory: unknown until the model is at hand ({config.model.path})"
+        return "\n".join([*lines, "", unknown, time_estimate(config, shape)])
     lines += ["", f"{'parameters, by ' + shape.source:36} {shape.parameters:>16,}"]
     lines.append(f"{'floating-point operations':36} {operations(config, shape):>16.3g}")
     lines.append(f"{f'A100 hours at {UTILISATION:.0%} of its peak':36} {a100_hours(config, shape):>16,.1f}")
     lines += [f"{name:36} {value:>12.2f} GiB" for name, value in text_memory(config, shape)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", time_estimate(config, shape)])
 
 
 def text_tokens(config: TextRunConfig) -> list[tuple[str, float]]:
