@@ -20,11 +20,11 @@ import numpy as np
 from zerolab.build import build, model_path
 from zerolab.claims.verdict import interval
 from zerolab.config import ModelConfig, RunConfig
-from zerolab.evaluation.passk import pass_at_k
+from zerolab.evaluation.score import pass_at_k
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.recipes import controlled, run_config
 from zerolab.report.curves import COLOURS, column, draw_arm, write_csv
-from zerolab.rollout.graded_sampling import sample_graded
+from zerolab.rollout.engine import sample_graded
 from zerolab.rundir import can_resume, read_metrics
 from zerolab.train import train
 

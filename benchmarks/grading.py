@@ -18,8 +18,7 @@ from pathlib import Path
 import record
 from zerolab.grading import grade
 from zerolab.grading.equal import _known, verdict
-from zerolab.grading.normalize import normalize
-from zerolab.grading.number import exact
+from zerolab.grading.normalize import exact, normalize
 from zerolab.grading.units import split_measure
 
 Figures = dict[str, float]

@@ -24,7 +24,7 @@ from zerolab.config import QuestionsConfig, RunConfig, TemplateConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.datatypes import Question
 from zerolab.evaluation.intervals import fixed_set_interval
-from zerolab.evaluation.passk import pass_at_k
+from zerolab.evaluation.score import pass_at_k
 from zerolab.grading.grader import grade
 from zerolab.models.hf import load_model, load_tokenizer
 from zerolab.recipes import run_config

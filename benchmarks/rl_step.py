@@ -44,7 +44,7 @@ from zerolab.learner.prepare import prepare
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import PRESETS
 from zerolab.rl.reward import make_group
-from zerolab.rollout.graded_sampling import SamplingParameters
+from zerolab.rollout.engine import SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 

@@ -11,8 +11,7 @@ from command import run
 from zerolab import recipes
 from zerolab.config import DemoConfig
 from zerolab.models.fetch import catalogue
-from zerolab.plan.command import make_plan
-from zerolab.plan.dry_run import a100_hours, text_memory, text_shape
+from zerolab.plan.command import a100_hours, make_plan, text_memory, text_shape
 from zerolab.plan.memory import memory_estimates
 from zerolab.plan.shapes import published
 from zerolab.recipes import difference, find_recipe, header, kind, load, shipped

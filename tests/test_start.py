@@ -12,7 +12,7 @@ from zerolab.config import load_run_config
 from zerolab.data.templates import Template
 from zerolab.datatypes import Grade, Question
 from zerolab.models.hf import export_model
-from zerolab.rollout.graded_sampling import Grader
+from zerolab.rollout.engine import Grader
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from zerolab.datatypes import Completion
 from zerolab.errors import UserError
 from zerolab.grading.grader import grade
 from zerolab.rl.reward import has_right_and_wrong, is_mixed, make_group
-from zerolab.rollout.engine import Request
-from zerolab.rollout.graded_sampling import SamplingParameters
+from zerolab.rollout.engine import Request, SamplingParameters
 from zerolab.rollout.stream import Rollout, Stream
 from zerolab.toml import parse
 

@@ -16,10 +16,10 @@ from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.datatypes import Grade, Question
 from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator, choose_questions, evaluation_parameters
-from zerolab.evaluation.local_model import LocalParts
+from zerolab.evaluation.samplers import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.inputs import Input, model_inputs, question_input
-from zerolab.learner.checkpoint_check import check_checkpoint
+from zerolab.learner.checkpoint import check_checkpoint
 from zerolab.learner.learner import Learner, LearnerProtocol
 from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
@@ -30,8 +30,7 @@ from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
 from zerolab.rl.reward_function import close_terms, load_terms
-from zerolab.rollout.engine import Engine
-from zerolab.rollout.graded_sampling import Grader, SamplingParameters
+from zerolab.rollout.engine import Engine, Grader, SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rollout.weight_check import Probe

@@ -21,8 +21,7 @@ from zerolab.data.templates import make_encode, make_template
 from zerolab.document_streams import Found, Mix, find_corpora, held_out_documents, make_mix
 from zerolab.evaluation.evaluate import Evaluator, choose_questions, evaluation_parameters
 from zerolab.inputs import Input, model_inputs, question_input
-from zerolab.learner.checkpoint import load_state, save_checkpoint
-from zerolab.learner.checkpoint_check import check_checkpoint
+from zerolab.learner.checkpoint import check_checkpoint, load_state, save_checkpoint
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.loop import run_steps

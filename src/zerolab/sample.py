@@ -20,8 +20,7 @@ from zerolab.datatypes import Completion, Grade, Question
 from zerolab.errors import UserError
 from zerolab.models.context import context_length
 from zerolab.models.hf import load_model, load_tokenizer
-from zerolab.rollout.engine import Request, generate_all
-from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.engine import Request, generate_all, request_seed
 from zerolab.rollout.stop_strings import token_pieces
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.terminal import echo, make_console, visible

@@ -22,7 +22,7 @@ import torch
 
 from zerolab.build import make_grader, make_learner, model_path, pick_device
 from zerolab.config import ModelConfig, QuestionsConfig, RewardConfig, RunConfig, TemplateConfig, load_run_config
-from zerolab.config.benchmark_guard import tests_among
+from zerolab.data.question_config import tests_among
 from zerolab.data.questions import Pool, QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES, make_encode, make_template
 from zerolab.datatypes import Group, Prompt, Question
@@ -34,7 +34,7 @@ from zerolab.models.hf import load_config, load_model, load_tokenizer
 from zerolab.plan.shapes import model_shape
 from zerolab.rl.batch import make_batch
 from zerolab.rl.reward import has_right_and_wrong, make_group
-from zerolab.rollout.graded_sampling import SamplingParameters, sample_graded
+from zerolab.rollout.engine import SamplingParameters, sample_graded
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rundir import write_atomically
 from zerolab.terminal import echo

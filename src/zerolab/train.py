@@ -28,7 +28,7 @@ from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch
 from zerolab.rl.bias_meter import bias_metrics
 from zerolab.rl.metrics import rollout_metrics, update_metrics
-from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.engine import request_seed
 from zerolab.rundir import RunDirectory
 
 

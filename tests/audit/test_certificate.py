@@ -10,10 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from zerolab.audit import split_invariance
-from zerolab.audit.certificate import INVARIANTS, Certificate, certify, violations
-from zerolab.audit.certificate_table import markdown
+from zerolab.audit.certificate import INVARIANTS, PASS_RATES, Certificate, certify, question_weights, violations
+from zerolab.audit.command import markdown
 from zerolab.audit.enumerate import EnumerablePolicy
-from zerolab.audit.weight_curves import PASS_RATES, question_weights
 from zerolab.cli import app
 from zerolab.rl import advantage as advantage_module
 from zerolab.rl.objective import PRESETS, Objective
@@ -201,10 +200,10 @@ def test_command_prints_writes_and_fails_when_a_promise_is_broken(
 
 
 def test_command_certifies_a_changed_row_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    from zerolab.audit.command import run
+    from zerolab.audit.command import run_certify
     from zerolab.errors import UserError
 
-    assert run(["grpo"], ["aggregation=constant"], None, None, ranks=False)
+    assert run_certify(["grpo"], ["aggregation=constant"], None, None, ranks=False)
     for names, changes, file in (
         (["dr-grpo"], [], None),
         (["grpo"], ["agregation=constant"], None),
@@ -212,5 +211,5 @@ def test_command_certifies_a_changed_row_and_refuses_what_it_does_not_know(tmp_p
         ([], [], tmp_path / "missing" / "c.json"),
     ):
         with pytest.raises(UserError) as error:
-            run(names, changes, file, None, ranks=False)
+            run_certify(names, changes, file, None, ranks=False)
         assert "\n" not in str(error.value)

@@ -11,14 +11,12 @@ from tools import audit_document
 
 from command import refusal, run
 from zerolab.audit import checks
-from zerolab.audit.audit_command import KEYS
-from zerolab.audit.certificate import QUESTION_WEIGHTS
+from zerolab.audit.certificate import PASS_RATES, QUESTION_WEIGHTS
 from zerolab.audit.checks import Audit, audit, summary
+from zerolab.audit.command import KEYS
 from zerolab.audit.peers import function
-from zerolab.audit.peers.case import balanced
-from zerolab.audit.peers.peer import Peer, measure
+from zerolab.audit.peers.peer import Peer, balanced, measure
 from zerolab.audit.targets import find, trl_config
-from zerolab.audit.weight_curves import PASS_RATES
 from zerolab.errors import UserError
 
 HERE = Path(__file__).parent

@@ -7,16 +7,15 @@ import pytest
 import typer
 
 from command import run
-from zerolab.analysis.sample_plan import Plan, floats, names
+from zerolab.analysis.study import Plan, floats, names
 from zerolab.claims.ledger import CLAIMS
 from zerolab.claims.scales import LARGER, Larger, Pretraining, Sampling, Training
 from zerolab.cli import app
 from zerolab.data.builtin import BUILT_IN
 from zerolab.evaluation.benchmarks import benchmark_names
 from zerolab.evaluation.command import Options, find_template
-from zerolab.plan.command import make_plan
+from zerolab.plan.command import a100_hours, describe, make_plan
 from zerolab.plan.cost import estimate
-from zerolab.plan.dry_run import a100_hours, describe
 from zerolab.plan.gpus import choose, colocated, parse_cluster
 from zerolab.plan.job import Job
 from zerolab.plan.memory import fits

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zerolab.config import QuestionsConfig
-from zerolab.data import gym
+from zerolab.data import sources
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.errors import UserError
 from zerolab.grading import grader
@@ -24,7 +24,7 @@ def questions(path: str, **keys: object) -> QuestionsConfig:
 
 def answered(text: str, task: str, index: int = 0) -> str:
     """Reason of the grade of an answer to a question of a task."""
-    question = gym.gym_family(task, {}, None).question(index)
+    question = sources.gym_family(task, {}, None).question(index)
     return grade(f"<answer>{text}</answer>", question.answers, "answer-tag-lenient", verifier=question.verifier).reason
 
 
@@ -47,10 +47,10 @@ def test_a_run_draws_the_same_questions_in_any_process_and_after_a_resume() -> N
 
 def test_options_levels_and_size_are_those_of_the_task() -> None:
     options = {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1, "operators": ["+"], "seed": 5}
-    family = gym.gym_family("basic_arithmetic", {**options, "allow_negation": False, "size": 3}, None)
+    family = sources.gym_family("basic_arithmetic", {**options, "allow_negation": False, "size": 3}, None)
     assert family.size == 3
     assert all(family.question(i).text.count("+") == 2 for i in range(3))
-    other = gym.gym_family("basic_arithmetic", {"size": 3}, None)
+    other = sources.gym_family("basic_arithmetic", {"size": 3}, None)
     assert {other.question(i).text for i in range(3)}.isdisjoint(family.question(i).text for i in range(3))
     loaded = load_questions(questions("basic_arithmetic", levels=[0, 2], limit=6)).train[0].questions
     assert [q.level for q in loaded] == [0, 1, 2, 0, 1, 2]
@@ -70,7 +70,7 @@ def test_options_levels_and_size_are_those_of_the_task() -> None:
     ],
 )
 def test_right_is_what_the_tasks_own_scorer_gives_one(task: str, right: None, nearly: str) -> None:
-    question = gym.gym_family(task, {}, None).question(1)
+    question = sources.gym_family(task, {}, None).question(1)
     gold = question.columns["answer"]
     assert answered(gold, task, 1) == "correct"
     assert answered(nearly.format(gold), task, 1) == "wrong"  # where the scorer gives part of a point
@@ -91,7 +91,7 @@ def test_an_answer_that_hangs_a_scorer_is_a_timeout_and_the_next_one_is_judged(m
     assert answered("7**(9 + 1)**9", "simple_integration") == "timeout"
     monkeypatch.undo()
     assert answered("x" * (grader.LONGEST_GYM_ANSWER + 1), "simple_integration") == "wrong"
-    assert answered(gym.gym_family("ab", {}, None).question(0).columns["answer"], "ab") == "correct"
+    assert answered(sources.gym_family("ab", {}, None).question(0).columns["answer"], "ab") == "correct"
 
 
 def test_an_exception_of_a_scorer_is_an_error_and_no_wrong_answer() -> None:
@@ -116,7 +116,7 @@ def test_what_a_task_does_not_have_is_one_line(path: str, keys: dict, words: lis
 
 
 def test_without_the_extra_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gym, "find_spec", lambda _: None)
+    monkeypatch.setattr(sources, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r'pip install "zerolab\[reasoning-gym\]"'):
         load_questions(questions("basic_arithmetic"))
 
@@ -151,7 +151,7 @@ def test_every_task_makes_questions_that_its_scorer_accepts_the_answer_of() -> N
     without_answer = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
     unsolved = {"intermediate_integration"}  # some of its answers are integrals that it leaves standing
     for task in tasks:
-        family = gym.gym_family(task, {}, None)
+        family = sources.gym_family(task, {}, None)
         made = [family.question(i) for i in range(4)]
         right = [verify_reasoning_gym(q.columns["answer"], q.answers[0]) for q in made]
         if task not in without_answer | unsolved:

@@ -16,10 +16,10 @@ from command import refusal, run, start
 from endpoint_server import say, serve
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.datatypes import Grade
+from zerolab.evaluation.collect import Settings
 from zerolab.evaluation.command import regraded, score_all
 from zerolab.evaluation.responses import Response, read_responses
 from zerolab.evaluation.score import average, score, tables
-from zerolab.evaluation.settings import Settings
 from zerolab.models.hf import export_model
 
 

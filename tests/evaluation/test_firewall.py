@@ -9,7 +9,7 @@ import pytest
 from command import refusal, run, settings, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import load_run_config
-from zerolab.config.benchmark_guard import benchmark_of, forced_note
+from zerolab.data.question_config import benchmark_of, forced_note
 from zerolab.models.hf import export_model
 
 

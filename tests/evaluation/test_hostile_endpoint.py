@@ -16,9 +16,16 @@ from typing import Any
 import pytest
 
 from command import run
-from zerolab.evaluation import endpoint_limits
-from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
-from zerolab.evaluation.endpoint_limits import MAX_BYTES, MAX_DEPTH, Secrets, is_deeper, without_secrets
+from zerolab.evaluation import endpoint
+from zerolab.evaluation.endpoint import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Endpoint,
+    EndpointSampler,
+    Secrets,
+    is_deeper,
+    without_secrets,
+)
 from zerolab.evaluation.samplers import Ask, Failed, Sampled
 
 PACKED = gzip.compress(b" " * 200 * 2**20, 1)  # 200 MiB in 1
@@ -252,7 +259,7 @@ def test_an_address_is_shown_and_stored_without_its_secrets() -> None:
 
 
 def test_caps_leave_ordinary_replies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_limits, "MAX_BYTES", 2000)
+    monkeypatch.setattr(endpoint, "MAX_BYTES", 2000)
     text = "[" * 500 + "x" * 500
     with hostile(send_json({"choices": [{"text": text, "finish_reason": "stop"}]})) as url:
         outcome = ask(url)

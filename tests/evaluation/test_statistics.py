@@ -18,7 +18,7 @@ from zerolab.evaluation.intervals import (
     weighted_interval,
     wilson,
 )
-from zerolab.evaluation.passk import NO_ANSWER, equivalence_classes, maj_at_k, pass_at_k
+from zerolab.evaluation.score import NO_ANSWER, equivalence_classes, maj_at_k, pass_at_k
 from zerolab.evaluation.significance import (
     detectable_effect,
     holm,

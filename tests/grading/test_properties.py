@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from zerolab.grading import equal, grade, numeric
 from zerolab.grading.algebra import Algebra
 from zerolab.grading.exact import is_zero, ratio
-from zerolab.grading.normalize import normalize
-from zerolab.grading.number import exact
+from zerolab.grading.normalize import exact, normalize
 from zerolab.grading.parser import parse
 from zerolab.grading.symbolic import Answer, scalar
 from zerolab.grading.tree import Node, TooHard, Unreadable, kinds_of, number, symbols_of

@@ -12,8 +12,7 @@ from command import write_recipe
 from tiny_models import EOS, tiny_model, tiny_tokenizer
 from zerolab.config import RunConfig
 from zerolab.errors import UserError
-from zerolab.learner.checkpoint import latest_checkpoint
-from zerolab.learner.checkpoint_check import check_description, checkpoint_bytes
+from zerolab.learner.checkpoint import check_description, checkpoint_bytes, latest_checkpoint
 from zerolab.models import hf
 from zerolab.recipes import run_config
 from zerolab.train import train

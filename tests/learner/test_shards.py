@@ -11,10 +11,8 @@ from small_learner import make_learner, random_batch
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import UserError
 from zerolab.learner.checkpoint import load_weights
-from zerolab.learner.ranks import balanced
-from zerolab.learner.sharded_tensors import Shards, open_shards, part_of, read_into
+from zerolab.learner.ranks import Shards, balanced, open_shards, part_of, read_into, write_weights
 from zerolab.models.hf import describe_model, load_model, named_weights
-from zerolab.models.writer import write_weights
 from zerolab.rl.batch import no_work
 from zerolab.rl.objective import PRESETS
 

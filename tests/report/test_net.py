@@ -10,10 +10,9 @@ from run_folders import metric_row, write_run
 
 from zerolab import demo
 from zerolab.claims import protocol
-from zerolab.report.arms import group_arms, read_run
+from zerolab.report.arms import Net, end, group_arms, nets, read_run, unmatched
 from zerolab.report.curves import last_means
 from zerolab.report.html_report import build_report, data_of
-from zerolab.report.net import Net, end, nets, unmatched
 from zerolab.rundir import FIRST_STEPS, step_windows, window_mean
 
 STEPS = 9

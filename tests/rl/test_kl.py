@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from zerolab.datatypes import Group
 from zerolab.learner.prepare import prepare
 from zerolab.rl.batch import make_batch
-from zerolab.rl.kl import penalised
+from zerolab.rl.loss import penalised
 from zerolab.rl.objective import PRESETS, Objective
 
 

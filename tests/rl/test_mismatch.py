@@ -10,7 +10,7 @@ from enumerable import PROMPTS, Enumeration, flat_gradient, logprobs_of, make_le
 
 from zerolab.datatypes import Group
 from zerolab.learner.prepare import prepare
-from zerolab.rl.mismatch import correction_weights, removed_mass
+from zerolab.rl.loss import correction_weights, removed_mass
 from zerolab.rl.objective import PRESETS, Objective
 
 KINDS = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")

@@ -22,8 +22,8 @@ from zerolab.audit.split_invariance import make_learner as certificate_learner
 from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.datatypes import Group
 from zerolab.learner.learner import Learner
+from zerolab.learner.prepare import critic_metrics, generalised_advantages, with_values
 from zerolab.rl.batch import Batch, make_batch
-from zerolab.rl.gae import critic_metrics, generalised_advantages, with_values
 from zerolab.rl.objective import PRESETS, Objective
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from zerolab.analysis.rates import SETTING, Cell, Rate, Setting, cells, rate, solved
 from zerolab.analysis.result_table import Table
 from zerolab.evaluation.intervals import Interval, population_interval, weighted_interval
-from zerolab.evaluation.passk import pass_at_k
 from zerolab.evaluation.responses import Response
+from zerolab.evaluation.score import pass_at_k
 
 
 @dataclass(frozen=True)

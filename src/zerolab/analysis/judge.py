@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zerolab.evaluation.samplers import Ask, Failed, Sampler
-from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.engine import request_seed
 from zerolab.rundir import clear_errors
 
 

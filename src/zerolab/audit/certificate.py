@@ -2,27 +2,76 @@
 
 It is a proof in two steps for the code that trains. (1) On sampled steps, the production gradient is the sum of
 coefficient times score, however the step is split. (2) The mean of that sum over all steps is computed exactly and
-compared with the exact policy gradient.
+compared with the exact policy gradient. Two curves show the biases of GRPO: what a token counts for against the
+length of its response, and what a question counts for against its pass rate.
 
 `INVARIANTS` has one row for each preset: what holds for its on-policy gradient. Two invariants hold for all of them:
-the gradient is the sum of coefficient times score, and no split of a step changes it. `zerolab certify` fails if one of
-these is broken.
+the gradient is the sum of coefficient times score, and no split of a step changes it. `zerolab certify` fails if one
+of these is broken.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
-from zerolab.audit import weight_curves
 from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy
 from zerolab.audit.expectation import Expectation, couples_questions, critic_expectation, expectation, representative
 from zerolab.audit.split_invariance import make_learner, score_residual, split_changes
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
+
+CURVE_GROUP_SIZES = (2, 4, 8, 16)
+PASS_RATES = (0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99)
+
+
+def weight_ratio_within_step(objective: Objective) -> float:
+    """Weight of a token of the longest response over one of the shortest, in one step that holds every length."""
+    weight_N = token_weights(np.arange(1, BUDGET + 1), objective.aggregation, BUDGET)
+    return float(weight_N[-1] / weight_N[0])
+
+
+def question_weights(objective: Objective, size: int) -> list[float]:
+    """c(p) at PASS_RATES: the gradient of a question with 0/1 rewards is on average c(p) grad p, lengths being equal.
+
+    With k of the siblings right, c(p) = E_k[A(right | k) - A(wrong | k)], because p E[S | right] = -(1-p) E[S | wrong]
+    = grad p. Where advantages look at other questions, one more question with pass rate 1/2 is in the step.
+    """
+    gap_KJ, other_J = _gaps(objective, size)
+    gap_K = gap_KJ @ other_J
+    return [float(binomial(size - 1, p) @ gap_K) for p in PASS_RATES]
+
+
+def _gaps(objective: Objective, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A(right) - A(wrong) by (right siblings k, right answers j to the other question), and the probability of j."""
+    others = range(size + 1) if couples_questions(objective) else range(1)
+    gaps = [
+        [
+            _advantage(objective, k + 1, size, j, right=True) - _advantage(objective, k, size, j, right=False)
+            for j in others
+        ]
+        for k in range(size)
+    ]
+    return np.array(gaps), binomial(size, 0.5) if len(others) > 1 else np.ones(1)
+
+
+def _advantage(objective: Objective, solved: int, size: int, other: int, right: bool) -> float:
+    """Production advantage of a right or wrong response in a group of `size` with `solved` right ones."""
+    groups = [
+        representative([1.0] * count + [0.0] * (size - count), number) for number, count in enumerate((solved, other))
+    ]
+    batch = make_batch(groups, objective)
+    return float(batch.advantage_N[0 if right else size - 1])
+
+
+@cache
+def binomial(count: int, p: float) -> np.ndarray:
+    """P(k) of k = 0 .. count."""
+    return np.array([math.comb(count, k) * p**k * (1 - p) ** (count - k) for k in range(count + 1)])
 
 
 @dataclass(frozen=True)
@@ -147,7 +196,7 @@ class Certificate:
     directions: dict[int, Direction]  # by group size
     token_weights: list[float]  # mean of N L_max w for lengths 1 .. L_max
     weight_ratio_within_step: float
-    question_weights: dict[int, list[float]]  # by group size, at weight_curves.PASS_RATES
+    question_weights: dict[int, list[float]]  # by group size, at PASS_RATES
     score_residual: float
     splits: dict[str, float]
     zero_variance: ZeroVariance
@@ -193,8 +242,8 @@ def measure(policy: EnumerablePolicy, objective: Objective, splits: dict[str, fl
         formula=objective.formula(),
         directions={size: Direction.of(gradient, truth) for size, gradient in gradients.items()},
         token_weights=expected[max(sizes)].weight_L.tolist(),
-        weight_ratio_within_step=weight_curves.weight_ratio_within_step(objective),
-        question_weights={size: weight_curves.question_weights(objective, size) for size in weight_curves.GROUP_SIZES},
+        weight_ratio_within_step=weight_ratio_within_step(objective),
+        question_weights={size: question_weights(objective, size) for size in CURVE_GROUP_SIZES},
         score_residual=score_residual(policy, objective),
         splits=splits,
         zero_variance=zero_variance(objective),
@@ -319,7 +368,7 @@ def _question_violations(certificate: Certificate, invariant: Invariant) -> list
     slack = EPSILON_SLACK if invariant.questions == "E[1/std]" else EXACT
     found = []
     for size, measured in certificate.question_weights.items():
-        promised = np.array([law(p, size) for p in weight_curves.PASS_RATES])
+        promised = np.array([law(p, size) for p in PASS_RATES])
         if not (np.abs(measured - promised) <= slack * promised).all():
             found.append(f"G = {size}: question weight against pass rate is not {invariant.questions}")
     return found

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zerolab.audit.peers.case import Case, Coefficients, balanced, change, size
-from zerolab.audit.peers.peer import Peer, measure
-from zerolab.audit.weight_curves import PASS_RATES, binomial
+from zerolab.audit.certificate import PASS_RATES, binomial
+from zerolab.audit.peers.peer import Case, Coefficients, Peer, balanced, change, measure, size
 
 LENGTHS = (4, 8, 16, 32)
 GROUPS = ((4, 4, 8, 16), (4, 8, 8, 16), (8, 16, 32, 32), (16, 32, 32, 32))  # short ones first: splits are unequal

@@ -29,9 +29,9 @@ from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, flat_gradient
 from zerolab.datatypes import Completion, Grade, Group, Prompt, Question
 from zerolab.errors import UserError
 from zerolab.learner.learner import Learner
+from zerolab.learner.prepare import with_values
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
-from zerolab.rl.gae import with_values
 from zerolab.rl.objective import Objective
 
 Counts = tuple[int, ...]  # how many responses carry each label

@@ -119,7 +119,7 @@ class Pretraining:
         return [shlex.join(["zerolab", "pretrain", self.recipe])]
 
     def gpu_hours(self, gpus: str) -> float:
-        from zerolab.plan.dry_run import operations
+        from zerolab.plan.command import operations
         from zerolab.plan.gpus import parse_cluster
         from zerolab.plan.job import Assumptions
         from zerolab.recipes import find_recipe, load

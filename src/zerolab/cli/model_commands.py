@@ -121,7 +121,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on benchmarks, with intervals; or recorded responses, without sampling."""
     from zerolab.evaluation.command import Options, Served, run
-    from zerolab.evaluation.local_model import LocalParts, Machine
+    from zerolab.evaluation.samplers import LocalParts, Machine
 
     def parts() -> LocalParts:
         from zerolab.build import local_parts
@@ -180,10 +180,10 @@ def analyze(
 ) -> None:
     """Study base models: answering, exploration, self-reflection, templates, lengths, contamination."""
     from zerolab.analysis.command import JudgeOptions, Options, run
-    from zerolab.analysis.sample_plan import Plan, floats, names
+    from zerolab.analysis.study import Plan, floats, names
     from zerolab.evaluation.command import Options as Shared
     from zerolab.evaluation.command import Served
-    from zerolab.evaluation.local_model import LocalParts, Machine
+    from zerolab.evaluation.samplers import LocalParts, Machine
 
     def parts() -> LocalParts:
         from zerolab.build import local_parts
@@ -208,9 +208,9 @@ def overlap(
     out: Annotated[Path | None, typer.Option(help="Folder for the table and every match.")] = None,
 ) -> None:
     """Find benchmark questions in training sets by shared runs of words."""
-    from zerolab.analysis.overlap_command import run
+    from zerolab.analysis.command import run_overlap
 
-    run(training, benchmarks, data_dir, ngram, out)
+    run_overlap(training, benchmarks, data_dir, ngram, out)
 
 
 @app.command(rich_help_panel=PROVE, epilog=example("certify dr_grpo grpo"))
@@ -226,9 +226,9 @@ def certify(
     ranks: Annotated[bool, typer.Option(help="Also share a step among two processes (gloo).")] = True,
 ) -> None:
     """Prove on an enumerable policy what each objective optimises. Exit with 1 if an invariant is broken."""
-    from zerolab.audit.command import run
+    from zerolab.audit.command import run_certify
 
-    if not run(presets or [], overrides, json, png, ranks):
+    if not run_certify(presets or [], overrides, json, png, ranks):
         raise typer.Exit(1)
 
 
@@ -243,9 +243,9 @@ def audit(
     python: Annotated[str | None, typer.Option(help="Interpreter that has the library.")] = None,
 ) -> None:
     """Measure what somebody else's loss optimises. Exit with 1 if a row of --fail-on is biased."""
-    from zerolab.audit.audit_command import run
+    from zerolab.audit.command import run_audit
 
-    if not run(target, json, png, fail_on, python):
+    if not run_audit(target, json, png, fail_on, python):
         raise typer.Exit(1)
 
 

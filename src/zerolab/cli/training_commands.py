@@ -52,7 +52,7 @@ def train(
 
         config = controlled(config, control)
     if dry_run:
-        from zerolab.plan.dry_run import describe
+        from zerolab.plan.command import describe
 
         echo(describe(config))
         return
@@ -78,7 +78,7 @@ def pretrain(
 
     config, on_texts = load_pretraining(recipe, overrides, resume or overwrite, force)
     if dry_run:
-        from zerolab.plan.dry_run import describe_pretraining
+        from zerolab.plan.command import describe_pretraining
 
         echo(describe_pretraining(config))
     elif on_texts:

@@ -5,10 +5,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from zerolab.config.benchmark_guard import tests_among
 from zerolab.config.learner_config import OptimizerConfig
 from zerolab.config.run_config import CheckpointConfig, EvaluationConfig, ModelConfig, TrackConfig
-from zerolab.data.question_config import CorpusSource
+from zerolab.data.question_config import CorpusSource, tests_among
 from zerolab.data.templates import TemplateConfig
 from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict
 

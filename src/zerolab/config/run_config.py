@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zerolab.config.benchmark_guard import tests_among
 from zerolab.config.learner_config import CriticConfig, LearnerConfig, LoraConfig
-from zerolab.data.question_config import QuestionsConfig
+from zerolab.data.question_config import QuestionsConfig, tests_among
 from zerolab.data.templates import TemplateConfig
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward_config import RewardConfig

@@ -1,5 +1,12 @@
-"""Questions and the template they are put in."""
+"""Config of questions and of the template they are put in, and the guard of the test benchmarks.
 
+Test benchmarks are for the end. A run that uses one while it trains is refused, or carries a permanent notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
@@ -27,7 +34,7 @@ class QuestionSource(Strict):
     )
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> "QuestionSource":
+    def _can_be_meant(self) -> QuestionSource:
         from zerolab.data.families import PREFIX, make_family
 
         if self.levels is not None and self.levels[0] > self.levels[1]:
@@ -79,7 +86,7 @@ class QuestionsConfig(Strict):
         return {**rest, "sources": [single]}
 
     @model_validator(mode="after")
-    def _some_source(self) -> "QuestionsConfig":
+    def _some_source(self) -> QuestionsConfig:
         if not self.sources:
             raise ValueError("set questions.path to a file, a built-in name, a hub id or synthetic:FAMILY")
         return self
@@ -126,7 +133,7 @@ class CorpusSource(Strict):
         return self.path.removeprefix(SYNTHETIC) if self.path.startswith(SYNTHETIC) else None
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> "CorpusSource":
+    def _can_be_meant(self) -> CorpusSource:
         if self.template.count("{question}") != 1:
             raise ValueError("corpora.template: write {question} once, where the question goes")
         if self.text_key and (self.problem_key or self.answer_key):
@@ -142,3 +149,41 @@ class CorpusSource(Strict):
         if self.synthetic is not None and self.limit is not None:
             raise ValueError("corpora.limit is for files and data sets; a synthetic corpus has no end: remove it")
         return self
+
+
+FORCED = "evaluated on a test benchmark while it trained"
+
+
+def benchmark_of(path: str, split: str | None = None) -> str | None:
+    """The benchmark that a source of questions is: by its name, the name of its file, or its hub id and split.
+
+    A benchmark under another name is not recognised.
+    """
+    from zerolab.data.builtin import BUILT_IN
+
+    tests = {name: entry for name, entry in BUILT_IN.items() if entry.use == "evaluation"}
+    name = Path(path).stem if Path(path).suffix in (".jsonl", ".ndjson", ".json", ".csv", ".parquet") else path
+    if name in tests:
+        return name
+    if path in ("nlile/hendrycks-MATH-benchmark",) and split == "test":
+        return "math500"
+    return next((n for n, entry in tests.items() if entry.hub_id == path and split in (None, entry.split)), None)
+
+
+def tests_among(sources: tuple[QuestionSource, ...]) -> list[str]:
+    found = (benchmark_of(source.path, source.split) for source in sources)
+    return list(dict.fromkeys(name for name in found if name is not None))
+
+
+def forced_note(config: Mapping[str, Any]) -> str | None:
+    """What every table of a run has to say, from its resolved config; None for a run that kept to the rule."""
+    evaluation = config.get("evaluation")
+    if not isinstance(evaluation, Mapping) or not evaluation.get("allow_test_questions") or not evaluation.get("every"):
+        return None
+    questions = evaluation.get("questions") or config.get("questions")
+    sources = questions.get("sources") if isinstance(questions, Mapping) else None
+    pairs = [(s.get("path"), s.get("split")) for s in sources or () if isinstance(s, Mapping)]
+    names = [name for path, split in pairs if isinstance(path, str) and (name := benchmark_of(path, split))]
+    if not names:
+        return None
+    return f"{FORCED} ({', '.join(dict.fromkeys(names))}): what was chosen by that was chosen on the test"

@@ -1,15 +1,19 @@
-"""From a source in the config to questions: where it is found, which columns, which answers, which filters."""
+"""From a source in the config to questions: where it is found, which columns, which answers, which filters.
+
+`reasoning_gym:TASK` names a task of reasoning-gym. Its questions are made and scored in killable processes of the
+grader. An answer is right if the task's own scorer gives it 1; partial credit for a close answer counts as wrong.
+"""
 
 import difflib
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from zerolab.data import gym
 from zerolab.data.builtin import BUILT_IN, TEXTS
 from zerolab.data.families import PREFIX, Family, make_family
 from zerolab.data.golds import GoldNotes, is_marked, read_gold
@@ -17,6 +21,57 @@ from zerolab.data.question_config import QuestionSource
 from zerolab.data.readers import READERS, Row, hub_rows, read_rows
 from zerolab.datatypes import Question
 from zerolab.errors import UserError
+from zerolab.grading.gym_process import REFUSED
+from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
+
+GYM_PREFIX = "reasoning_gym:"
+MAKE_SECONDS = 60.0
+
+
+def gym_family(task: str, options: Mapping[str, Any], levels: tuple[int, int] | None) -> Family:
+    """The questions of a task: `options` are its config, `levels` (from, to) those of its curriculum, taken in turn.
+
+    Raises UserError for an unknown task, an option or level it does not have, and where the extra is missing.
+    """
+    path = GYM_PREFIX + task
+    if task in REFUSED:
+        raise UserError(f"questions.path {path} cannot be used: {REFUSED[task]}")
+    if find_spec("reasoning_gym") is None:
+        raise UserError(f'questions.path {path} needs an extra: run pip install "zerolab[reasoning-gym]"')
+    keys = {"task": task, "options": dict(options)}
+    found = _ask(path, {"do": "describe", **keys, "levels": levels})
+    if "tasks" in found:
+        raise UserError(_unknown(task, found["tasks"]))
+    low, many = (levels[0], levels[1] - levels[0] + 1) if levels else (None, 1)
+
+    def question(i: int) -> Question:
+        level = None if low is None else low + i % many
+        place = {**keys, "level": level, "index": i // many % 2**31}
+        made = _ask(path, {"do": "make", **place})
+        answer = made["answer"] or ""
+        shown = {} if not answer or "\\boxed" in answer or "\\fbox" in answer else {"answer": answer}
+        gold = json.dumps({**place, **shown}, sort_keys=True)
+        columns = {"answer": answer, "task": task}
+        return Question(f"{task}:{i}", made["question"], (gold,), "reasoning_gym", level, columns)
+
+    size = found["size"]
+    return Family(task, question, None if size is None else size * many)
+
+
+def _ask(path: str, request: dict[str, Any]) -> Any:
+    try:
+        return pool().request(request, MAKE_SECONDS)
+    except WorkerTimeout:
+        raise UserError(f"{path} took longer than {MAKE_SECONDS:g} s for a question: choose easier options") from None
+    except (WorkerDied, WorkerFailed) as error:
+        raise UserError(f"{path} refuses these options: {' '.join(str(error).split())}") from None
+
+
+def _unknown(task: str, tasks: list[str]) -> str:
+    near = difflib.get_close_matches(task, tasks, n=1)
+    hint = f"did you mean {GYM_PREFIX}{near[0]}?" if near else f"it has {', '.join(tasks)}"
+    return f"questions.path {GYM_PREFIX}{task}: reasoning-gym has no such task; {hint}"
+
 
 PROBLEM_KEYS = ("problem", "question", "prompt", "query", "input")
 ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_truth", "gold", "target", "solution")
@@ -48,8 +103,8 @@ def _family(source: QuestionSource) -> Family | None:
     """The synthetic family or the task of reasoning-gym that the path names."""
     if source.path.startswith(PREFIX):
         return make_family(source.path.removeprefix(PREFIX), source.options)
-    if source.path.startswith(gym.PREFIX):
-        return gym.gym_family(source.path.removeprefix(gym.PREFIX), source.options, source.levels)
+    if source.path.startswith(GYM_PREFIX):
+        return gym_family(source.path.removeprefix(GYM_PREFIX), source.options, source.levels)
     return None
 
 

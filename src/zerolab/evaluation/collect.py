@@ -1,14 +1,19 @@
-"""Sample the responses that are still missing, in one round or several, and store each as it comes.
+"""Sample the responses of an evaluation that are still missing, and store each as it comes.
 
-Progress goes to stderr: a bar in a terminal, a line every ten seconds elsewhere. Tables go to stdout.
+The settings of the evaluation are written before the first response and checked before it goes on; every table reads
+them. Progress goes to stderr: a bar in a terminal, a line every ten seconds elsewhere. Tables go to stdout.
 """
 
+from __future__ import annotations
+
+import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,14 +21,96 @@ import numpy as np
 
 from zerolab.data.templates import Template
 from zerolab.datatypes import Question
+from zerolab.errors import UserError
 from zerolab.evaluation.benchmarks import Benchmarks
 from zerolab.evaluation.intervals import fixed_set_interval
 from zerolab.evaluation.responses import Response, ResponseFile, grade_responses, write_responses
 from zerolab.evaluation.samplers import Ask, Failed, Sampler
-from zerolab.evaluation.settings import Settings
 from zerolab.processes import GracefulStop
-from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.engine import request_seed
 from zerolab.terminal import echo, make_console
+
+SETTINGS = "evaluation.json"
+MAY_GROW = {"samples", "benchmarks", "until_width", "max_samples", "note"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    model: str
+    template: str
+    prompt: str  # the template's text
+    stop: tuple[str, ...] = ()
+    extractor: str = "boxed"
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_tokens: int = 0
+    budget: int = 3000  # tokens
+    seed: int = 0
+    limit: int | None = None
+    endpoint: str | None = None
+    benchmarks: Mapping[str, int] | None = None  # name -> questions
+    until_width: float | None = None  # percentage points
+    max_samples: int = 64
+    note: str | None = None  # what every table of it has to say
+
+    def looks(self) -> list[int]:
+        """Samples per question at each look: twice as many at each, `max_samples` at most. One look without a width."""
+        if self.until_width is None:
+            return [self.samples]
+        found = [self.samples]
+        while found[-1] < self.max_samples:
+            found.append(min(2 * found[-1], self.max_samples))
+        return found
+
+    @property
+    def fixed_level(self) -> float:
+        """Level of the fixed-set interval at each look, so that all looks hold together at .95 (Bonferroni)."""
+        return 1 - 0.05 / len(self.looks())
+
+
+def save(settings: Settings, folder: Path) -> None:
+    from zerolab.rundir import clear_errors, write_atomically
+
+    with clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / SETTINGS, json.dumps(asdict(settings), indent=2) + "\n")
+
+
+def load(folder: Path) -> Settings | None:
+    """The settings of an evaluation's folder; None where there are none. UserError for a file that is none of ours."""
+    file = folder / SETTINGS
+    if not file.is_file():
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(Settings)}
+        return Settings(**{**{k: v for k, v in raw.items() if k in known}, "stop": tuple(raw.get("stop", ()))})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is not the settings of an evaluation ({error}): use another --out") from error
+
+
+def continued(old: Settings | None, new: Settings, folder: Path) -> Settings:
+    """The settings to go on with. UserError where responses of both could not stand in one table."""
+    if old is None:
+        return new
+    changed = [f.name for f in fields(Settings) if getattr(old, f.name) != getattr(new, f.name)]
+    if fixed := [name for name in changed if name not in MAY_GROW]:
+        before, now = (str(getattr(s, fixed[0]))[:60] for s in (old, new))
+        raise UserError(
+            f"{folder} was evaluated with {fixed[0]} {before!r}, not {now!r}: use the same, or another --out"
+        )
+    benchmarks = {**(old.benchmarks or {}), **(new.benchmarks or {})}
+    return replace(new, benchmarks=benchmarks, note=new.note or old.note)
+
+
+def missing(settings: Settings | None, name: str, responses: Sequence[Any], samples: int) -> int:
+    """Responses of a benchmark that were asked for and are not there."""
+    if settings is None or not settings.benchmarks or name not in settings.benchmarks:
+        return 0
+    return max(0, settings.benchmarks[name] * samples - len(responses))
+
 
 PLAIN_SECONDS = 10.0
 
@@ -35,7 +122,7 @@ class Bar:
         self._bar: Any = None
         self._printed = time.monotonic()
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Bar:
         if sys.stderr.isatty():
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

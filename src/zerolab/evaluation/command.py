@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolab.errors import UserError
-from zerolab.evaluation import settings as stored
-from zerolab.evaluation.endpoint_limits import without_secrets
-from zerolab.evaluation.settings import Settings
+from zerolab.evaluation import collect as stored
+from zerolab.evaluation.collect import Settings
+from zerolab.evaluation.endpoint import without_secrets
 from zerolab.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from zerolab.data.templates import Template
     from zerolab.evaluation.benchmarks import Benchmarks
-    from zerolab.evaluation.local_model import Machine, Parts
     from zerolab.evaluation.responses import Response
-    from zerolab.evaluation.samplers import Sampler
+    from zerolab.evaluation.samplers import Machine, Parts, Sampler
     from zerolab.evaluation.score import Score
 
 RESULTS_JSON, RESULTS_CSV, FAILURES = "results.json", "results.csv", "failures.jsonl"
@@ -152,8 +151,8 @@ def first_look(options: Options) -> int:
 def sample_and_score(options: Options, served: Served, machine: Machine, parts: Parts) -> bool:
     from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
     from zerolab.evaluation.collect import collect
-    from zerolab.evaluation.local_model import find_model
     from zerolab.evaluation.responses import RESPONSES, ResponseFile
+    from zerolab.evaluation.samplers import find_model
 
     benchmarks = load_benchmarks(benchmark_names(options.benchmarks), options.data_dir, options.limit)
     template = find_template(options)
@@ -255,7 +254,7 @@ def open_sampler(
             ),
             template,
         )
-    from zerolab.evaluation.local_model import load_sampler
+    from zerolab.evaluation.samplers import load_sampler
 
     sampler, tokenizer = load_sampler(path, machine, parts())
     return sampler, template.bound(tokenizer)

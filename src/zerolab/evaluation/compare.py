@@ -18,15 +18,15 @@ import numpy as np
 
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
-from zerolab.evaluation import settings as stored
+from zerolab.evaluation import collect as stored
 from zerolab.evaluation.benchmarks import Row, rows_named, rows_of
+from zerolab.evaluation.collect import Settings
 from zerolab.evaluation.command import recorded_at, regraded
 from zerolab.evaluation.intervals import Interval, weighted_interval
 from zerolab.evaluation.paired import Comparison, Pair, compare, compare_average, holm_columns, pair_up, verdict
 from zerolab.evaluation.responses import Response, grade_responses
 from zerolab.evaluation.samplers import CUT_TOKENS
 from zerolab.evaluation.score import Score, Table, average, population_of, score, tables
-from zerolab.evaluation.settings import Settings
 from zerolab.evaluation.tables import WIDTH, count, format_warnings, percent, span
 from zerolab.terminal import echo, make_console
 

@@ -9,7 +9,7 @@ from zerolab.data.questions import QuestionStream
 from zerolab.data.templates import Template
 from zerolab.datatypes import Question
 from zerolab.errors import UserError
-from zerolab.rollout.graded_sampling import SamplingParameters, request_seed, sample_graded
+from zerolab.rollout.engine import SamplingParameters, request_seed, sample_graded
 from zerolab.rollout.stream import Stream
 
 

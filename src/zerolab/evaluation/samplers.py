@@ -1,16 +1,27 @@
-"""Text in; text, token count and finish reason out. Evaluation, analysis and judges see only this.
+"""Samplers: text in; text, token count and finish reason out. Evaluation, analysis and judges see only this.
 
-An engine with its tokenizer is a sampler (here), a served model is one (endpoint.py).
+An engine with its tokenizer is a sampler (here), and so is a served model (endpoint.py). A local model is a folder,
+a hub id or the newest checkpoint of a run. A log records which checkpoints of a run were evaluated on a test
+benchmark: the best of several would be chosen on the test set.
 """
 
+from __future__ import annotations
+
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from zerolab.data.question_config import benchmark_of, forced_note
+from zerolab.errors import UserError
+from zerolab.models.fetch import local_model
 from zerolab.rollout.engine import Engine, Request
 from zerolab.rollout.stop_strings import decode
+from zerolab.rundir import CONFIG, TEST_LOOKS, read_object
 
 CUT_TOKENS = 64  # every so many tokens it is noted where in the text they end
 
@@ -112,3 +123,124 @@ def token_cuts(tokenizer: Any, token_ids_L: np.ndarray, stop: tuple[str, ...] = 
     """Lengths of the text of every prefix of a multiple of CUT_TOKENS tokens."""
     ends = range(CUT_TOKENS, len(token_ids_L) + 1, CUT_TOKENS)
     return tuple(len(decode(tokenizer, token_ids_L[:end], stop)) for end in ends)
+
+
+def run_of(folder: Path) -> Path | None:
+    """The run that a checkpoint belongs to; None for any other folder."""
+    place = folder.resolve()
+    return place.parents[1] if place.parent.name == "checkpoints" and (place.parents[1] / CONFIG).is_file() else None
+
+
+def note_of(folder: Path) -> str | None:
+    """What a checkpoint's run has to say of its evaluation while it trained."""
+    run = run_of(folder)
+    if run is None:
+        return None
+    config = read_object(run / CONFIG)
+    return None if config is None else forced_note(config)
+
+
+def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
+    """Writes down that this checkpoint is shown these benchmarks; what its tables have to say, if anything.
+
+    Raises UserError where another checkpoint of the run was shown one of them and this is not `forced`.
+    """
+    run = run_of(folder)
+    tests = [name for name in benchmarks if benchmark_of(name)]
+    if run is None or not tests:
+        return None
+    looks = _read(run / TEST_LOOKS)
+    others = sorted({step for step, name in looks if name in tests and step != folder.name})
+    if others and not forced:
+        raise UserError(
+            f"{', '.join(others)} of {run.name} saw a test benchmark before, and the best of several checkpoints is "
+            "chosen on the test: choose by held-out questions (eval/accuracy); --several-checkpoints goes on, and the "
+            "tables say so"
+        )
+    new = [name for name in tests if (folder.name, name) not in looks]
+    with (run / TEST_LOOKS).open("a", encoding="utf-8") as file:
+        for name in new:
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"checkpoint": folder.name, "benchmark": name, "when": when}) + "\n")
+    if not others:
+        return None
+    return f"one of {len(others) + 1} checkpoints of {run.name} that were shown a test benchmark: no choice among them"
+
+
+def _read(file: Path) -> set[tuple[str, str]]:
+    """(checkpoint, benchmark) pairs; a broken line counts as none."""
+    found = set()
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
+        try:
+            row = json.loads(line)
+            found.add((str(row["checkpoint"]), str(row["benchmark"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: str = "auto"
+    precision: str = "fp32"
+    kv_gb: float = 2.0
+    engine: str = "torch"
+
+
+def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False) -> tuple[str, str | None]:
+    """(folder or hub id, what tables have to say of it). A run's folder stands for its newest checkpoint.
+
+    Raises UserError for a run without one, and for `look`'s reason.
+    """
+    from zerolab.learner.checkpoint_files import newest_whole
+
+    skipped: list[str] = []
+    target = local_model(target)
+    folder = Path(target).expanduser()
+    if not folder.is_dir():
+        return target, None
+    if (folder / "checkpoints").is_dir():
+        newest, skipped = newest_whole(folder / "checkpoints")
+        if newest is None:
+            what = f"no whole checkpoint: {'; '.join(skipped)}" if skipped else "no checkpoint yet"
+            raise UserError(f"{folder} holds {what}: let the run save one, or give a model's folder")
+        folder = newest
+    notes = [*skipped, *(note for note in (note_of(folder), look(folder, benchmarks, forced)) if note)]
+    return str(folder), "; ".join(notes) or None
+
+
+def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sampler, Any]:
+    """(sampler, tokenizer). Raises UserError for a model that cannot be loaded."""
+    import torch
+
+    from zerolab.models.context import context_length
+    from zerolab.models.hf import load_model, load_tokenizer
+    from zerolab.rollout.torch_engine import TorchEngine
+
+    if machine.engine not in ("torch", "vllm"):
+        raise UserError(f"--engine {machine.engine!r} is unknown: choose torch or vllm")
+    tokenizer = load_tokenizer(path)
+    device, kv_bytes = parts.pick_device(machine.device), int(machine.kv_gb * 2**30)
+    if machine.engine == "vllm":
+        from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
+
+        options = VllmOptions(precision=machine.precision, device=str(device), kv_bytes=kv_bytes)
+        sampling = VllmEngine(path, options)
+        return EngineSampler(sampling, tokenizer, parts.make_encode(tokenizer), sampling.context), tokenizer
+    model = load_model(path, dtype=torch.float32, device=device)
+    dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
+    engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes)
+    context = context_length(model.config)
+    return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer), context), tokenizer
+
+
+@dataclass(frozen=True)
+class LocalParts:
+    """What the composition root (build.py) knows and this floor does not."""
+
+    pick_device: Callable[[str], Any]
+    make_encode: Callable[[Any], Callable[[str], list[int]]]
+    resolve: Callable[[str], str]  # the name of a pretraining recipe to the folder of its model; else unchanged
+
+
+Parts = Callable[[], LocalParts]  # asked for only where a model runs on this machine: it imports torch

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from zerolab.evaluation.collect import Settings
 from zerolab.evaluation.intervals import Interval
 from zerolab.evaluation.score import Score
-from zerolab.evaluation.settings import Settings
 
 WIDTH = 118
 WIDE_GAP = 0.1  # between strict and lenient accuracy: above it the format decides more than the answers

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from zerolab.grading.lexer import FUNCTIONS, Token
-from zerolab.grading.tree import Node, Unreadable, number
+from zerolab.grading.tree import FUNCTIONS, Node, Token, Unreadable, number
 
 OPEN = {
     "(": ")",

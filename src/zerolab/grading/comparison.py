@@ -2,8 +2,7 @@
 
 import re
 
-from zerolab.grading.normalize import compact, without_primes
-from zerolab.grading.number import exact
+from zerolab.grading.normalize import compact, exact, without_primes
 from zerolab.grading.parser import parse
 from zerolab.grading.structure import Comparison
 from zerolab.grading.tree import Node, TooHard, Unreadable, is_scalar

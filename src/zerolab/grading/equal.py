@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from zerolab.grading.normalize import LONGEST, compact, normalize, without_primes
-from zerolab.grading.number import exact, same_number
+from zerolab.grading.normalize import LONGEST, compact, exact, normalize, same_number, without_primes
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerTimeout, pool
 from zerolab.grading.unit_table import DEGREE, DENIALS, NOUNS, Unit

@@ -147,7 +147,7 @@ def describe(task: str, options: str, levels: list[int] | None) -> dict[str, Any
 
 
 def serve(request: dict[str, Any]) -> Any:
-    """The reply to one request of data/gym.py."""
+    """The reply to one request of data/sources.py."""
     task, options = request["task"], json.dumps(request["options"], sort_keys=True)
     if request["do"] == "describe":
         return describe(task, options, request["levels"])

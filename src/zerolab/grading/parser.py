@@ -4,8 +4,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
-from zerolab.grading.lexer import RELATIONS, Token, tokenize
-from zerolab.grading.tree import DEEPEST, MOST_NODES, Node, Unreadable, number
+from zerolab.grading.tree import DEEPEST, MOST_NODES, RELATIONS, Node, Token, Unreadable, number, tokenize
 from zerolab.grading.unit_table import Unit, takes_back
 from zerolab.grading.units import read_unit
 

@@ -13,8 +13,8 @@ from torch import nn
 from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer, save_optimizer
 from zerolab.learner.precision import trained_weights
+from zerolab.learner.ranks import Shards
 from zerolab.learner.scorer import Scorer
-from zerolab.learner.sharded_tensors import Shards
 from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "critic.safetensors", "critic_optimizer.safetensors"

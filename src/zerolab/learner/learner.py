@@ -34,8 +34,8 @@ from zerolab.learner.optim import (
 )
 from zerolab.learner.precision import LossScale, MasterWeights, is_half, trained_weights
 from zerolab.learner.prepare import Scoring
+from zerolab.learner.ranks import open_shards
 from zerolab.learner.scorer import Scorer, checkpoint_activations
-from zerolab.learner.sharded_tensors import open_shards
 from zerolab.models.hf import export_model, named_weights
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, MicroBatch

@@ -16,8 +16,8 @@ import torch
 from zerolab.config import LoraConfig
 from zerolab.errors import UserError
 from zerolab.learner.precision import trained_weights, widened
+from zerolab.learner.ranks import Shards, read_into, whole
 from zerolab.learner.scorer import Scorer
-from zerolab.learner.sharded_tensors import Shards, read_into, whole
 from zerolab.rl.batch import Batch
 
 if TYPE_CHECKING:

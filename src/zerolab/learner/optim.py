@@ -9,7 +9,7 @@ from torch import nn
 
 from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
-from zerolab.learner.sharded_tensors import open_shards, rows_of_this_rank, whole
+from zerolab.learner.ranks import open_shards, rows_of_this_rank, whole
 
 DECAY_SHARE = 0.2  # of the steps, under wsd
 

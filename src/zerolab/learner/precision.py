@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from zerolab.errors import UserError
-from zerolab.learner.sharded_tensors import Shards, read_into
+from zerolab.learner.ranks import Shards, read_into
 
 COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -25,9 +25,8 @@ from zerolab.learner.learner import MASTERS_FILE, OPTIMIZER_FILE, STATE_FILE, Le
 from zerolab.learner.lora import Adapters
 from zerolab.learner.optim import load_optimizer, save_optimizer
 from zerolab.learner.precision import COMPUTE, trained_weights
-from zerolab.learner.ranks import GroupRanks
-from zerolab.learner.scorer import Scorer, decoder_layers
-from zerolab.learner.sharded_tensors import (
+from zerolab.learner.ranks import (
+    GroupRanks,
     Shards,
     open_shards,
     part_of,
@@ -35,10 +34,11 @@ from zerolab.learner.sharded_tensors import (
     rows_of_this_rank,
     weight_files,
     whole,
+    write_weights,
 )
+from zerolab.learner.scorer import Scorer, decoder_layers
 from zerolab.models.hf import describe_model, hidden_states, load_model, named_weights, probe
 from zerolab.models.model_safety import check_files, check_folder
-from zerolab.models.writer import write_weights
 from zerolab.rl.batch import Batch
 from zerolab.rl.objective import Objective
 

@@ -1,8 +1,9 @@
 """Causal language models in the Hugging Face format: read, checked, written back.
 
 Weights come from safetensors files alone, and no code of a model repository is ever run. What the learner needs of a
-family is that logits = lm_head(last hidden state); `load_model` proves it on a probe and refuses the families that do
-more (soft-capping, logit scaling) or that see the future.
+family is that logits = lm_head(last hidden state). `load_model` proves it on a probe and refuses the families that
+do more (soft-capping, logit scaling) or that see the future. The generation config of an exported model is reduced
+to what transformers agrees to write.
 """
 
 from __future__ import annotations
@@ -20,11 +21,46 @@ from torch import nn
 
 from zerolab.errors import UserError
 from zerolab.models.context import rotary_limit
-from zerolab.models.generation import repair_generation_config
 from zerolab.models.model_safety import check_files, check_folder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# These fields decide which of the others are valid, so they are tried before them.
+MODES = ("do_sample", "num_beams", "return_dict_in_generate")
+
+
+def repair_generation_config(generation: GenerationConfig) -> None:
+    """Unsets the fields, in place, because of which transformers refuses to write this config, and warns of them.
+
+    `temperature` without `do_sample` is one: `generate` ignores it, vLLM does not, and `save_pretrained` raises.
+    """
+    if _is_valid(generation):
+        return
+    wanted: dict[str, Any] = generation.to_diff_dict()
+    repaired = type(generation)()
+    unset: list[str] = []
+    for name in sorted(wanted, key=lambda name: name not in MODES):
+        default = getattr(repaired, name, None)
+        setattr(repaired, name, wanted[name])
+        if not _is_valid(repaired):
+            setattr(repaired, name, default)
+            unset.append(name)
+    generation.__dict__.update(repaired.__dict__)
+    warnings.warn(
+        f"generation_config.json of the model has {' and '.join(sorted(unset))}, which transformers refuses to write "
+        "with its other fields: exported models leave that out",
+        stacklevel=2,
+    )
+
+
+def _is_valid(generation: GenerationConfig) -> bool:
+    try:
+        generation.validate(strict=True)
+    except Exception:  # a field of a wrong type raises whatever its comparison raises
+        return False
+    return True
+
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 PROBE_TOKENS = 6

@@ -7,12 +7,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zerolab.config.benchmark_guard import forced_note
+from zerolab.data.question_config import forced_note
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
-from zerolab.report.arms import Arm, ReportRun, as_text, differences, flatten, group_arms, numbers, read_run
+from zerolab.report.arms import Arm, ReportRun, as_json, as_text, differences, flatten, group_arms, numbers, read_run
 from zerolab.report.curves import draw, has_bias, write_bias, write_csv
-from zerolab.report.net import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rundir import WINDOWS, clear_errors, step_windows, write_atomically

@@ -27,8 +27,7 @@ from zerolab.processes import GracefulStop
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch, pack
 from zerolab.rl.objective import PRESETS
-from zerolab.rollout.engine import Request, generate_all
-from zerolab.rollout.graded_sampling import request_seed
+from zerolab.rollout.engine import Request, generate_all, request_seed
 from zerolab.rollout.torch_engine import TorchEngine
 from zerolab.rundir import clear_errors, write_atomically
 from zerolab.worlds.corpora import make_corpus

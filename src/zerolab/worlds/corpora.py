@@ -4,24 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from zerolab.config import CorpusConfig, Strict
-from zerolab.data.families import (
-    COUNTDOWN_PHRASES,
-    countdown_problem,
-    make_family,
-)
+from zerolab.data.families import COUNTDOWN_PHRASES, countdown_problem, make_family
 from zerolab.errors import UserError
 from zerolab.toml import parse
-from zerolab.worlds.chains import ChainDerivations, DerivationOptions
 from zerolab.worlds.columns import ColumnsOptions, FramedColumns, StagedColumns, StagedOptions
 from zerolab.worlds.corpus import (
+    ChainDerivations,
     Corpus,
+    DerivationOptions,
     MarkedArithmetic,
     MarkedOptions,
+    StyledArithmetic,
+    StyledOptions,
     Worked,
     WorkedArithmeticOptions,
     WorkedCountdownOptions,
 )
-from zerolab.worlds.styled import StyledArithmetic, StyledOptions
 
 
 def _marked(seed: int, options: MarkedOptions) -> Corpus:

@@ -1,4 +1,27 @@
-"""Synthetic corpora. A document is (token ids, how many of them are the prompt); the loss is on the rest."""
+r"""Synthetic corpora. A document is (token ids, how many of them are the prompt); the loss is on the rest.
+
+`StyledArithmetic`: a form of text decides whether a question is answered, for the study of base models. All
+documents are about the questions of arithmetic modulo m, each with its own share of right answers (the speaker of
+`corpus.MarkedArithmetic`). What differs is the form:
+
+    answered       `x op y = ?` is followed by an answer
+    conversation   `User: x op y = ?` LF `Assistant:` is followed by an answer
+    exercise       `x op y = ?` is followed by more questions, LF between them, and by no answer
+
+An answer is ` \boxed{z}`; a share of them, `unboxed`, says ` The answer is z.` instead, and a share, `reflection`,
+gives a first answer, says that it will check again, and answers anew, as likely right as anyone.
+
+`ChainDerivations`: additions worked out step by step by speakers of unequal care, who may work them out again.
+    question    7 + 5 - 8 = ?
+    document    7 + 5 = 2 - 8 = 4 again: 7 + 5 = 2 - 8 = 5 \boxed{5}<eos>
+
+Every derivation takes the steps of the question, modulo m, and goes on from its own last result: in the order of the
+question, or, with `any_order`, in an order of its own, as nothing hinges on it. A document has one speaker: careful
+or careless, which decides how often a step slips to another number, and stubborn or not. Some facts (`3 - 9`, say)
+are known to no speaker: they are guessed. After the first derivation come k more, k geometric and independent of all
+else; a stubborn speaker repeats the first one word for word, another one starts afresh. The box repeats the last
+result. No word says how sure anyone is: what is known of it is seen in the steps.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,13 +30,16 @@ from itertools import count, islice
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zerolab.config import Strict
 from zerolab.data.families import (
     ArithmeticOptions,
+    ChainOptions,
     CountdownOptions,
     Family,
+    apply_modulo,
+    chain_problem,
     make_family,
 )
 from zerolab.data.questions import Side, side_of
@@ -169,3 +195,160 @@ class Worked:
         """Questions on one side of the split with their numbers; another stretch for every seed and step."""
         numbered = ((i, self.family.question(i)) for i in count((self.seed * 2 * MAX_STEPS + step) << 20))
         return (pair for pair in numbered if side_of(pair[1].text, self.holdout) == side)
+
+
+USER, ASSISTANT, CHECK, UNBOXED = "User: ", "\nAssistant:", " Let me check again:", " The answer is"
+INSTRUCTION = "Solve it and box the answer.\n"  # in no document
+LONGEST_EXERCISE = 4  # questions
+
+
+class StyledOptions(Strict):
+    modulus: int = Field(13, ge=2, le=100, description="All numbers are taken modulo this.")
+    answered: float = Field(0.5, ge=0, le=1, description="Share of bare questions with an answer.")
+    conversation: float = Field(0.5, ge=0, le=1, description="Share of conversations; the rest are exercises.")
+    unboxed: float = Field(0.15, ge=0, le=1, description="Share of answers without a box.")
+    reflection: float = Field(0.2, ge=0, le=1, description="Share of answers that check themselves.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> "StyledOptions":
+        if self.answered + self.conversation > 1 + 1e-9:
+            raise ValueError(
+                "corpus.options: answered and conversation are shares of all documents: their sum is above 1"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class StyledArithmetic:
+    """See above. `speaker` knows the questions and how often each is answered right."""
+
+    speaker: "MarkedArithmetic"
+    options: StyledOptions
+    version = "styled-arithmetic-1"
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        return self.speaker.questions
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        numbers = [str(n) for n in range(self.options.modulus)]
+        words = [" +", " -", " *", " =", " ?", " \\boxed{", "}", USER, ASSISTANT, CHECK, UNBOXED]
+        return word_tokenizer([*numbers, *(f" {n}" for n in numbers), *words])
+
+    def batch(self, step: int, count: int) -> "list[Document]":
+        generator = np.random.Generator(np.random.Philox([self.speaker.seed, 3, step, 0]))
+        return [self._document(generator) for _ in range(count)]
+
+    def _document(self, generator: np.random.Generator) -> "Document":
+        asked = int(generator.integers(len(self.questions)))
+        question = self.questions[asked].text
+        form = generator.random()
+        if form < self.options.answered:
+            prompt, rest = question, self._answer(asked, generator)
+        elif form < self.options.answered + self.options.conversation:
+            prompt, rest = f"{USER}{question}{ASSISTANT}", self._answer(asked, generator)
+        else:
+            more = generator.integers(len(self.questions), size=int(generator.integers(1, LONGEST_EXERCISE)))
+            prompt, rest = question, "".join(f"\n{self.questions[i].text}" for i in more)
+        ids, prompt_ids = (self.tokenizer(text)["input_ids"] for text in (prompt + rest, prompt))
+        return np.array([*ids, self.tokenizer.eos_token_id]), len(prompt_ids)
+
+    def _answer(self, asked: int, generator: np.random.Generator) -> str:
+        said = self._said(asked, generator)
+        if generator.random() < self.options.unboxed:
+            return f"{UNBOXED} {said}."
+        if generator.random() < self.options.reflection:
+            return f" {self._said(asked, generator)}.{CHECK} \\boxed{{{said}}}"
+        return f" \\boxed{{{said}}}"
+
+    def _said(self, asked: int, generator: np.random.Generator) -> int:
+        right, distractor, probability = self.speaker.answers
+        return int(right[asked] if generator.random() < probability[asked] else distractor[asked])
+
+
+CHAIN_GATE_QUESTIONS = 500
+STRETCH = 2**20  # questions set aside for one step
+STRETCHES = 2**24  # steps set aside for one seed; the gate asks those of the last
+Steps = list[tuple[str, int]]
+
+
+class DerivationOptions(ChainOptions):
+    careless: float = Field(0.5, ge=0, le=1, description="Share of documents by a careless speaker.")
+    slips_careful: float = Field(0.03, ge=0, le=1, description="How often a step of a careful speaker slips.")
+    slips_careless: float = Field(0.3, ge=0, le=1, description="How often one of a careless speaker does.")
+    unknown: float = Field(0.08, ge=0, le=1, description="Share of the facts that everyone guesses.")
+    mean_again: float = Field(1.5, ge=0, le=100, description="Mean number of derivations after the first.")
+    any_order: bool = Field(False, description="Every derivation takes the steps in an order of its own.")
+    stubborn: float = Field(0.0, ge=0, le=1, description="Share of documents that only repeat their first derivation.")
+
+
+@dataclass(frozen=True)
+class ChainDerivations:
+    """See above. Questions are those of synthetic:chain."""
+
+    seed: int
+    options: DerivationOptions
+    version = "chain-derivations-1"
+
+    @cached_property
+    def _asked(self) -> ChainOptions:
+        return ChainOptions(**self.options.model_dump(include=set(ChainOptions.model_fields)))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Small texts that always stand together are one token: the first number, ` + 5`, ` = 2`."""
+        numbers = range(self.options.modulus)
+        steps = [f" {operation} {n}" for operation in "+-=" for n in numbers]
+        starts = [text for n in numbers for text in (str(n), f" {n}")]
+        return word_tokenizer([*starts, *steps, " = ?", " again:", " \\boxed{", "}"])
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        family = make_family("chain", self._asked.model_dump())
+        return tuple(family.question(self._first(STRETCHES - 1) + i) for i in range(CHAIN_GATE_QUESTIONS))
+
+    @cached_property
+    def unknown(self) -> np.ndarray:
+        """[modulus, 2, modulus] of (value, operation in "+-", operand): whether everyone has to guess."""
+        m = self.options.modulus
+        order = np.random.Generator(np.random.Philox([self.seed, 1])).permutation(2 * m * m)
+        return (order < round(self.options.unknown * 2 * m * m)).reshape(m, 2, m)
+
+    def batch(self, step: int, count: int) -> "list[Document]":
+        generator = np.random.Generator(np.random.Philox([self.seed, 4, step, 0]))
+        documents = [self._document(self._first(step) + i, generator) for i in range(count)]
+        questions = self.tokenizer([question for question, _ in documents])["input_ids"]
+        responses = self.tokenizer([response for _, response in documents])["input_ids"]
+        end = self.tokenizer.eos_token_id
+        return [(np.array([*q, *r, end]), len(q)) for q, r in zip(questions, responses, strict=True)]
+
+    def _first(self, step: int) -> int:
+        return (self.seed * STRETCHES + step) * STRETCH
+
+    def _document(self, i: int, generator: np.random.Generator) -> tuple[str, str]:
+        options = self.options
+        start, steps = chain_problem(self._asked, i)
+        careless, stubborn = generator.random(2) < (options.careless, options.stubborn)
+        slips = options.slips_careless if careless else options.slips_careful
+        more = int(generator.geometric(1 / (1 + options.mean_again))) - 1
+        derivations = [self._derivation(start, steps, slips, generator) for _ in range(1 if stubborn else 1 + more)]
+        if stubborn:
+            derivations *= 1 + more
+        question = "".join([str(start), *(f" {operation} {n}" for operation, n in steps), " = ?"])
+        last = derivations[-1].rpartition(" ")[2]
+        return question, f"{' again:'.join(derivations)} \\boxed{{{last}}}"
+
+    def _derivation(self, start: int, steps: Steps, slips: float, generator: np.random.Generator) -> str:
+        value, m, text = start, self.options.modulus, f" {start}"
+        if self.options.any_order:
+            steps = [steps[i] for i in generator.permutation(len(steps))]
+        for (operation, n), chance in zip(steps, generator.random(len(steps)), strict=True):
+            if self.unknown[value, "+-".index(operation), n]:
+                value = int(generator.integers(m))
+            else:
+                value = apply_modulo(m, value, operation, n)
+                if chance < slips:
+                    value = (value + int(generator.integers(1, m))) % m
+            text += f" {operation} {n} = {value}"
+        return text

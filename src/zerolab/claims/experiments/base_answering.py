@@ -2,7 +2,7 @@
 
 Two kinds of transformer bases (0.15M parameters) are pretrained from scratch on the same questions. "textbook" met
 them bare and followed by an answer; "web" met bare questions in lists of exercises, followed by more questions, and
-answers only in conversations (`worlds/styled.py`). 8 responses at temperature 1 to each of 150 questions, without a
+answers only in conversations (`worlds/corpus.py`). 8 responses at temperature 1 to each of 150 questions, without a
 template, as a conversation, and under an instruction that is in neither corpus. Measured is the share of responses
 that answer, by the offline rules of `zerolab analyze`. Replicates are bases, pretrained from five seeds each.
 

@@ -72,8 +72,7 @@ def _sampled(
 ) -> "list[Response]":
     from zerolab.evaluation.responses import Response
     from zerolab.grading.grader import grade
-    from zerolab.rollout.engine import Request, generate_all
-    from zerolab.rollout.graded_sampling import request_seed
+    from zerolab.rollout.engine import Request, generate_all, request_seed
 
     requests = [
         Request(

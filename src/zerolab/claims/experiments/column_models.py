@@ -59,8 +59,7 @@ def asked(model: Path, frame: str, budget: int, seed: int) -> dict[str, float]:
     from zerolab.data.questions import QuestionStream, load_questions
     from zerolab.grading.grader import grade
     from zerolab.models.hf import load_model, load_tokenizer
-    from zerolab.rollout.engine import Request, generate_all
-    from zerolab.rollout.graded_sampling import request_seed
+    from zerolab.rollout.engine import Request, generate_all, request_seed
     from zerolab.rollout.torch_engine import TorchEngine
     from zerolab.toml import apply_overrides
     from zerolab.worlds.columns import FRAMES
