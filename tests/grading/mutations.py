@@ -5,128 +5,8 @@ Every rule states why its result is wrong, so no grader is needed to tell. A rul
 
 import random
 from collections.abc import Callable
-from fractions import Fraction
-from typing import NamedTuple
 
-UNITS = ["cm", "m", "km", "kg", "g", "s", "ms", "N", "J", "W", "Pa", "V", "A", "K", "mol", "Hz", r"m/s", r"m/s^2"]
-UNITS += ["mph", "hours", "minutes", "dollars", "cents", "apples", "m^2", "cm^3", "ft", "miles", "radians", "eV", "L"]
-NAMES = "mnpqrsabcuvw"
-POINTS = "ABCDPQRS"
-
-
-class Case(NamedTuple):
-    """A gold, one right answer to it, and what it was made of."""
-
-    kind: str
-    gold: str
-    answer: str
-    parts: dict
-
-
-def _number(rng: random.Random) -> str:
-    kind = rng.randrange(5)
-    n, d = rng.randint(1, 400), rng.randint(2, 30)
-    if kind == 0:
-        return rf"\frac{{{n}}}{{{d}}}"
-    if kind == 1:
-        return f"{n}.{rng.randint(1, 99):02d}"
-    return rf"{n}\sqrt{{{rng.choice((2, 3, 5, 7))}}}" if kind == 2 else str(n)
-
-
-def _measured(rng: random.Random) -> Case:
-    value, unit = _number(rng), rng.choice(UNITS)
-    gold = rf"{value} \text{{ {unit}}}"
-    answer = rng.choice((rf"{value}\,\mathrm{{{unit}}}", gold, rf"x = {value}\text{{ {unit}}}"))
-    return Case("unit", gold, answer, {"value": value, "unit": unit})
-
-
-def _interval(rng: random.Random) -> Case:
-    low = rng.randint(-50, 50)
-    high = low + rng.randint(1, 40)
-    brackets = rng.choice(("()", "[)", "(]", "[]"))
-    gold = f"{brackets[0]}{low},{high}{brackets[1]}"
-    signs = [r"\le" if b in "[]" else "<" for b in brackets]
-    answer = rng.choice((gold, rf"x \in {gold}", rf"{low} {signs[0]} x {signs[1]} {high}"))
-    return Case("interval", gold, answer, {"low": low, "high": high, "brackets": brackets})
-
-
-def _inequality(rng: random.Random) -> Case:
-    sign, n = rng.choice(("<", ">", r"\le", r"\ge")), rng.randint(-40, 40)
-    return Case("inequality", f"x {sign} {n}", f"x {sign} {n}", {"sign": sign, "bound": n})
-
-
-def _polynomial(rng: random.Random) -> Case:
-    a, b = rng.sample(range(1, 30), 2)
-    v = rng.choice("xyt")
-    gold = f"{v}^2+{a + b}{v}+{a * b}"
-    return Case("polynomial", gold, f"({v}+{a})({v}+{b})", {"a": a, "b": b, "v": v})
-
-
-def _modulus(rng: random.Random) -> Case:
-    m = rng.randint(3, 60)
-    r = rng.randint(1, m - 1)
-    return Case("modulus", rf"{r} \pmod{{{m}}}", rf"{r} \pmod {{{m}}}", {"r": r, "m": m})
-
-
-def _choice(rng: random.Random) -> Case:
-    letter = rng.choice("ABCDE")
-    return Case("choice", letter, rng.choice((f"({letter})", letter, rf"\text{{({letter})}}")), {"letter": letter})
-
-
-def _point(rng: random.Random) -> Case:
-    x, y = rng.sample(range(-30, 30), 2)
-    return Case("point", f"({x},{y})", rng.choice((f"({x}, {y})", f"(x,y)=({x},{y})")), {"x": x, "y": y})
-
-
-def _numbers(rng: random.Random) -> Case:
-    items = rng.sample(range(-60, 60), rng.randint(2, 5))
-    order = rng.sample(items, len(items))
-    answer = rng.choice((", ".join(map(str, order)), r"\{" + ",".join(map(str, order)) + r"\}"))
-    return Case("set", r"\{" + ",".join(map(str, items)) + r"\}", answer, {"items": items})
-
-
-def _derivation(rng: random.Random) -> Case:
-    a, b = rng.randint(2, 300), rng.randint(2, 300)
-    p, q = rng.sample(NAMES, 2)
-    label = rng.choice(
-        (f"{p}+{q}", "|" + "".join(rng.sample(POINTS, 2)) + "|", "[" + "".join(rng.sample(POINTS, 3)) + "]")
-    )
-    answer = rng.choice((f"{label} = {a + b}", f"{label} = {a}+{b} = {a + b}", f"{a}+{b} = {a + b}"))
-    return Case("derivation", str(a + b), answer, {"a": a, "b": b, "label": label})
-
-
-def _ratio(rng: random.Random) -> Case:
-    a, b = rng.sample(range(2, 60), 2)
-    k = rng.randint(1, 5)
-    answer = rng.choice((f"S_1:S_2 = {a * k}:{b * k}", f"S_1:S_2 = {a}:{b}"))
-    return Case("ratio", f"{a}:{b}", answer, {"a": a, "b": b})
-
-
-def _exact(rng: random.Random) -> Case:
-    value = Fraction(rng.randint(-500, 500), rng.randint(1, 40))
-    n, d = value.numerator, value.denominator
-    answer = rng.choice(
-        (f"{n}/{d}", rf"\frac{{{n * 3}}}{{{d * 3}}}", rf"\text{{The answer is }} {n}/{d}", f"{n} / {d}.")
-    )
-    return Case("number", f"{n}/{d}", answer, {"n": n, "d": d})
-
-
-def _signs(rng: random.Random) -> Case:
-    a, b = rng.randint(1, 40), rng.choice((2, 3, 5, 7))
-    gold = rf"{a} \pm \sqrt{{{b}}}"
-    return Case("plus-minus", gold, rng.choice((gold, rf"{a}+\sqrt{b}, {a}-\sqrt{b}")), {"a": a, "b": b})
-
-
-def _equation(rng: random.Random) -> Case:
-    a, b = rng.randint(2, 30), rng.randint(1, 30)
-    return Case("equation", f"y = {a}x + {b}", rng.choice((f"{a}x - y + {b} = 0", f"y - {b} = {a}x")), {"a": a, "b": b})
-
-
-MAKERS: dict[str, Callable[[random.Random], Case]] = {
-    "unit": _measured, "interval": _interval, "inequality": _inequality, "polynomial": _polynomial,
-    "modulus": _modulus, "choice": _choice, "point": _point, "set": _numbers, "derivation": _derivation,
-    "ratio": _ratio, "number": _exact, "plus-minus": _signs, "equation": _equation,
-}  # fmt: skip
+from made_answers import UNITS, Case
 
 
 def mutate(rng: random.Random, case: Case) -> str:
@@ -228,6 +108,84 @@ def mutate(rng: random.Random, case: Case) -> str:
             f"y > {p['a']}x + {p['b']}",
             f"{p['a']}x + y + {p['b']} = 0",
             f"z = {p['a']}x + {p['b']}",
+        ],
+        "region": lambda: [
+            rf"(-\infty,{p['low']}) \cup ({p['high']},\infty)",
+            rf"\mathbb{{R}} \setminus ({p['low']},{p['high']})",
+            rf"\mathbb{{R}} \setminus [{p['low']},{p['high']}]",
+            rf"x \le {p['low']} \text{{ and }} x > {p['high']}",
+            rf"x \le {p['low']} \text{{ or }} x > {p['high'] + k}",
+            rf"x \ge {p['low']} \text{{ or }} x > {p['high']}",
+            rf"({p['low']},{p['high']}]",
+            rf"x > {p['high']}",
+            rf"x \le {p['low']} \text{{ or }} y > {p['high']}",
+        ],
+        "excluded": lambda: [
+            rf"x \ne {p['a']}",
+            rf"\{{{p['a']},{p['b']}\}}",
+            r"\mathbb{R}",
+            rf"\mathbb{{R}} \setminus \{{{p['a']},{p['b']},{p['b'] + k}\}}",
+            rf"\mathbb{{R}} \setminus [{p['a']},{p['b']}]",
+            rf"x \ne {p['a']} \text{{ or }} x \ne {p['b']}",
+            rf"x \ne {p['a']}, y \ne {p['b']}",
+            rf"x = {p['a']}, {p['b']}",
+        ],
+        "distance": lambda: [
+            rf"{p['low']} < x \text{{ and }} x \le {p['high']}",
+            rf"{p['low']} < x \text{{ or }} x < {p['high']}",
+            rf"{p['low']} < x \text{{ and }} y < {p['high']}",
+            rf"|x - {p['low']}| < {p['high'] - p['low']}",
+            rf"|2x - {p['low'] + p['high']}| \le {p['high'] - p['low']}",
+            rf"|2x - {p['low'] + p['high']}| > {p['high'] - p['low']}",
+        ],
+        "family": lambda: [
+            rf"{p['step']}k + {p['start']}, k \in \mathbb{{N}}",
+            rf"{p['step']}k + {p['start']} \text{{ where }} k \text{{ is a positive integer}}",
+            rf"{p['step'] + k}k + {p['start']}, k \in \mathbb{{Z}}",
+            rf"{p['step']}n + {p['start'] + 1}, n \in \mathbb{{Z}}",
+            rf"{p['step']}n + {p['start']}, k \in \mathbb{{Z}}",
+            rf"\{{{p['step']}, {p['start']}\}}",
+            str(p["start"]),
+        ],
+        "base": lambda: [
+            f"({p['digits']})_{{{p['base'] + 1}}}",
+            f"({p['digits']}1)_{{{p['base']}}}",
+            p["digits"],
+            str(int(p["digits"], p["base"])),
+            rf"{p['digits']} \text{{ base }} {p['base'] + 1}",
+        ],
+        "spelling": lambda: [
+            rf"\color{{red}}{{{p['n'] + k}}}",
+            f"**{p['n']}{k}**",
+            rf"\color{{red}}{{{p['n']}}}{{{k}}}",
+            rf"\begin{{aligned}} x &= {p['n']} \\ y &= {k} \end{{aligned}}",
+            rf"{p['n']} \ldots",
+            rf"\ldots, {p['n']}",
+            rf"*{p['n']}*{k + 1}",
+            rf"{{{k} \over {p['n']}}}",
+        ],
+        "cases": lambda: [
+            rf"\begin{{cases}} {p['b']} & x > 0 \\ x+{p['a']} & x \le 0 \end{{cases}}",
+            rf"\begin{{cases}} x+{p['a']} & x \ge 0 \\ {p['b']} & x < 0 \end{{cases}}",
+            rf"\begin{{cases}} x+{p['a']} & x > 0 \\ {p['b'] + k} & x \le 0 \end{{cases}}",
+            rf"x+{p['a']}, x > 0, {p['b']}, x \le 0",
+            rf"x+{p['a']}",
+        ],
+        "huge power": lambda: [
+            f"{p['p']}^{{{p['n'] + k}}} - {p['c']}",
+            f"{p['p']}^{{{p['n']}}} - {p['c'] + k}",
+            f"{p['p']}^{{{p['n']}}} + {p['c']}",
+            f"{p['p'] + 1}^{{{p['n']}}} - {p['c']}",
+            f"-{p['p']}^{{{p['n']}}} - {p['c']}",
+            f"{p['p']}^{{{p['n']}}}",
+            str(p["n"]),
+        ],
+        "root": lambda: [
+            case.answer.replace(str(p["a"]), str(p["a"] + k), 1),
+            "-" + case.answer,
+            rf"\frac{{1}}{{{case.answer}}}",
+            case.answer.replace(p["v"], "x"),
+            rf"({case.answer})^2",
         ],
     }  # fmt: skip
     return rng.choice(rules[case.kind]())

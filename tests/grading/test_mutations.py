@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mutations import MAKERS, mutate
+from made_answers import MAKERS
+from mutations import mutate
 
 from zerolab.grading import equal, sandbox
 

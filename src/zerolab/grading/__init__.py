@@ -6,7 +6,7 @@ from zerolab.grading.grader import VERIFIERS, grade, grade_batch, is_correct, wa
 from zerolab.grading.rules import REFERENCE, STANDARD, Rules
 
 # Raise it if any response would be graded differently: stored results that depend on grades are then computed again.
-GRADER_VERSION = "2"
+GRADER_VERSION = "3"
 
 __all__ = [
     "GRADER_VERSION", "REFERENCE", "STANDARD", "VERIFIERS", "Rules", "counts", "equal", "extract", "grade",

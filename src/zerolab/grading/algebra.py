@@ -29,6 +29,7 @@ from zerolab.grading.tree import TooHard
 HALF = Fraction(1, 2)
 LARGEST_POWER = 200  # of a sum
 LARGEST_FACTOR = 5000  # trial division
+LONGEST_EXPONENT = 256  # bits of an exponent
 
 
 @lru_cache(maxsize=4096)
@@ -51,10 +52,12 @@ def prime_factors(n: int) -> tuple[tuple[int, int], ...]:
 class Algebra:
     """The atoms that two answers share, and arithmetic on their ratios. Raises TooHard past the work budget."""
 
-    def __init__(self) -> None:
+    def __init__(self, positive: frozenset[str] = frozenset()) -> None:
+        self.positive_names = positive  # of variables that are known to be positive
         self.atoms: list[tuple[str, Any]] = []
         self.index: dict[tuple[str, Any], int] = {}
         self.work = 0
+        self.huge = False  # whether some power of an integer is too long to be written out
 
     def atom(self, kind: str, data: Any) -> int:
         key = (kind, data.key if isinstance(data, Ratio) else data)
@@ -75,7 +78,7 @@ class Algebra:
         return Ratio({m: c}, ONE)
 
     def reduced(self, powers: dict[int, Fraction], coefficient: Fraction) -> tuple[Monomial, Fraction]:
-        """Integers and the unit give their whole powers to the coefficient."""
+        """Integers and the unit give their whole powers to the coefficient, unless that would be too long a number."""
         for index, exponent in list(powers.items()):
             if exponent == 0:
                 del powers[index]
@@ -88,7 +91,10 @@ class Algebra:
                 coefficient = -coefficient if whole % 2 else coefficient
             else:
                 if abs(whole) * data.bit_length() > MOST_BITS:
-                    raise TooHard("a power with too many digits")
+                    self.huge = True
+                    if whole.bit_length() > LONGEST_EXPONENT:
+                        raise TooHard("a power with too many digits")
+                    continue
                 coefficient = checked(coefficient * Fraction(data) ** whole)
             if exponent == whole:
                 del powers[index]
@@ -157,6 +163,8 @@ class Algebra:
         kind, data = self.atoms[index]
         if kind in ("integer", "pi", "e"):
             return True
+        if kind == "free":
+            return data in self.positive_names
         return kind == "exp" and isinstance(data, tuple) and all(self.real(i) and e.denominator == 1 for i, e in data)
 
     def real(self, index: int) -> bool:
@@ -174,11 +182,13 @@ class Algebra:
             if r < 0:
                 raise TooHard("a division by zero")
             return base
-        if r.denominator > 1000 or abs(r.numerator) > 1000 * r.denominator:
+        if r.denominator > 1000 or r.numerator.bit_length() > LONGEST_EXPONENT:
             raise TooHard("an exponent out of range")
         if base.single:
             ((m, c),) = base.num.items()
             return self.single_power(m, c, r, real_root)
+        if abs(r) > 1000:
+            raise TooHard("an exponent out of range")
         factor = content(base.num) / content(base.den)
         rest = Ratio(scaled(base.num, 1 / content(base.num)), scaled(base.den, 1 / content(base.den)))
         return self.mul(self.single_power((), factor, r, real_root), self.base_power(rest, r))
@@ -191,7 +201,7 @@ class Algebra:
         if base.single:
             ((m, c),) = base.num.items()
             if (c.numerator.bit_length() + c.denominator.bit_length()) * n > MOST_BITS and abs(c) != 1:
-                raise TooHard("a power with too many digits")
+                return self.huge_power(m, c, n)
             powers, factor = self.reduced({i: e * n for i, e in m}, c**n)
             return Ratio({powers: factor}, ONE)
         if n > LARGEST_POWER:
@@ -203,6 +213,14 @@ class Algebra:
             n >>= 1
             if n:
                 base = self.mul(base, base)
+        return out
+
+    def huge_power(self, m: Monomial, c: Fraction, n: int) -> Ratio:
+        """(c m) ** n as powers of primes, which are not multiplied out."""
+        out = self.monomial(tuple((i, e * n) for i, e in m), Fraction(-1 if c < 0 and n % 2 else 1))
+        for number, sign in ((abs(c.numerator), 1), (c.denominator, -1)):
+            for p, k in prime_factors(number):
+                out = self.mul(out, self.atomic("integer", p, Fraction(sign * k * n)))
         return out
 
     def single_power(self, m: Monomial, c: Fraction, r: Fraction, real_root: bool) -> Ratio:

@@ -16,7 +16,8 @@ OPEN = {
 }
 _SQUARE = {r"\lbrack": "[", r"\rbrack": "]", r"\langle": "(", r"\rangle": ")"}
 _MATRICES = frozenset(("pmatrix", "bmatrix", "matrix", "vmatrix", "Bmatrix", "Vmatrix", "smallmatrix", "array"))
-_SYSTEMS = frozenset(("cases", "aligned", "align", "align*", "gathered", "split"))
+_SYSTEMS = frozenset(("cases", "dcases", "aligned", "align", "gather", "gathered", "split", "equation"))  # and with *
+_CONDITION_WORDS = frozenset(("if", "for", "when", "where", "otherwise"))
 
 
 class Grammar(Protocol):
@@ -43,6 +44,41 @@ class Grammar(Protocol):
     def script(self) -> str: ...
     def marked(self, symbol: Node) -> Node: ...
     def argument(self) -> Node: ...
+
+
+_SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or"}
+_SEPARATORS |= {r"\lor": "or", r"\vee": "or", r"\land": "and", r"\wedge": "and"}
+
+
+def separator(p: Grammar) -> str:
+    """Take what stands between two items, ", and" as one; return ",", "and", "or", or "" if nothing stands there."""
+    found = ""
+    while True:
+        token = p.token
+        word = _SEPARATORS.get(token.text.strip(" ,") if token.kind == "text" else token.text, "")
+        if not word or (token.kind == "text" and word == ","):
+            return found
+        p.take()
+        found = word if found in ("", ",") else found
+
+
+def listed(p: Grammar, items: list[Node], words: list[str]) -> Node:
+    """The list of some items and the word that joins them. "x = 1, y = 2 or x = 3, y = 4" is a list of two lists."""
+    word = "or" if "or" in words else "and" if "and" in words else None
+    if word == "or" and len(set(words)) > 1:
+        groups = [[items[0]]]
+        for before, item in zip(words, items[1:], strict=True):
+            groups.append([item]) if before == "or" else groups[-1].append(item)
+        if all(len(group) == 1 or _is_system(group) for group in groups):
+            inner = "and" if "and" in words else None
+            return p.node("list", "or", *(g[0] if len(g) == 1 else p.node("list", inner, *g) for g in groups))
+    return p.node("list", word, *items)
+
+
+def _is_system(items: list[Node]) -> bool:
+    """Whether relations hold together: no variable is given two values."""
+    given = [item.args[0] for item in items if item.kind == "rel" and item.value == ("=",)]
+    return all(item.kind == "rel" for item in items) and len(set(given)) == len(given)
 
 
 def function(p: Grammar) -> Node:
@@ -156,35 +192,49 @@ def group(p: Grammar) -> Node:
 
 
 def environment(p: Grammar) -> Node:
-    kind = braced_word(p)
+    kind = braced_word(p).rstrip("*")
     if kind not in _MATRICES and kind not in _SYSTEMS:
         raise Unreadable(f"unknown environment {kind!r}")
     if kind == "array":
         p.script()
+    rows = [row for row in _rows(p, kind in _SYSTEMS) if row]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise Unreadable("a ragged matrix")
+    cells = [cell for row in rows for cell in row]
+    if kind in _SYSTEMS or (kind == "array" and (len(cells) == 1 or all(cell.kind == "rel" for cell in cells))):
+        if len(rows[0]) > 1:  # a value and its condition
+            return p.node("list", None, *(p.node("case", None, *row) for row in rows))
+        return cells[0] if len(cells) == 1 else p.node("list", None, *cells)
+    matrix = p.node("mat", len(rows[0]), *cells)
+    if kind == "Vmatrix":
+        return p.node("fn", "norm", matrix)
+    return p.node("fn", "det", matrix) if kind == "vmatrix" else matrix
+
+
+def _rows(p: Grammar, system: bool) -> list[list[Node]]:
     rows: list[list[Node]] = [[]]
     while p.token.text != r"\end":
         if p.accept("\\\\"):
             rows.append([])
         elif p.accept("&"):
             pass
+        elif system and p.token.kind == "text" and p.token.text.strip(" ,") in _CONDITION_WORDS:
+            word = p.take().text.strip(" ,")
+            if word == "otherwise":
+                rows[-1].append(p.node("sym", word))
         else:
             rows[-1].append(p.item())
-            if kind in _SYSTEMS:
-                p.accept(",")
+            if system:
+                p.accept(",", ".", ";")
         if p.token.kind == "end":
             raise Unreadable("an open environment")
     p.take()
     braced_word(p)
-    rows = [row for row in rows if row]
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise Unreadable("a ragged matrix")
-    cells = [cell for row in rows for cell in row]
-    if kind in _SYSTEMS:
-        return p.node("list", None, *cells)
-    matrix = p.node("mat", len(rows[0]), *cells)
-    if kind == "Vmatrix":
-        return p.node("fn", "norm", matrix)
-    return p.node("fn", "det", matrix) if kind == "vmatrix" else matrix
+    return rows
+
+
+def dots(p: Grammar) -> Node:
+    return p.node("dots")
 
 
 def braced_word(p: Grammar) -> str:
@@ -199,6 +249,10 @@ def reals(p: Grammar) -> Node:
     return p.node("reals")
 
 
+def number_set(name: str) -> Callable[[Grammar], Node]:
+    return lambda p: p.node("number-set", name)
+
+
 def empty(p: Grammar) -> Node:
     return p.node("empty")
 
@@ -206,5 +260,5 @@ def empty(p: Grammar) -> Node:
 COMMANDS: dict[str, Callable[[Grammar], Node]] = {
     r"\frac": fraction, r"\sqrt": root, r"\binom": binomial, r"\dbinom": binomial, r"\tbinom": binomial,
     r"\begin": environment, r"\angle": angle, r"\measuredangle": angle, r"\R": reals, r"\emptyset": empty,
-    r"\varnothing": empty,
+    r"\varnothing": empty, r"\ldots": dots, **{rf"\{name}": number_set(name) for name in "ZNQC"},
 }  # fmt: skip

@@ -122,6 +122,8 @@ def _same_words(a: str, g: str) -> Verdict | None:
 
 def _counted(words: str) -> str:
     """`words` in lower case, with things that are counted in the singular ("no solutions")."""
+    if " and " in words:  # names in any order
+        return " and ".join(sorted(map(_counted, words.split(" and "))))
     parts = re.split(r"([ '-]+)", words.casefold())
     return "".join(one if (one := singular(part)) in NOUNS else part for part in parts)
 

@@ -296,8 +296,10 @@ def _floor(node: Node, name: str, algebra: Algebra) -> Ratio:
 def _factorial(of: Ratio, algebra: Algebra) -> Ratio:
     c = of.constant
     if c is not None:
-        if c.denominator != 1 or not 0 <= c <= LARGEST_FACTORIAL:
+        if c.denominator != 1 or c < 0:
             raise TooHard("a factorial out of range")
+        if c > LARGEST_FACTORIAL:
+            return algebra.atomic("factorial", of)
         return const(factorial(int(c)))
     shift = of.num.get((), Fraction(0)) if of.whole else Fraction(0)
     if shift.denominator != 1 or abs(shift) > 12:
@@ -322,7 +324,21 @@ def _binomial(n: Ratio, k: Ratio, algebra: Algebra) -> Ratio:
 def is_zero(difference: Ratio, algebra: Algebra) -> bool:
     """Whether a normal form is provably 0."""
     num = settled(difference.num, algebra)
+    if algebra.huge:
+        num = lowered(num, algebra)
     return not num or is_zero_combination(num, algebra)
+
+
+def lowered(num: dict, algebra: Algebra) -> dict:
+    """`num` times powers of integers that shorten the powers of its terms, if these have one in common."""
+    for index, (kind, _) in enumerate(algebra.atoms):
+        if kind == "integer" and num:
+            powers = [dict(m).get(index, Fraction(0)) for m in num]
+            lowest = min(powers)
+            shift = Fraction(lowest.numerator // lowest.denominator)
+            if shift:
+                num = algebra.multiplied(num, {((index, -shift),): Fraction(1)})
+    return num
 
 
 def settled(num: dict, algebra: Algebra) -> dict:

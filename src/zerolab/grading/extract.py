@@ -1,6 +1,7 @@
 """From a response to the answer it claims. None means: the format was not kept.
 
-boxed               content of the last \\boxed{...} or \\fbox{...}; unterminated or empty: None, never an earlier box
+boxed               content of the last \\boxed{...} or \\fbox{...}; unterminated or empty: None, never an earlier box;
+                    the bare command in prose ("I put it in \\boxed.") is no box
 answer-tag          the strict R1 rule: the literal "</think> <answer>" and then "</answer>"; an inner box is unwrapped
 answer-tag-lenient  the last <answer>...</answer>, whatever stands before it; an inner box is unwrapped
 last-number         "#### 42", "A: 42", else the last number of the text; only for corpora written that way
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_MENTIONED = re.compile(r"[.,;:!?`'\"*)\]$}]|\\[)\]]|[A-Za-z]{2,}|\Z")  # behind a command that boxes nothing
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
 _DECIMAL = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _GROUP = r"\s?\{[^{}\n]{0,60}\}"
@@ -63,7 +65,8 @@ def last_box(text: str) -> str | None:
     """Content of the last box, however many boxes are nested in it."""
     last = None
     for match in _BOX.finditer(text):
-        last = match
+        if not _MENTIONED.match(text, match.end()):
+            last = match
     if last is None or last.end() >= len(text) or text[last.end()] != "{":
         return None
     end = closing_brace(text, last.end())

@@ -27,13 +27,57 @@ _SPACE = re.compile(
     r"\\[,;:!> \n]|(?<!\\)~|\\(?:q?quad|thinspace|enspace|newline|nobreak)(?![A-Za-z])|\\[hv]space\*?\{[^{}]*\}"
 )
 _ROW_BREAK = re.compile(r"\\\\(?:\s*\[[0-9.]+(?:pt|em|ex|cm|mm)\])?")
-_FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_FRAC = re.compile(r"\\(?:[dtcsx]|nice|flat)frac(?![A-Za-z])|(?<![A-Za-z\\])frac(?=\s*\{)")
+# Other spellings of one thing: (pattern, what to write). They do not nest.
+_DIGIT = r"\\dot\s*(?:\{\s*([0-9])\s*\}|([0-9]))"
+_NO_BRACES = r"([^{}\\]*)"
+_SPELLINGS = (
+    (
+        re.compile(
+            r"\\(?:fcolorbox\s*\{[^{}]*\}|(?:text)?color(?:box)?(?![A-Za-z])\s*(?:\[[a-zA-Z]*\])?)\s*\{[^{}]*\}"
+        ),
+        "",
+    ),
+    (re.compile(r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"), ""),
+    (re.compile(r"\\(?:[hv]?phantom|label|tag\*?)\s*\{[^{}]*\}|\\(?:nonumber|notag|strut)(?![A-Za-z])"), ""),
+    (re.compile(r"\\(?:checkmark|blacksquare|qed|qedhere|Box)(?![A-Za-z])\s*$"), ""),
+    (re.compile(r"\\(?:[cl]?dots|hdots|dots[cbmio])(?![A-Za-z])"), r"\\ldots "),
+    (re.compile(rf"(\.[0-9]*){_DIGIT}([0-9]*){_DIGIT}"), r"\1\\overline{\2\3\4\5\6}"),
+    (re.compile(rf"(\.[0-9]*){_DIGIT}"), r"\1\\overline{\2\3}"),
+    (
+        re.compile(rf"\{{{_NO_BRACES}\\over(?![A-Za-z]){_NO_BRACES}\}}|^{_NO_BRACES}\\over(?![A-Za-z]){_NO_BRACES}$"),
+        r"\\frac{\1\3}{\2\4}",
+    ),
+    (re.compile(r"\\\{\s*(\\begin\{(?:array|aligned|cases|gathered|matrix)\}.*\\end\{[a-z]+\})\s*$"), r"\1"),
+)
+_PLAIN_DOTS = re.compile(r"\.{3,}")
+_EMPHASIS = re.compile(r"(\*{1,3}|_{2}|`{1,3})([^*`]+)\1")
+_LAST_MARKS = re.compile(r"\s*[✓✔✅∎■]\ufe0f?\s*$")
+_BASE_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|sixteen"
+_BASED_GROUP = re.compile(r"(?<![A-Za-z0-9)}^_])\(\s*([0-9]+)\s*\)\s*(?=_)")
+_BASED = re.compile(
+    r"\(?\s*(?:\\text\{\s*)?([0-9A-Fa-f]+)(?:\s*\})?\s*\)?\s*(?:_\s*\{?\s*\(?\s*(?:\\text\{\s*)?(?:base\s*)?\}?\s*"
+    rf"|(?:\s|\\text\{{|\()+(?:in )?base[\s}}]*)([0-9]{{1,2}}|{_BASE_WORDS})(?:\s*\}})?\s*\)?\s*\}}?\s*\}}?\)?"
+)
+_BASES = dict(zip(_BASE_WORDS.split("|"), (*range(2, 13), 16), strict=True))
+_TO = re.compile(r"([0-9.]+)\s*(?:\\text\{\s*to\s*\}|to)\s*([0-9.]+)")
 _DELIMITER = re.compile(r"\\?\$|\\[()]|(?<!\\)\\[\[\]]")
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|md|up)?|mbox|hbox|math(?:rm|bf|it|sf|tt|cal|frak|normal)|operatorname\*?|bold(?:symbol)?|emph|bm|rm"
     r"|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_REALS = re.compile(r"\\(?:mathbb|mathbf|Bbb)\s*\{?\s*R\s*\}?(?![A-Za-z])|\\R(?![A-Za-z])|\\mathds\{R\}")
+_NUMBER_SET = re.compile(
+    r"\\(?:mathbb|Bbb|mathds)\s*\{?\s*([RZNQC])\s*\}?(?![A-Za-z])|\\mathbf\s*\{?\s*(R)\s*\}?(?![A-Za-z])"
+)
+_POSITIVE_REALS = re.compile(r"\\R\s*(?:\^\s*(?:\+|\{\s*\+\s*\})|_\s*\{\s*>\s*0\s*\})")
+_EMPTY_SET = re.compile(r"(?:the )?(?:empty|null) set|(?:there (?:is|are) )?no solutions?", re.IGNORECASE)
+_ALL_BUT = re.compile(
+    r"(?:\\text\{\s*)?all real(?: numbers?| values)?(?: of)?\s*\}?\s*[a-z]?\s*(?:\\text\{\s*)?"
+    r"(?:except|other than|but not)(?: for)?(?: when)?\s*\}?\s*(?:[a-z]\s*=\s*)?(?=[-0-9\\({])",
+    re.IGNORECASE,
+)
+_OPEN_LEFT = re.compile(r"(?:(?<=cup)|(?<=\\in)|(?<==)|^)\s*\](?=[^\[]*,)")
+_OPEN_RIGHT = re.compile(r"\[\s*(?=\\cup|$)")
 _PERCENT = re.compile(r"\\?%|\s*(?<![A-Za-z])(?:\\text\{\s*)?(?:percent(?:age)?|per cent|pct)(?:\s*\})?(?![A-Za-z])")
 _DEGREE = re.compile(
     r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\\text\{\s*(?:°|deg(?:ree)?s?)\s*\}|(?<=[0-9}\s])deg(?:ree)?s?(?![A-Za-z]))"
@@ -102,8 +146,8 @@ def _strip_tail(text: str) -> str:
     if text.endswith(("...", r"\dots", r"\ldots")):
         return text
     text = text.rstrip(_TAIL)
-    while text.endswith("\\\\"):
-        text = text[:-2].rstrip(_TAIL)
+    while text.endswith("\\"):
+        text = text.rstrip("\\").rstrip(_TAIL)
     return text
 
 
@@ -114,21 +158,28 @@ def normalize(text: str) -> str:
     if len(text) > LONGEST or _BARE_NUMBER.fullmatch(text):
         return text
     text = " ".join(text.split())
+    if text[:1] in ("*", "_", "`"):
+        text = _EMPHASIS.sub(r"\2", text) if _EMPHASIS.fullmatch(text) else text
+    if "..." in text or "~" in text:
+        text = _PLAIN_DOTS.sub(r"\\ldots ", text.replace("~", " "))
     if "$" in text or not text.isascii():
         money = _MONEY.fullmatch(text)
         if money:
             text = rf"{money[1]}{money[3].rstrip('.,')}\text{{{_CURRENCIES.get(money[2], 'dollars')}}}"
-        text = _ascii(_SMALL_MONEY.sub(r"\1\\text{cents}", text))
+        text = _ascii(_SMALL_MONEY.sub(r"\1\\text{cents}", _LAST_MARKS.sub("", text)))
     if "\\" in text or "{" in text:
         text = _GROUP_GLUE.sub("", text)
-    if "\\" in text:
+    if "\\" in text or "frac{" in text:
         if "\\\\begin" in text:
             text = text.replace("\\\\", "\\")
         elif "\\begin" not in text:
             text = _DOUBLED.sub(lambda _: "\\", text)
         text = _FONT_GROUP.sub(r"\\mathrm{", text)
         text = _SIZE.sub("", _FRAC.sub(lambda _: r"\frac", text))
-        text = _REALS.sub(lambda _: r"\R ", text)
+        for pattern, spelled in _SPELLINGS:
+            text = pattern.sub(spelled, text)
+        text = _NUMBER_SET.sub(lambda m: rf"\{m[1] or m[2]} ", text)
+        text = _POSITIVE_REALS.sub(lambda _: r"(0,\infty)", text)
         for _ in range(3):  # wrappers in wrappers
             unwrapped = _WRAPPER.sub(_unwrap, text)
             if unwrapped == text:
@@ -138,9 +189,32 @@ def normalize(text: str) -> str:
     text = _DELIMITER.sub("", text)
     text = _DEGREE.sub("°", _PERCENT.sub("%", text))
     text = _strip_tail(" ".join(text.split()))
+    if "[" in text or "]" in text:
+        text = _OPEN_RIGHT.sub(")", _OPEN_LEFT.sub("(", text))
     if text.startswith(r"\text{") and text.endswith("}") and text.count("{") == 1:
         text = _strip_tail(text[6:-1].strip())
-    return _peel(_without_lead_in(text))
+    return _named(_peel(_without_lead_in(text)))
+
+
+def _named(text: str) -> str:
+    """`text`, or the usual name of what it says in words or by another notation: an empty set, a base, a ratio."""
+    if _EMPTY_SET.fullmatch(text):
+        return r"\emptyset"
+    if text[:1] in "aA\\":
+        text = _ALL_BUT.sub(lambda _: r"\R \setminus \{", text) + r"\}" if _ALL_BUT.match(text) else text
+    if "_" in text or "base" in text:
+        return _in_base(text)
+    return _TO.sub(r"\1:\2", text) if "to" in text and _TO.fullmatch(text) else text
+
+
+def _in_base(text: str) -> str:
+    """One spelling for a number in another base, alone or in an expression."""
+    match = _BASED.fullmatch(text)
+    if match:
+        base = match[2] if match[2].isdigit() else str(_BASES[match[2]])
+        if int(base) > 10 or match[1].isdigit():
+            return f"{match[1].upper()}_{{{base}}}"
+    return _BASED_GROUP.sub(r"\1", text)
 
 
 def _without_lead_in(text: str) -> str:
@@ -193,7 +267,8 @@ def without_primes(text: str) -> str:
 LARGEST_EXPONENT = 4000
 
 _DECIMAL = (
-    r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]+)?)"
+    r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]+)?"
+    r"|[0-9]{1,3}(?:\.[0-9]{3}){2,}|[0-9]{1,3}(?:'[0-9]{3})+(?:\.[0-9]+)?)"
 )
 _SIGN = r"(?P<sign>[+-]?)\s*"
 _EXPONENT = r"\{?\s*\(?\s*(?P<exponent>[+-]?\s*[0-9]{1,6})\s*\)?\s*\}?"
@@ -207,6 +282,8 @@ _FORMS = tuple(
         r"(?:(?P<whole>[0-9]+)\s*)?\\frac\s*(?:\{\s*(?P<over>-?\s*[0-9]+)\s*\}|(?P<over1>[0-9]))\s*(?:\{\s*(?P<under>[0-9]+)\s*\}|(?P<under1>[0-9]))",
         rf"(?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL})",
         r"(?P<whole>[0-9]+)\s+(?P<over>[0-9]+)\s*/\s*(?P<under>[0-9]+)",
+        r"(?P<head>[0-9]{0,40}\.[0-9]{0,40}?)(?:(?P<digit>[0-9])(?P=digit){2,40}|(?P<block>[0-9]{2,20})(?P=block)+)\s*\\ldots",
+        r"(?P<head>[0-9]*\.)\(\s*(?P<period>[0-9]+)\s*\)",
         r"(?P<head>[0-9]*\.[0-9]*)\\(?:overline|bar)\s*\{?\s*(?P<period>[0-9]+)\s*\}?",
         rf"(?P<value>{_DECIMAL})\s*(?:\\text\{{\s*)?(?P<scale>hundred|thousand|million|billion|trillion)(?:\s*\}})?",
     )
@@ -216,7 +293,8 @@ _STARTS_LIKE_A_NUMBER = re.compile(r"[-+]?\s*(?:[0-9.(]|\\frac)")
 
 
 def _decimal(text: str) -> Fraction:
-    return Fraction(text.replace(",", "").replace(" ", ""))
+    text = text.replace(",", "").replace(" ", "").replace("'", "")
+    return Fraction(text.replace(".", "") if text.count(".") > 1 else text)
 
 
 def _fraction(found: dict[str, str]) -> Fraction | None:
@@ -233,7 +311,7 @@ def _value(found: dict[str, str]) -> Fraction | None:
     if "over" in found or "over1" in found:
         return _fraction(found)
     if "head" in found:
-        head, period = found["head"], found["period"]
+        head, period = found["head"], found.get("period") or found.get("digit") or found["block"]
         decimals = len(head) - head.index(".") - 1
         return _decimal(head + "0") + Fraction(int(period), (10 ** len(period) - 1) * 10**decimals)
     value = Fraction(1) if "ten" in found else _decimal(found["value"])

@@ -45,7 +45,7 @@ def _value(node: Node, point: Mapping[str, mpmath.mpf]) -> mpmath.mpc:
     if kind == "neg":
         return -args[0]
     if kind == "pow":
-        exponent = _rational(node.args[1])
+        exponent = rational(node.args[1])
         if exponent is not None and exponent.denominator % 2 and exponent.denominator > 1:
             root = _root(args[0], mpmath.mpf(exponent.denominator))
             return _power(root, mpmath.mpf(exponent.numerator))
@@ -61,11 +61,11 @@ def _value(node: Node, point: Mapping[str, mpmath.mpf]) -> mpmath.mpc:
     raise TooHard(f"no value for {kind}")
 
 
-def _rational(node: Node) -> Fraction | None:
+def rational(node: Node) -> Fraction | None:
     """A rational number that is written as a product or quotient of numbers."""
     if node.kind == "num":
         return node.value
-    parts = [_rational(a) for a in node.args]
+    parts = [rational(a) for a in node.args]
     if not parts or None in parts:
         return None
     known = [p for p in parts if p is not None]
@@ -123,21 +123,26 @@ _DIRECT = {
 }  # fmt: skip
 
 
-def points(names: frozenset[str]) -> list[dict[str, mpmath.mpf]]:
-    """Seeded values for the variables: two points with positive values, two with both signs."""
+def points(names: frozenset[str], positive: frozenset[str] = frozenset()) -> list[dict[str, mpmath.mpf]]:
+    """Seeded values for the variables: two points with positive values, two with both signs where these may be."""
     if not names:
         return [{}]
     rng = random.Random(_SEED)
     made = []
     for signs in ((1,), (1,), (1, -1), (-1, 1)):
-        made.append({n: signs[k % len(signs)] * mpmath.mpf(rng.uniform(0.3, 2.7)) for k, n in enumerate(sorted(names))})
+        made.append(
+            {
+                n: (1 if n in positive else signs[k % len(signs)]) * mpmath.mpf(rng.uniform(0.3, 2.7))
+                for k, n in enumerate(sorted(names))
+            }
+        )
     return made
 
 
-def differ(a: Node, b: Node, names: frozenset[str]) -> bool | None:
+def differ(a: Node, b: Node, names: frozenset[str], positive: frozenset[str] = frozenset()) -> bool | None:
     """Whether some point shows that a and b are not the same function; None if no point gives both a value."""
     seen = False
-    for point in points(names):
+    for point in points(names, positive):
         try:
             x, y = value(a, point), value(b, point)
         except TooHard:

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from functools import lru_cache
 
-from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, written
+from zerolab.grading.atoms import COMMANDS, OPEN, absolute, function, group, listed, separator, written
 from zerolab.grading.tree import DEEPEST, MOST_NODES, RELATIONS, Node, Token, Unreadable, number, tokenize
 from zerolab.grading.unit_table import Unit, takes_back
 from zerolab.grading.units import read_unit
@@ -67,23 +67,12 @@ class Parser:
         self.depth += 1
         if self.depth > DEEPEST:
             raise Unreadable("nested too deeply")
-        items = [self.item()]
-        while self.separator():
-            while self.separator():
-                pass
+        items, words = [self.item()], []
+        while word := separator(self):
+            words.append(word)
             items.append(self.item())
         self.depth -= 1
-        return items[0] if len(items) == 1 else self.node("list", None, *items)
-
-    def separator(self) -> bool:
-        token = self.token
-        if token.kind == "text":
-            found = token.text.strip(" ,") in ("and", "or")
-        else:
-            found = token.text in (",", ";", "and", "or", r"\lor", r"\land", r"\vee", r"\wedge")
-        if found:
-            self.take()
-        return found
+        return items[0] if len(items) == 1 else listed(self, items, words)
 
     def item(self) -> Node:
         """A chain of relations."""
@@ -135,7 +124,8 @@ class Parser:
             elif self.accept("/", r"\div"):
                 factors.append(self.node("pow", None, self.unary(), number(-1)))
             elif self.starts_factor():
-                if self.token.kind == "number" and factors[-1].kind == "num":
+                digits = self.tokens[self.at + (self.token.text == "{")].kind == "number"
+                if digits and factors[-1].kind == "num":  # 12{3} is printed as 123
                     raise Unreadable("two numbers side by side")
                 factors.append(self.power())
             else:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from zerolab.grading.labels import Statement, is_geometric, is_rounded, member, stated, unlabelled
+from zerolab.grading.real_sets import FLIP, INFINITY, MINUS_INFINITY, same_region
 from zerolab.grading.symbolic import Answer, proportional, scalar
-from zerolab.grading.tree import Node, is_scalar, kinds_of, number, symbols_of
+from zerolab.grading.tree import Node, TooHard, is_scalar, kinds_of, number, symbols_of
 from zerolab.grading.units import conversion
 
 MOST_ITEMS = 60
-_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
-_INFINITY = Node("inf")
-_MINUS_INFINITY = Node("neg", None, (_INFINITY,))
 
 
 @dataclass(slots=True)
@@ -50,7 +48,11 @@ class Comparison:
         a, g = unlabelled(a, g)
         if "qty" in (a.kind, g.kind):
             return self.quantities(a, g)
-        a, g = as_set(a, g), as_set(g, a)
+        if "dots" in kinds_of(a) | kinds_of(g):
+            return self.elided(a, g)
+        found = self.regions(a, g)
+        if found is not None:
+            return found
         if is_scalar(a) and is_scalar(g):
             return self.values(a, g)
         if a.kind == "ratio" and g.kind == "ratio":
@@ -71,6 +73,18 @@ class Comparison:
         if "mat" in kinds_of(a) | kinds_of(g):
             return self.matrices(folded(a), folded(g))
         return self.alike(a, g)
+
+    def elided(self, a: Node, g: Node) -> bool:
+        """Whether what stands around an ellipsis is the same, in the same order."""
+        kinds = {"list" if x.kind == "set" else x.kind for x in (a, g)}
+        return len(kinds) == 1 and (a.value == g.value or "list" in kinds) and self.in_order(a.args, g.args)
+
+    def regions(self, a: Node, g: Node) -> bool | None:
+        """The verdict on two sets of real numbers; None if the two are none, or are not decided as such."""
+        try:
+            return same_region(a, g)
+        except TooHard:
+            return None
 
     def quantities(self, a: Node, g: Node) -> bool:
         """Values of which at least one has a unit; a missing unit is the one that was asked for."""
@@ -181,8 +195,9 @@ class Comparison:
     def labelled_point(self, labels: Node, point: Node) -> bool:
         """x = 1, y = 2 for the point (1, 2): labels in alphabetical order."""
         named = [x for x in labels.args if x.kind == "rel" and x.value == ("=",) and x.args[0].kind == "sym"]
-        names = [x.args[0].value for x in named]
-        if brackets(point) != "()" or len(named) < len(labels.args) or names != sorted(set(names)):
+        named.sort(key=lambda x: x.args[0].value)
+        names = {x.args[0].value for x in named}
+        if brackets(point) != "()" or len(names) < len(labels.args):
             return False
         return self.in_order(tuple(x.args[1] for x in named), point.args)
 
@@ -198,14 +213,14 @@ class Comparison:
             return False
         if len(a.value) > 1:
             if a.value != g.value:
-                a = Node("rel", tuple(_FLIP.get(o, o) for o in reversed(a.value)), a.args[::-1])
+                a = Node("rel", tuple(FLIP.get(o, o) for o in reversed(a.value)), a.args[::-1])
             return a.value == g.value and self.in_order(a.args, g.args)
         (oa,), (og,) = a.value, g.value
         if not all(is_scalar(side) for side in a.args + g.args):
             return oa == og and self.in_order(a.args, g.args)
         if oa in ("=", "!=") or og in ("=", "!="):
             return oa == og and self.proportional(a, g, 0)
-        return self.proportional(a, g, 1 if oa == og else -1) if oa in (og, _FLIP[og]) else False
+        return self.proportional(a, g, 1 if oa == og else -1) if oa in (og, FLIP[og]) else False
 
     def proportional(self, a: Node, g: Node, sign: int) -> bool:
         return proportional(difference(a), difference(g), sign)
@@ -222,41 +237,13 @@ def difference(relation: Node) -> Node:
     return Node("add", None, (relation.args[0], Node("neg", None, (relation.args[1],))))
 
 
-def as_set(node: Node, other: Node) -> Node:
-    """An inequality in one variable as an interval, where the other side is one; x != c as two intervals."""
-    if other.kind not in ("seq", "union", "set", "minus") or node.kind not in ("rel", "list", "union"):
-        return node
-    if node.kind == "list" and "rel" not in kinds_of(node):
-        return node
-    if node.kind in ("list", "union"):
-        parts = [as_set(item, other) for item in node.args]
-        return Node("union", None, tuple(parts)) if all(p.kind in ("seq", "union") for p in parts) else node
-    operators, sides = node.value, node.args
-    if operators == ("!=",) and sides[0].kind == "sym" and not symbols_of(sides[1]):
-        left, right = Node("seq", "()", (_MINUS_INFINITY, sides[1])), Node("seq", "()", (sides[1], _INFINITY))
-        return Node("union", None, (left, right))
-    if not set(operators) <= {"<", "<="}:
-        if not set(operators) <= {">", ">="}:
-            return node
-        operators, sides = tuple(_FLIP[o] for o in reversed(operators)), sides[::-1]
-    places = [k for k, side in enumerate(sides) if side.kind == "sym" and side.value not in ("e", "i", "pi")]
-    if len(places) != 1 or any(symbols_of(s) for k, s in enumerate(sides) if k != places[0]) or len(sides) > 3:
-        return node
-    k = places[0]
-    low = sides[k - 1] if k > 0 else _MINUS_INFINITY
-    high = sides[k + 1] if k + 1 < len(sides) else _INFINITY
-    opener = "[" if k > 0 and operators[k - 1] == "<=" else "("
-    closer = "]" if k + 1 < len(sides) and operators[k] == "<=" else ")"
-    return Node("seq", opener + closer, (low, high))
-
-
 def brackets(seq: Node) -> str:
     """Brackets of a sequence; at an infinite end a square one is as good as a round one."""
     opener, closer = seq.value
     first, last = seq.args[0], seq.args[-1]
-    if first == _MINUS_INFINITY:
+    if first == MINUS_INFINITY:
         opener = "("
-    if last == _INFINITY or (last.kind == "add" and last.args[-1] == _INFINITY):
+    if last == INFINITY or (last.kind == "add" and last.args[-1] == INFINITY):
         closer = ")"
     return opener + closer
 

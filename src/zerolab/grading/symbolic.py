@@ -53,14 +53,67 @@ def _scalar(a: Node, g: Node) -> Answer:
         return Answer.SAME
     if a.kind == "num" and g.kind == "num":
         return Answer.SAME if a.value == g.value else Answer.DIFFERENT
+    positive = positive_variables(a, g)
     try:
-        algebra = Algebra()
+        algebra = Algebra(positive)
         if is_zero(algebra.sub(ratio(a, algebra), ratio(g, algebra)), algebra):
             return Answer.SAME
     except TooHard:
         pass
-    differ = numeric.differ(a, g, symbols_of(a) | symbols_of(g))
+    differ = numeric.differ(a, g, symbols_of(a) | symbols_of(g), positive)
     return {True: Answer.DIFFERENT, False: Answer.OPEN, None: Answer.UNKNOWN}[differ]
+
+
+def positive_variables(a: Node, g: Node) -> frozenset[str]:
+    """Variables that are positive wherever both expressions are real, because of their square roots and logarithms.
+
+    sqrt(1/n) and 1/sqrt(n) have values for positive n only. Under one root an odd power of two variables (sqrt(a/b))
+    leaves both signs possible: these count if the other expression needs each of them positive (sqrt(a)/sqrt(b)).
+    """
+    (alone_a, among_a), (alone_g, among_g) = _needed(a), _needed(g)
+    return frozenset((alone_a | among_a) & (alone_g | among_g) & (alone_a | alone_g))
+
+
+def _needed(node: Node) -> tuple[set[str], set[str]]:
+    """(variables that must be positive, variables of which a product must be) for a real value of `node`."""
+    alone: set[str] = set()
+    among: set[str] = set()
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        stack.extend(top.args)
+        even = top.kind == "root" and top.args[1].kind == "num" and top.args[1].value % 2 == 0
+        exponent = numeric.rational(top.args[1]) if top.kind == "pow" else None
+        even |= exponent is not None and exponent.denominator % 2 == 0
+        if even or (top.kind == "fn" and top.value == "log"):
+            powers = _monomial(top.args[0])
+            odd = {name for name, power in (powers or {}).items() if power % 2}
+            (alone if len(odd) == 1 else among).update(odd)
+    return alone, among
+
+
+def _monomial(node: Node) -> dict[str, int] | None:
+    """Whole powers of the variables in a product with a positive factor; None if it is no such product."""
+    if not symbols_of(node):
+        value = numeric.rational(node)
+        return {} if (value is not None and value > 0) or node == Node("sym", "pi") else None
+    if node.kind == "sym":
+        return {node.value: 1}
+    if node.kind == "pow":
+        exponent, inner = numeric.rational(node.args[1]), _monomial(node.args[0])
+        if inner is None or exponent is None or exponent.denominator != 1:
+            return None
+        return {name: power * int(exponent) for name, power in inner.items()}
+    if node.kind != "mul":
+        return None
+    total: dict[str, int] = {}
+    for factor in node.args:
+        powers = _monomial(factor)
+        if powers is None:
+            return None
+        for name, power in powers.items():
+            total[name] = total.get(name, 0) + power
+    return total
 
 
 def proportional(a: Node, g: Node, sign: int) -> bool:

@@ -3,6 +3,7 @@ kind     value            args
 num      Fraction
 sym      name                                  a letter, a Greek letter, a letter with a subscript, an unknown word
 inf / reals / empty
+number-set  Z N Q C
 add mul                   terms, factors
 neg                       one term             kept apart from `mul` only by the parser
 pow                       base, exponent
@@ -17,6 +18,8 @@ ratio                     terms                3:4:5
 list                      items                separated by commas, "and", "or" outside brackets
 union intersect minus     sets
 rel      operators        sides                chain: a < x <= b has two operators and three sides
+case                  value, condition     a row of a definition by cases
+dots                                           an ellipsis
 mat      columns          cells, by rows
 base     (digits, base)
 
@@ -99,7 +102,9 @@ SIGNS = {
     "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ", "λ": r"\lambda ",
     "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
     "Δ": r"\Delta ", "ħ": r"\hbar ", "€": "", "£": "", "¥": "", "₹": "", "¢": "", "，": ",", "：": ":", "（": "(",
-    "）": ")", "％": "%", "∨": r"\lor ", "∧": r"\land ", "∗": "*", "！": "!",
+    "）": ")", "％": "%", "、": ",", "。": ".", "【": "(", "】": ")", "ℤ": r"\Z ", "ℕ": r"\N ",
+    "ℚ": r"\Q ", "ℂ": r"\C ", "或": r"\text{ or }", "且": r"\text{ and }", "和": r"\text{ and }",
+    "∨": r"\lor ", "∧": r"\land ", "∗": "*", "！": "!",
 }  # fmt: skip
 
 GREEK = _words(
@@ -210,4 +215,17 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token(kind, piece, spaced))
         spaced = False
     tokens.append(Token("end", ""))
-    return tokens
+    return _unaligned(tokens) if "&" in text else tokens
+
+
+def _unaligned(tokens: list[Token]) -> list[Token]:
+    """`tokens` without the marks at which rows of relations are aligned; a row that begins with one goes on a chain."""
+    kept: list[Token] = []
+    for k, token in enumerate(tokens):
+        mark = token.text == "&" and token.kind == "op"
+        if mark and ("rel" in (tokens[k - 1].kind, tokens[k + 1].kind) and tokens[k - 1].text != "&"):
+            if kept and kept[-1].text == "\\\\" and tokens[k + 1].kind == "rel":
+                kept.pop()
+            continue
+        kept.append(token)
+    return kept

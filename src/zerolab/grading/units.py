@@ -247,6 +247,7 @@ _START = re.compile(r"\\text\{|\\frac\{|\\mu|\\Omega|\\ohm|\\AA|[A-Za-zÅΩμ°(
 _PLAIN_QUOTIENTS = frozenset(("m/s", "m/s^2", "N/m", "N/C", "V/m", "W/m^2", "J/K", "g/L", "g/mol", "J/s", "C/s"))
 _LETTER = re.compile(r"(?<![A-Za-zμ\\_])[A-Za-zΩ](?![A-Za-zΩ_])")
 _WORD_OF_LETTERS = re.compile(r"[A-Za-zμΩ]{2,}|[Å\u4e00-\u9fff]|_sun")
+_COMPOUND = re.compile(r"([0-9]+)\s*([^0-9=,;]*?[A-Za-z}])\s*(?:,|and|\\text\{\s*and\s*\})?\s*([0-9]+(?:\.[0-9]+)?)")
 _OPERATOR_BEHIND = re.compile(r"(?:[=^_+\-*/(<>,;]|\\(?:cdot|times|le|ge|frac|sqrt|pm|in|text|approx|div))\s*$")
 
 
@@ -281,12 +282,22 @@ def split_measure(
             spaced = text[k - 1] == " " or text[k - 1] in "}°"
             unit = read_unit(tail, nouns, invent)
             if unit is not None and _acceptable(tail, spaced, letters):
-                return text[:k].strip(), unit
+                return _joined(text[:k].strip(), unit), unit
         if char in "({[" and text[k - 1 : k] != "\\":
             depth += 1
         elif char in ")}]" and text[k - 1 : k] != "\\":
             depth = max(0, depth - 1)
     return text, None
+
+
+def _joined(value: str, unit: Unit) -> str:
+    """`value` in `unit`, also if it has a part in a larger one: "5 feet 3" inches is 63 inches."""
+    match = _COMPOUND.fullmatch(value)
+    larger = read_unit(match[2]) if match else None
+    if match is None or larger is None or larger.dimensions != unit.dimensions or larger.offset or unit.offset:
+        return value
+    ratio, rest = larger.factor / unit.factor, Fraction(match[3])
+    return str(Fraction(match[1]) * ratio + rest) if rest < ratio else value
 
 
 def _may_follow(text: str, k: int) -> bool:
