@@ -5,20 +5,18 @@ import resource
 import signal
 import subprocess
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from command import run, start, write_recipe
+from command import run, settings, start, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.build import Run
 from zerolab.errors import LearnerLost
 from zerolab.learner.checkpoint import latest_checkpoint
+from zerolab.learner.learner import Learner
 from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
 
@@ -132,17 +130,29 @@ def test_ctrl_c_saves_and_resume_goes_on(recipe: Path, tmp_path: Path) -> None:
     assert_same_run(whole, stopped)
 
 
-def test_the_engine_wakes_if_the_learner_is_lost_while_it_sleeps() -> None:
-    """Otherwise the weights of the new learner could not be published to it."""
-    said: list[str] = []
-    engine = SimpleNamespace(sleep=lambda weights: said.append("sleep"), wake=lambda: said.append("wake"))
-    config = SimpleNamespace(rollout=SimpleNamespace(sleep=True), lora=None)
-    run = SimpleNamespace(
-        config=config, stream=SimpleNamespace(engine=engine), learner=SimpleNamespace(loaded=nullcontext)
-    )
-    with pytest.raises(LearnerLost), Run.learning(cast(Run, run)):
-        raise LearnerLost("its process died")
-    assert said == ["sleep", "wake"]
+@pytest.mark.parametrize(
+    "keys", [("rollout.sleep=true",), ("lora.rank=4", "lora.offload=true")], ids=["sleep", "offload"]
+)
+def test_a_run_goes_on_to_the_bit_if_the_learner_is_lost_while_the_engine_sleeps(
+    keys: tuple[str, ...], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine wakes, the learner's base is back in host memory, and the last checkpoint is published."""
+    if "lora.rank=4" in keys:
+        pytest.importorskip("peft")
+    common = ["train", recipe, *settings("evaluation.every=0", "steps=5", *keys)]
+    assert run(*common, *settings(f"out={tmp_path / 'whole'}")) == 0
+    forward_backward, lost = Learner.forward_backward, []
+
+    def losing(learner: Learner, *arguments: Any) -> Any:
+        if learner.version == 7 and not lost:  # in step 4; the checkpoint is of step 2
+            lost.append(learner.version)
+            raise LearnerLost("its process died")
+        return forward_backward(learner, *arguments)
+
+    monkeypatch.setattr(Learner, "forward_backward", losing)
+    assert run(*common, *settings(f"out={tmp_path / 'lost'}")) == 0
+    assert lost
+    assert_same_run(tmp_path / "whole", tmp_path / "lost")
 
 
 def test_a_full_disk_stops_with_one_line_and_leaves_the_last_checkpoint(recipe: Path, tmp_path: Path) -> None:
