@@ -8,10 +8,10 @@ import pytest
 
 from command import refusal
 from zerolab.config import QuestionsConfig
-from zerolab.data.golds import unbraced_box
 from zerolab.data.questions import Pool, load_questions
 from zerolab.errors import UserError
 from zerolab.grading import grade_batch
+from zerolab.grading.golds import unbraced_box
 
 
 def load(folder: Path, *rows: Any) -> list[tuple[str, ...]]:

@@ -3,13 +3,16 @@
 import itertools
 import json
 import random
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from zerolab.errors import UserError
+from zerolab.evaluation.responses import read_responses
 from zerolab.grading import REFERENCE, VERIFIERS, Rules, equal, grade, grade_batch, is_correct
-from zerolab.grading.command import read_rows, run
+from zerolab.grading.command import EvenSample, read_rows, run
 
 BENCHMARKS = ("aime24", "amc", "math500", "minerva", "olympiadbench")
 
@@ -49,7 +52,7 @@ def test_agreement_with_recorded_verdicts(shared: Path) -> None:
         ("gsm8k_gpt3_solutions_dev", "last-number", 0),
         ("qwen_math_cot_100x8_dev", "boxed", 8),
     ):
-        found = read_rows(shared / "responses" / f"{name}.jsonl")
+        found = [row for _, row in read_rows(shared / "responses" / f"{name}.jsonl")]
         grades = grade_batch(
             [r for row in found for r in row["responses"]],
             [row["answer"] for row in found for _ in row["responses"]],
@@ -183,6 +186,127 @@ def test_the_command_writes_verdicts_and_a_summary(tmp_path: Path) -> None:
     assert graded[0]["correct"] == [True, False, False]
     assert graded[0]["reason"] == ["correct", "wrong", "unformatted"]
     assert graded[1]["extracted"] == ["8"]
+
+
+def test_a_gold_that_no_response_could_equal_is_refused_with_its_line_and_leaves_no_verdicts(tmp_path: Path) -> None:
+    path, out = tmp_path / "r.jsonl", tmp_path / "verdicts.jsonl"
+    good = json.dumps({"problem": "q", "answer": "7", "response": r"\boxed{7}"})
+    for answer, reason in (
+        ("7\x00", "control character"),
+        ([["1", "2"]], "a list within a list"),
+        ({"a": 1}, "the answer is a dict"),
+        (None, "the answer is a NoneType"),
+        (True, "the answer is a bool"),
+        (float("nan"), "not a finite number"),
+        ([], "without an answer"),
+        (" ", "without an answer"),
+    ):
+        path.write_text(f"{good}\n\n{json.dumps({'problem': 'p', 'answer': answer, 'response': '7'})}\n")
+        for read in (partial(run, path, out=out), partial(read_responses, path)):
+            with pytest.raises(UserError) as refused:
+                read()
+            assert str(refused.value).startswith(f"{path}:3: "), refused.value
+            assert reason in str(refused.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_golds_of_responses_are_read_as_those_of_questions_and_doubts_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [
+        r'{"problem": "a", "answer": "\frac{1}{2}", "response": "\\boxed{0.5}"}',
+        r'{"problem": "b", "answer": "so $\\boxed 7$", "response": "\\boxed{7}"}',
+        r'{"problem": "c", "answer": "1 + 1\n#### 2", "response": "\\boxed{2}"}',
+        r'{"problem": "c ", "answer": "3", "response": "\\boxed{3}"}',
+        r'{"problem": "d", "answer": ["1", "2"], "responses": ["\\boxed{2}"]}',
+    ]
+    path.write_text("\n".join(rows))
+    assert "5 responses, 5 in the format, 5 correct" in run(path)
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 3
+    assert f"{path}:1: a control character in the answer was read as a backslash" in told
+    assert f"{path}:2: a box without braces was read" in told
+    assert f"{path}:4 asks the question of {path}:3 with another answer" in told
+    assert [r.answers for r in read_responses(path)] == [(r"\frac{1}{2}",), ("7",), ("2",), ("3",), ("1", "2")]
+    assert capsys.readouterr().err == told
+
+
+def test_golds_of_other_verifiers_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    gold = "3: 1 2"
+    path.write_text(json.dumps({"answer": gold, "responses": [r"\boxed{1 + 2}", r"\boxed{1}"]}))
+    assert "2 responses, 2 in the format, 1 correct" in run(path, verifier="countdown")
+
+
+@pytest.mark.parametrize(
+    ("verifier", "gold"),
+    [
+        ("countdown", "7"),
+        ("countdown", "x: 1 2"),
+        ("reasoning_gym", "7"),
+        ("reasoning_gym", "{"),
+        ("reasoning_gym", "[1]"),
+        ("capital", "blue"),
+        ("element", "Paris"),
+    ],
+)
+def test_a_gold_that_its_verifier_cannot_read_is_one_line(verifier: str, gold: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"answer": gold, "responses": [r"\boxed{7}"]}))
+    with pytest.raises(UserError, match=rf"r\.jsonl:1: the answer .* is no .* the verifier {verifier}"):
+        run(path, verifier=verifier)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine batches take what three take, verdicts and disagreements of all rows included."""
+    size, peaks = 500, []
+    monkeypatch.setattr("zerolab.grading.command.BATCH", size)
+    for batches in (1, 3, 9):  # the first fills caches
+        path = tmp_path / f"{batches}.jsonl"
+        with path.open("w") as file:
+            for i in range(batches * size):
+                row = {"problem": f"q{i % 100}", "answer": "7", "responses": ["x" * 500 + rf"\boxed{{{i % 9}}}"]}
+                file.write(json.dumps({**row, "scores": [i % 2]}) + "\n")
+        tracemalloc.start()
+        text = run(path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert f"{batches * size} responses" in text
+        assert len((tmp_path / f"{batches}.graded.jsonl").read_text().splitlines()) == batches * size
+    assert peaks[2] < 1.2 * peaks[1], peaks
+
+
+def test_an_even_sample_is_spread_over_all_that_came() -> None:
+    sample: EvenSample[int] = EvenSample(10)
+    for i in range(1000):
+        sample.add(i)
+        assert len(sample.kept) <= 21
+    kept = sample.evenly()
+    assert len(kept) == 10
+    assert kept[0] == 0
+    assert kept[-1] >= 800
+    few: EvenSample[int] = EvenSample(10)
+    for i in range(7):
+        few.add(i)
+    assert few.evenly() == list(range(7))
+
+
+@pytest.mark.parametrize("place", ["folder", "none/out.jsonl", "n" * 5000])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_graded(place: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"answer": "7", "response": "7"}))
+    with pytest.raises(UserError, match="cannot write"):
+        run(path, out=tmp_path / place)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "r.jsonl"]
+
+
+def test_verdicts_may_take_the_place_of_the_responses(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"answer": "7", "response": r"\boxed{7}"}))
+    assert "1 correct" in run(path, out=path)
+    assert json.loads(path.read_text())["correct"] == [True]
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"answer": "1"}', '{"answer": "1", "responses": "x"}', ""])

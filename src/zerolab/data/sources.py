@@ -6,7 +6,6 @@ grader. An answer is right if the task's own scorer gives it 1; partial credit f
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -16,11 +15,11 @@ from typing import Any
 
 from zerolab.data.builtin import BUILT_IN, TEXTS
 from zerolab.data.families import PREFIX, Family, make_family
-from zerolab.data.golds import GoldNotes, is_marked, read_gold
 from zerolab.data.question_config import QuestionSource
 from zerolab.data.readers import READERS, Row, hub_rows, read_rows
 from zerolab.datatypes import Question
 from zerolab.errors import UserError
+from zerolab.grading.golds import GoldNotes, is_marked, read_answers
 from zerolab.grading.gym_process import REFUSED
 from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
 
@@ -168,7 +167,8 @@ def _questions(name: str, rows: Iterable[Row], source: QuestionSource, notes: Go
         if key == SOLUTION_KEY and isinstance(answer, str) and not is_marked(answer):
             raise UserError(f"{place}: no answer: the solution holds neither \\boxed{{}} nor ####")
         columns = row if isinstance(row, Mapping) else {}
-        question, answers = _text(text, place), _answers(answer, place, notes)
+        question = _text(text, place)
+        answers = tuple(_unicode(gold, place) for gold in read_answers(answer, place, notes))
         notes.see(question, answers, place)
         yield Question(f"{name}:{number}", question, answers, level=_level(row), columns=columns)
 
@@ -208,27 +208,6 @@ def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{place}: the question is empty or no text")
     return _unicode(value, place)
-
-
-def _answers(value: Any, place: str, notes: GoldNotes) -> tuple[str, ...]:
-    """Every alternative as text: numbers as the file has them (142.0 stays "142.0"), the final answer of a solution."""
-    if isinstance(value, list | tuple):
-        if not value:
-            raise UserError(f"{place}: a question without an answer")
-        if any(isinstance(item, list | tuple) for item in value):
-            raise UserError(
-                f"{place}: the answer is a list within a list: a list holds alternatives, each of them one text; write "
-                'an answer of several values as one, such as "1, 2"'
-            )
-        return tuple(answer for item in value for answer in _answers(item, place, notes))
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{place}: the answer is a {type(value).__name__}; expected text, a number or a list of them")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{place}: the answer is not a finite number")
-    answer = read_gold(json.dumps(value) if not isinstance(value, str) else value, place, notes)
-    if not answer.strip():
-        raise UserError(f"{place}: a question without an answer")
-    return (_unicode(answer, place),)
 
 
 def _level(row: Any) -> int | None:

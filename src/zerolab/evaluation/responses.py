@@ -20,7 +20,9 @@ from typing import IO, Any, NamedTuple
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.grading import extract, grade_batch, warm
+from zerolab.grading.command import read_row_gold, read_rows
 from zerolab.grading.extract import MENTION, NAMES_ARE_ANSWERS
+from zerolab.grading.golds import GoldNotes
 from zerolab.grading.rules import STANDARD, Rules
 
 RESPONSES = "responses.jsonl"
@@ -100,20 +102,22 @@ def read_responses(path: Path) -> list[Response]:
     benchmark, the file's name stands for it. A list of responses may have lists of tokens and finish reasons beside it.
     Raises UserError, with file and line, for what cannot be read.
     """
-    from zerolab.grading.command import read_rows
-
     file = path / RESPONSES if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise UserError(f"{path} holds no {RESPONSES}: give the folder of an evaluation, or a file of responses")
     seen: Counter[tuple[str, str]] = Counter()
     found: list[Response] = []
-    for number, row in enumerate(read_rows(file), 1):
-        found += _responses(row, f"{file}, entry {number}", file.stem, seen)
+    notes = GoldNotes()
+    for place, row in read_rows(file):
+        found += _responses(row, place, file.stem, seen, notes)
+    notes.tell()
     _refuse_repeats(found, file)
     return found
 
 
-def _responses(row: dict[str, Any], place: str, stem: str, seen: Counter[tuple[str, str]]) -> list[Response]:
+def _responses(
+    row: dict[str, Any], place: str, stem: str, seen: Counter[tuple[str, str]], notes: GoldNotes
+) -> list[Response]:
     texts: list[str] = row["responses"]
     problem = row.get("problem") or ""
     if not isinstance(problem, str):
@@ -136,7 +140,7 @@ def _responses(row: dict[str, Any], place: str, stem: str, seen: Counter[tuple[s
         "grade": _grade(row, "") if len(texts) == 1 else None,
         "lenient": _grade(row, "lenient_") if len(texts) == 1 else None,
     }
-    answers = answers_of(row["answer"], place)
+    answers = read_row_gold(row, place, common["verifier"], notes)
     made = []
     for i, text in enumerate(texts):
         sample = row["sample"] if isinstance(row.get("sample"), int) and len(texts) == 1 else None
@@ -145,15 +149,6 @@ def _responses(row: dict[str, Any], place: str, stem: str, seen: Counter[tuple[s
         own = {name: column[i] for name, column in columns.items()}
         made.append(Response(benchmark, question_id, problem, answers, sample, text, **own, **common))
     return made
-
-
-def answers_of(answer: Any, place: str) -> tuple[str, ...]:
-    from zerolab.grading.grader import golds_of
-
-    try:
-        return golds_of(answer)
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
 
 
 def _column(row: dict[str, Any], names: Sequence[str], size: int, kind: type, place: str) -> list[Any]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
 from zerolab.grading.equal import DEADLINE, Verdict, verdict
-from zerolab.grading.extract import extract, first_mention
+from zerolab.grading.extract import NAMES_ARE_ANSWERS, extract, first_mention
 from zerolab.grading.rules import STANDARD, Rules
 from zerolab.grading.sandbox import WorkerDied, WorkerFailed, WorkerTimeout, pool
 
@@ -86,6 +86,22 @@ def golds_of(gold: Gold) -> tuple[str, ...]:
     if not texts:
         raise UserError("the list of gold answers is empty; give at least one answer")
     return tuple(texts)
+
+
+def check_golds(golds: Sequence[str], verifier: str) -> None:
+    """Raises UserError for golds that this verifier cannot read."""
+    if verifier in NAMES_ARE_ANSWERS and not any(first_mention(gold, verifier) for gold in golds):
+        raise UserError(f"the answer {golds[0][:80]!r} is no {verifier} that the verifier {verifier} knows")
+    for gold in golds:
+        try:
+            if verifier == "countdown":
+                from zerolab.grading.countdown import decode_gold
+
+                decode_gold(gold)
+            elif verifier == "reasoning_gym" and "task" not in json.loads(gold):
+                raise ValueError("no task in it")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"the answer {gold[:80]!r} is no gold of the verifier {verifier}: {error}") from None
 
 
 def _verdict(answer: str, golds: tuple[str, ...], verifier: str, rules: Rules, end: float | None = None) -> Verdict:
@@ -185,11 +201,16 @@ def grade_batch(
         with lock:
             decided[pair] = result
 
-    if len(pairs) < 8:
-        for pair in pairs:
+    waiting = iter(pairs)
+
+    def decide_rest(thread: int = 0) -> None:
+        for pair in waiting:  # shared: each thread takes the next one, which costs less than a task for each
             decide(pair)
+
+    if len(pairs) < 8:
+        decide_rest()
     else:
         with ThreadPoolExecutor(pool().size) as threads:
-            list(threads.map(decide, pairs))
+            list(threads.map(decide_rest, range(pool().size)))
     missing = Grade(False, False, "unformatted")
     return [missing if a is None else decided[a, g] for a, g in rows]

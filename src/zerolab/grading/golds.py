@@ -1,8 +1,12 @@
 """From what a file gives as its answer to a gold that the grader can compare; doubts are noted with their place."""
 
+import hashlib
+import json
+import math
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from typing import Any
 
 from zerolab.errors import UserError
 from zerolab.grading.extract import last_box
@@ -19,39 +23,87 @@ _LOST_BACKSLASH = re.compile(
     r"|(?P<n>\n)(?=(?:eq|abla|eg)(?![A-Za-z]))"
     r"|(?P<r>\r)(?=(?:ight|angle|ho)(?![A-Za-z]))"
 )
+WATCHED = 100_000  # questions whose answers are compared with those of later rows
 SHOWN = 40  # characters of a gold in a message
+
+
+@dataclass
+class Doubt:
+    """How often one kind of doubt arose, and how the first case reads."""
+
+    first: str = ""
+    count: int = 0
+
+    def add(self, case: str) -> None:
+        self.first = self.first or case
+        self.count += 1
+
+    def __str__(self) -> str:
+        return self.first + (f" and {self.count - 1} more rows" if self.count > 1 else "")
 
 
 @dataclass
 class GoldNotes:
     """What was doubtful about the golds of one source, told in a line for each kind."""
 
-    repaired: list[str] = field(default_factory=list)  # places
-    unbraced: list[str] = field(default_factory=list)
-    contradictions: list[str] = field(default_factory=list)  # "place asks the question of place ..."
-    _seen: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    repaired: Doubt = field(default_factory=Doubt)
+    unbraced: Doubt = field(default_factory=Doubt)
+    contradictions: Doubt = field(default_factory=Doubt)  # "place asks the question of place ..."
+    _seen: dict[bytes, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def see(self, question: str, answers: tuple[str, ...], place: str) -> None:
-        """Note a question that came before with other answers. Spaces do not count."""
-        first, before = self._seen.setdefault(" ".join(question.split()), (place, answers))
+        """Note a question that came before with other answers. Spaces do not count.
+
+        Only the first WATCHED questions are remembered, so that a file of any length takes the same memory.
+        """
+        words = " ".join(question.split()).encode(errors="surrogatepass")
+        key = hashlib.blake2b(words, digest_size=12).digest()
+        if key not in self._seen and len(self._seen) >= WATCHED:
+            return
+        first, before = self._seen.setdefault(key, (place, answers))
         if {"".join(a.split()) for a in before} != {"".join(a.split()) for a in answers}:
-            self.contradictions.append(
+            self.contradictions.add(
                 f"{place} asks the question of {first} with another answer ({_short(answers)}, there {_short(before)})"
             )
 
     def tell(self) -> None:
         """Print them on stderr, each kind once, with the first place."""
-        if self.repaired:
+        if self.repaired.count:
             echo(
-                f"zerolab: {_places(self.repaired)}: a control character in the answer was read as a backslash; "
+                f"zerolab: {self.repaired}: a control character in the answer was read as a backslash; "
                 'in JSON a backslash is written twice, as in "\\\\frac"',
                 error=True,
             )
-        if self.unbraced:
-            echo(f"zerolab: {_places(self.unbraced)}: a box without braces was read as \\boxed{{...}}", error=True)
-        if self.contradictions:
-            more = f", and {len(self.contradictions) - 1} more such rows" if len(self.contradictions) > 1 else ""
-            echo(f"zerolab: {self.contradictions[0]}{more}: keep one row of each question", error=True)
+        if self.unbraced.count:
+            echo(f"zerolab: {self.unbraced}: a box without braces was read as \\boxed{{...}}", error=True)
+        if self.contradictions.count:
+            more = self.contradictions.count - 1
+            such = f", and {more} more such rows" if more else ""
+            echo(f"zerolab: {self.contradictions.first}{such}: keep one row of each question", error=True)
+
+
+def read_answers(value: Any, place: str, notes: GoldNotes) -> tuple[str, ...]:
+    """Every alternative as text: numbers as the file has them (142.0 stays "142.0"), the final answer of a solution.
+
+    Raises UserError, with the place, for an answer that no response could equal.
+    """
+    if isinstance(value, list | tuple):
+        if not value:
+            raise UserError(f"{place}: a question without an answer")
+        if any(isinstance(item, list | tuple) for item in value):
+            raise UserError(
+                f"{place}: the answer is a list within a list: a list holds alternatives, each of them one text; write "
+                'an answer of several values as one, such as "1, 2"'
+            )
+        return tuple(answer for item in value for answer in read_answers(item, place, notes))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{place}: the answer is a {type(value).__name__}; expected text, a number or a list of them")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{place}: the answer is not a finite number")
+    answer = read_gold(json.dumps(value) if not isinstance(value, str) else value, place, notes)
+    if not answer.strip():
+        raise UserError(f"{place}: a question without an answer")
+    return (answer,)
 
 
 def read_gold(text: str, place: str, notes: GoldNotes) -> str:
@@ -67,10 +119,11 @@ def read_gold(text: str, place: str, notes: GoldNotes) -> str:
             "can be right: correct the row"
         )
     if repaired != text and final != final_answer(text):
-        notes.repaired.append(place)
+        notes.repaired.add(place)
     if final is None:
         final = unbraced_box(repaired) or ""
-        notes.unbraced += [place] * bool(final)
+        if final:
+            notes.unbraced.add(place)
     return final
 
 
@@ -97,10 +150,6 @@ def unbraced_box(text: str) -> str | None:
     *_, last = _BOX.finditer(text)
     match = _UNBRACED.match(text, last.end())
     return match[0].strip() or None if match else None
-
-
-def _places(places: list[str]) -> str:
-    return places[0] + (f" and {len(places) - 1} more rows" if len(places) > 1 else "")
 
 
 def _short(answers: tuple[str, ...]) -> str:
