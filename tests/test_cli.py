@@ -60,6 +60,11 @@ VERBS = {
     "start": [
         *("model", "questions", "--out", "--templates", "--count", "--samples", "--budget", "--data-dir", "--seed"),
     ],
+    "drift": [
+        *("model", "--questions", "--objectives", "--loss", "--trl", "--truncation", "--template", "--count"),
+        *("--samples", "--measured", "--measured-samples", "--budget", "--lr", "--norm", "--layers", "--plain"),
+        *("--data-dir", "--seed", "--set", "--out"),
+    ],
     "import-trl": ["file", "--out", "--processes", "--rows", "--overwrite"],
     "model list": [],
     "model fetch": ["name"],

@@ -22,6 +22,7 @@ HELP_NEEDS = {
     "claims run": "hours",
     "model fetch": "network",
     "start": "network",
+    "drift": "network",
 }
 COMMANDS["--help"] = list(help_examples(HELP_NEEDS))
 WITH_COMMANDS = [name for name, commands in COMMANDS.items() if commands]

@@ -26,7 +26,7 @@ LAYERS = (
     ("recipes", "report", "processes"),
     ("evaluation", "worlds"),
     ("build", "analysis", "plan", "document_streams", "doctor", "loop"),
-    ("train", "pretrain", "sample", "demo", "start"),
+    ("train", "pretrain", "sample", "demo", "start", "drift"),
     ("claims",),
     ("cli",),
 )
@@ -35,7 +35,7 @@ IMPORTERS = {
     "ray": {"cluster"},
     "vllm": {"rollout"},
     "trl": {"audit", "claims"},
-    "matplotlib": {"report", "audit", "analysis", "evaluation", "claims"},
+    "matplotlib": {"report", "audit", "analysis", "evaluation", "claims", "drift"},
     "wandb": {"track"},
     "trackio": {"track"},
 }

@@ -249,6 +249,45 @@ def audit(
         raise typer.Exit(1)
 
 
+@app.command(
+    rich_help_panel=PROVE,
+    epilog=example("drift smollm2-135m-instruct-q4 --questions synthetic:facts --template chat"),
+)
+def drift(
+    model: Annotated[str, typer.Argument(help="Folder, hub id or laptop base; without --questions a training recipe.")],
+    questions: Annotated[str | None, typer.Option(help="File, name, hub id, synthetic:... with questions.")] = None,
+    objectives: Annotated[str, typer.Option(help="Presets, a comma between them.")] = "grpo,dr_grpo",
+    loss: Annotated[str | None, typer.Option(help="Also your own: module:function or file.py:function.")] = None,
+    trl: Annotated[Path | None, typer.Option(help="Also the loss of a TRL configuration, YAML or JSON.")] = None,
+    truncation: Annotated[str, typer.Option(help="zero, mask, keep, a comma between them.")] = "",
+    template: Annotated[str | None, typer.Option(help="Template of the prompt.")] = None,
+    count: Annotated[int | None, typer.Option(help="Questions of the rollout (16).", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Responses to each (8).", min=2)] = None,
+    measured: Annotated[int, typer.Option(help="Other questions, on which a step is measured.", min=2)] = 32,
+    measured_samples: Annotated[int, typer.Option(help="Responses to each of these.", min=2)] = 8,
+    budget: Annotated[int | None, typer.Option(help="Tokens of a response (128).", min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="How far a step along sign(g) moves each parameter (1e-5).")] = None,
+    norm: Annotated[float | None, typer.Option(help="Length of a step along g; 1/4 of that along sign(g).")] = None,
+    layers: Annotated[int | None, typer.Option(help="Move only the last so many layers: less memory.", min=1)] = None,
+    plain: Annotated[bool, typer.Option(help="Also sample from the moved model, which checks the result.")] = True,
+    data_dir: Annotated[str | None, typer.Option(help="Folder with NAME.jsonl, searched before the hub.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides questions and samples.", min=0)] = None,
+    overrides: Overrides = NO_OVERRIDES,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for CSV, JSON and figure; runs/drift/NAME by default.")
+    ] = None,
+) -> None:
+    """Measure what one step under each objective does to accuracy, lengths and truncation, before any training."""
+    from zerolab.drift.command import Target, names, run
+    from zerolab.drift.first_step import DriftOptions
+
+    target = Target(
+        model, questions, names(objectives), loss, trl, names(truncation), template, count, samples, budget, lr, seed,
+        data_dir, overrides,
+    )  # fmt: skip
+    run(target, DriftOptions((), measured, measured_samples, norm, layers, plain), out)
+
+
 @app.command("import-trl", rich_help_panel=TRAIN, epilog=example("import-trl config.yaml"))
 def import_trl(
     file: Annotated[Path, typer.Argument(help="YAML or JSON of GRPOConfig, or of the trl grpo command line.")],

@@ -149,6 +149,32 @@ def bootstrap_means(
     return means_B
 
 
+def bootstrap_weights(questions: int, replicates: int = 10_000, seed: int = 0) -> np.ndarray:
+    """[B, Q] weights, each row summing to 1, whose product with values of questions is `bootstrap_means(values_Q)`: for
+    many columns over the same questions."""
+    draw = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    drawn_BQ = draw.integers(0, questions, (replicates, questions))
+    flat = (drawn_BQ + questions * np.arange(replicates)[:, None]).ravel()
+    return np.bincount(flat, minlength=replicates * questions).reshape(replicates, questions) / questions
+
+
+def fieller(
+    numerator: float, denominator: float, covariance: np.ndarray, degrees: float, level: float = 0.95
+) -> Interval | None:
+    """Interval of the ratio of two estimates with this 2 x 2 covariance (Fieller 1954); None if the denominator may be
+    0, where no interval of finite width covers.
+
+    It holds every ratio r for which numerator - r denominator is within its own error of 0.
+    """
+    t2 = float(stats.t.isf((1 - level) / 2, degrees)) ** 2
+    (var_n, cov), (_, var_d) = np.asarray(covariance, dtype=float)
+    a, b, c = denominator**2 - t2 * var_d, numerator * denominator - t2 * cov, numerator**2 - t2 * var_n
+    if a <= 0:
+        return None
+    root = float(np.sqrt(max(b**2 - a * c, 0.0)))
+    return Interval((b - root) / a, (b + root) / a)
+
+
 def _packed(values_RQS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(values with those that are there first, how many samples each question of each run has)."""
     missing_RQS = np.isnan(values_RQS)

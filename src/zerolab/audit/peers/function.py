@@ -146,6 +146,9 @@ def _inputs(case: dict[str, Any], picks: list[int]) -> dict[str, Any]:
     width = int(lengths.max())
     mask = (torch.arange(width) < lengths[:, None]).double()
     logprobs = torch.full((len(picks), width), math.log(0.5), dtype=torch.float64)
+    if case.get("logprobs"):
+        for row, i in enumerate(picks):
+            logprobs[row, : case["lengths"][i]] = torch.tensor(case["logprobs"][i], dtype=torch.float64)
     sampler = logprobs.clone()
     if case["mismatch"]:
         for row, i in enumerate(picks):

@@ -37,6 +37,7 @@ class Case:
     order: int = 0  # 0: as listed; otherwise the seed of a shuffle before cutting
     ranks: int = 1  # data-parallel processes, with micro_batches each
     mismatch: tuple[tuple[float, ...], ...] | None = None  # N x L: log pi_old - log sampler
+    logprobs: tuple[tuple[float, ...], ...] | None = None  # N x L: log pi for a function that looks; None: log 1/2
 
     def __post_init__(self) -> None:
         assert len(self.lengths) == len(self.rewards) == len(self.truncated)
