@@ -39,9 +39,7 @@ def _headlines(claim: str, results: Path) -> Iterator[Sequence[str]]:
     for protocol in (p for p in protocols() if p.claim == claim):
         record = read_verdict(results / "laptop" / protocol.id)
         if record:
-            decides = next(
-                s for s in record["statements"] if s["role"] != "shown" and s["verdict"] == record["verdict"]
-            )
+            decides = next(s for s in record["statements"] if s["text"] == protocol.primary.text)
             _, text, estimate, interval, _, region = statement_cells(decides)
             name = f"[{protocol.id}](results/laptop/{protocol.id}/figure.png)"
             verdict = record["verdict"] + (" (quick)" if record["quick"] else "")

@@ -116,7 +116,7 @@ def run(factors, folder):
 def cells(plan):
     return [Cell({"seed": seed}, 1) for seed in plan.seeds]
 
-LONG = Protocol("X.long", "L1", "", "", "", "", cells, recipe, run, (), lambda *rest: None, base, seeds=3)
+LONG = Protocol("X.long", "L1", "", "", "", "", cells, recipe, run, (), "open", "run", base=base, seeds=3)
 ledger.protocols = lambda: (LONG,)
 if __name__ == "__main__":
     from zerolab.cli import main

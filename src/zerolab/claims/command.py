@@ -13,18 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from zerolab.claims.ledger import CLAIMS, claim_of, find, protocols
-from zerolab.claims.protocol import SCALES, Plan, Protocol
-from zerolab.claims.results import code_hash, read_verdict, write_results
+from zerolab.claims.protocol import LABELS, SCALES, Plan, Protocol, Row
+from zerolab.claims.results import code_hash, committed_cells, loses_nothing, read_verdict, write_results
 from zerolab.claims.runner import cost, missing, run_cells, table
 from zerolab.claims.scales import LARGER, Larger
-from zerolab.claims.verdict import Finding, Verdict
+from zerolab.claims.verdict import RULES, Finding, Verdict, needed_in_all, tone
 from zerolab.errors import UserError
 from zerolab.grading import GRADER_VERSION
 from zerolab.processes import cores
 from zerolab.terminal import make_console
 
 WIDTH = 140
-COLOURS = {"reproduced": "green", "not reproduced": "red", "underpowered": "yellow", "needs hardware": "dim"}
+COLOURS = {"good": "green", "bad": "red", "unsure": "yellow", "muted": "dim"}
 
 
 def list_claims(results: Path) -> None:
@@ -40,7 +40,7 @@ def list_claims(results: Path) -> None:
             cells = protocol.cells(protocol.plan())
             record = read_verdict(results / "laptop" / protocol.id)
             standing = record["verdict"] if record else "not run" if cells else "needs hardware"
-            verdict = Text(standing, style=COLOURS.get(standing, ""))
+            verdict = Text(standing, style=COLOURS[tone(standing)])
             scales = ", ".join([*(["laptop"] if cells else []), *LARGER.get(claim, {})])
             takes = duration(cost(cells) / cores()) if cells else "-"
             shown.add_row(protocol.id, protocol.sentence, scales, takes, verdict)
@@ -66,6 +66,9 @@ def show(name: str) -> None:
             ("metric", protocol.metric),
             ("test", protocol.test),
             ("refuted by", protocol.refuted),
+            ("label", f"{protocol.label}: {LABELS[protocol.label]}"),
+            ("replicates", f"{protocol.replicate}s, at least {protocol.fewest}"),
+            ("fixed", f"regions, metric and seeds: {protocol.fixed}"),
             ("seeds", ", ".join(map(str, plan.seeds))),
             ("runs", runs_of(protocol, plan)),
         ]
@@ -108,7 +111,7 @@ def run(
     chosen = [protocol for protocol in chosen if protocol.on_a_laptop]
     plans = {p.id: p.plan(seeds, quick) for p in chosen}
     if dry_run:
-        print_costs(chosen, plans, work / scale, console)
+        print_costs(chosen, plans, results / scale, work / scale, console)
         return True
     for folder in (results / scale, work / scale) if chosen else ():
         check_writable(folder)
@@ -136,16 +139,29 @@ def check_writable(folder: Path) -> None:
 
 
 def run_one(protocol: Protocol, plan: Plan, results: Path, work: Path, console: Console) -> None:
+    """Runs what is missing and writes the results; if it is interrupted, the lines of the cells that have finished."""
     started = time.monotonic()
-    folder = work / protocol.id
-    run_cells(protocol, plan, folder, console)
-    seconds = time.monotonic() - started
-    code = {"version": protocol.version, "code": code_hash(protocol), "grader": GRADER_VERSION}
-    session = {"quick": plan.quick, "seeds": list(plan.seeds), "cells": len(protocol.cells(plan)), "protocol": code}
-    session |= machine(seconds)
-    found, verdict = write_results(results / protocol.id, protocol, table(protocol, plan, folder), session)
+    folder, target = work / protocol.id, results / protocol.id
+    committed = committed_cells(target)
+    try:
+        run_cells(protocol, plan, folder, console, committed)
+    except BaseException:
+        rows = table(protocol, plan, folder, committed)
+        if rows and loses_nothing(target, rows):
+            write_results(target, protocol, rows, session_of(protocol, plan, rows, started), figures=False)
+        raise
+    rows = table(protocol, plan, folder, committed)
+    found, verdict = write_results(target, protocol, rows, session_of(protocol, plan, rows, started))
     print_findings(protocol, found, verdict, console)
-    console.print(f"{results / protocol.id}  ({duration(seconds)})\n")
+    console.print(f"{target}  ({duration(time.monotonic() - started)})\n")
+
+
+def session_of(protocol: Protocol, plan: Plan, rows: Sequence[Row], started: float) -> dict[str, Any]:
+    """What verdict.json records of a run beside its numbers."""
+    code = {"version": protocol.version, "code": code_hash(protocol), "grader": GRADER_VERSION, "rules": RULES}
+    counts = {"cells": len(rows), "planned": len(protocol.cells(plan))}
+    session = {"quick": plan.quick, "seeds": list(plan.seeds), **counts, "protocol": code}
+    return session | machine(time.monotonic() - started)
 
 
 def machine(seconds: float) -> dict[str, Any]:
@@ -160,24 +176,41 @@ def machine(seconds: float) -> dict[str, Any]:
 def print_findings(protocol: Protocol, found: Sequence[Finding], verdict: Verdict, console: Console) -> None:
     shown = Table(title=f"{protocol.id}: {protocol.sentence}", title_justify="left", box=None, padding=(0, 1))
     for heading, justify in (("", "left"), ("statement", "left"), ("estimate", "right"), ("interval", "right"),
-                             ("n", "right"), ("holds in", "right"), ("", "left")):  # fmt: skip
+                             ("replicates", "right"), ("holds in", "right"), ("", "left")):  # fmt: skip
         shown.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for f in found:
         if f.role == "shown" and not f.replicates:  # not a part of a quick look
             continue
-        shown.add_row(f.role, f.text, number(f.estimate), between(f.low, f.high), str(f.replicates),
-                      between(*f.region), Text(f.verdict, style=COLOURS[f.verdict]))  # fmt: skip
+        region = "" if f.role == "shown" else between(*f.region)
+        said = Text(f.verdict, style=COLOURS[tone(f.verdict)])
+        shown.add_row(f.role, f.text, number(f.estimate), between(f.low, f.high), units(f.replicates, f.replicate),
+                      region, said)  # fmt: skip
     console.print(shown)
-    console.print(Text(f"{protocol.id}: {verdict}", style=f"bold {COLOURS[verdict]}"))
+    decide = need(found, protocol) if verdict == "underpowered" else ""
+    console.print(Text(f"{protocol.id}: {verdict}{decide}", style=f"bold {COLOURS[tone(verdict)]}"))
 
 
-def print_costs(chosen: Sequence[Protocol], plans: dict[str, Plan], work: Path, console: Console) -> None:
+def units(count: int, replicate: str) -> str:
+    """As in "5 bases"."""
+    return f"{count} {replicate}{'s' * (count != 1)}"
+
+
+def need(found: Sequence[Finding], protocol: Protocol) -> str:
+    """How many units of replication would decide, if some statements are underpowered."""
+    needed = needed_in_all(found)
+    return f" ({units(needed, protocol.replicate)} would decide)" if needed else ""
+
+
+def print_costs(
+    chosen: Sequence[Protocol], plans: dict[str, Plan], results: Path, work: Path, console: Console
+) -> None:
     total = 0.0
     for protocol in chosen:
         plan = plans[protocol.id]
-        cells, todo = protocol.cells(plan), missing(protocol, plan, work / protocol.id)
+        cells = protocol.cells(plan)
+        todo = missing(protocol, plan, work / protocol.id, committed_cells(results / protocol.id))
         total += cost(todo)
-        count = len(protocol.bases(plan))
+        count = len(protocol.bases(todo))
         bases = f", {count} base models" if count else ""
         console.print(
             f"{protocol.id:18}{len(cells):5} runs, {len(todo)} to do, {duration(cost(todo))} of one core{bases}",

@@ -8,23 +8,27 @@ from typing import Any
 from zerolab.claims.command import between, duration, hours, hours_of, number
 from zerolab.claims.ledger import CLAIMS, protocols
 from zerolab.claims.protocol import SCALES, Protocol, Scale
-from zerolab.claims.results import read_verdict
+from zerolab.claims.results import judge_again, read_verdict
 from zerolab.claims.scales import LARGER
+from zerolab.claims.verdict import tone
 from zerolab.errors import UserError
 from zerolab.report.page import Page, Section, escape, render
 from zerolab.rundir import clear_errors, write_atomically
 
-MARKS = {"reproduced": "good", "not reproduced": "bad", "underpowered": "unsure", "needs hardware": "muted"}
-
 
 def write(results: Path, out: Path) -> Path:
-    """Writes the page. Raises UserError where there is not one result."""
-    if not any(read_verdict(results / "laptop" / p.id) for p in protocols()):
+    """Judges every table by the rules of today and writes the page. Raises UserError if there is not one result."""
+    if not judge_all(results):
         raise UserError(f"{results} holds no results: run `zerolab claims run --all --quick` first")
     with clear_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page(results))
     return out
+
+
+def judge_all(results: Path) -> list[Protocol]:
+    """The experiments with results, whose verdicts are then those of today's rules."""
+    return [p for p in protocols() if judge_again(results / "laptop" / p.id, p)]
 
 
 def page(results: Path) -> str:
@@ -78,7 +82,7 @@ def _badges(found: Sequence[tuple[str, str]]) -> str:
 
 
 def badge(verdict: str) -> str:
-    mark = MARKS.get(verdict.removesuffix(" (quick)"), "muted")
+    mark = tone(verdict.removesuffix(" (quick)"))
     return f'<span class="verdict {mark}">{escape(verdict)}</span>'
 
 

@@ -1,11 +1,13 @@
 """Where results live: one small folder per scale and experiment, made to be committed.
 
-    results/SCALE/ID/cells.csv       a line per cell: factors, trained steps, numbers; the same for the same seeds
+    results/SCALE/ID/cells.csv       a line per cell: factors, trained steps, numbers, fingerprint; the same for the
+                                     same seeds
     results/SCALE/ID/verdict.json    statements with estimate, interval and verdict; versions, revision, machine, time
     results/SCALE/ID/figure.png
 
 Raw cells lie in runs/claims/SCALE/ID, one folder each, so that an interrupted run goes on. A stored cell is used again
-if its fingerprint and its base model are those of today. Where the code lies and what it is called do not count.
+if its fingerprint and its base model are those of today. Where the code lies and what it is called do not count. What
+the work folder lacks is taken from the lines of cells.csv, so that another machine goes on from committed results.
 """
 
 import csv
@@ -20,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.claims.protocol import Cell, Protocol, Row
-from zerolab.claims.verdict import Finding, Verdict, findings, overall
+from zerolab.claims.verdict import RULES, Finding, Verdict, control_state, findings, needed_in_all, overall
 from zerolab.errors import UserError
 from zerolab.grading import GRADER_VERSION
 from zerolab.rundir import clear_errors, write_atomically
 
-CELL = "cell.json"
+CELL, FINGERPRINT = "cell.json", "fingerprint"
+EXPLORATORY = "after the runs: rows of an earlier version, judged by the rules of today (exploratory)"
 
 
 def cell_folder(work: Path, cell: Cell) -> Path:
@@ -104,20 +107,47 @@ def code_hash(protocol: Protocol) -> str:
     return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
-def load_cell(work: Path, cell: Cell, protocol: Protocol) -> Row | None:
-    """The row of a cell that has run with today's inputs to its last step; None if there is none."""
-    file = cell_folder(work, cell) / CELL
+def load_cell(work: Path, cell: Cell, protocol: Protocol, committed: Sequence[Row] = ()) -> Row | None:
+    """The row of a cell that has run with today's inputs to its last step, from the work folder or else from
+    `committed`; None if there is none."""
+    today, steps = fingerprint(protocol, cell), _planned_steps(protocol, cell)
+    numbers: Row | None = _stored_numbers(cell_folder(work, cell) / CELL, today, base_weights(protocol, cell))
+    if numbers is None:
+        numbers = next((row for row in committed if _is_of(row, cell, today)), None)
+    if numbers is None or numbers.get("steps") != steps:
+        return None
+    return {**cell.factors, **numbers, **cell.factors, FINGERPRINT: today}
+
+
+def _is_of(row: Row, cell: Cell, today: str) -> bool:
+    return row[FINGERPRINT] == today and _texts(cell.factors).items() <= _texts(row).items()
+
+
+def _texts(row: Row) -> dict[str, str]:
+    """A row as cells.csv has it."""
+    return {name: str(_cell(value)) for name, value in row.items() if value != ""}
+
+
+def _stored_numbers(file: Path, today: str, weights: dict[str, str] | None) -> dict[str, float] | None:
+    """What a cell measured, if it was stored under today's fingerprint and its base has these weights (None: not in
+    the cache)."""
     if not file.is_file():
         return None
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        numbers = {k: math.nan if v is None else v for k, v in stored["numbers"].items()}
-        if stored["fingerprint"] != fingerprint(protocol, cell) or numbers["steps"] != _planned_steps(protocol, cell):
+        if stored["fingerprint"] != today or weights not in (None, stored["base"]):
             return None
-        weights = base_weights(protocol, cell)
-        return None if weights is not None and weights != stored["base"] else {**cell.factors, **numbers}
+        return {k: math.nan if v is None else v for k, v in stored["numbers"].items()}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
+
+
+def committed_cells(folder: Path) -> list[Row]:
+    """The lines of an experiment's cells.csv that have a fingerprint."""
+    if not (folder / "cells.csv").is_file():
+        return []
+    rows = [{k: v for k, v in row.items() if v != ""} for row in read_table(folder / "cells.csv")]
+    return [row for row in rows if FINGERPRINT in row]
 
 
 def save_cell(work: Path, cell: Cell, protocol: Protocol, numbers: Mapping[str, float]) -> None:
@@ -143,26 +173,62 @@ def _planned_steps(protocol: Protocol, cell: Cell) -> int:
     return int(recipe.get("steps", 0) if isinstance(recipe, Mapping) else recipe.steps)
 
 
+def loses_nothing(folder: Path, rows: Sequence[Row]) -> bool:
+    """Whether every line of the experiment's cells.csv is among these rows, so that they may replace it."""
+    if not (folder / "cells.csv").is_file():
+        return True
+    kept = [_texts(row) for row in rows]
+    return all(_texts(row) in kept for row in read_table(folder / "cells.csv"))
+
+
 def write_results(
-    folder: Path, protocol: Protocol, table: Sequence[Row], session: Mapping[str, Any]
+    folder: Path, protocol: Protocol, table: Sequence[Row], session: Mapping[str, Any], figures: bool = True
 ) -> tuple[list[Finding], Verdict]:
     """Table, verdict and figure of an experiment."""
-    found = findings(protocol, table)
-    verdict = overall(found)
+    found, record = judged(protocol, table, session)
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "cells.csv", table)
-        record = {
-            "id": protocol.id,
-            "claim": protocol.claim,
-            "verdict": verdict,
-            "steps_recorded": all("steps" in row for row in table),
-            "statements": [_plain(dataclasses.asdict(f)) for f in found],
-            **session,
-        }
         write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
-        protocol.draw(table, folder / "figure.png")
-    return found, verdict
+        if protocol.draw and figures:
+            protocol.draw(table, folder / "figure.png")
+    return found, record["verdict"]
+
+
+def judged(
+    protocol: Protocol, table: Sequence[Row], session: Mapping[str, Any]
+) -> tuple[list[Finding], dict[str, Any]]:
+    """(findings, the content of verdict.json) by the rules of today. The record says so if the rows are older."""
+    found = findings(protocol, table)
+    verdict = overall(found)
+    ran = session.get("protocol", {})
+    old = (ran.get("version"), ran.get("rules")) != (protocol.version, RULES)
+    record = {
+        "id": protocol.id,
+        "claim": protocol.claim,
+        "label": protocol.label,
+        "verdict": verdict,
+        "control": control_state(found),
+        "needed": needed_in_all(found) if verdict == "underpowered" else None,
+        "replicate": protocol.replicate,
+        "fixed": EXPLORATORY if old else protocol.fixed,
+        "steps_recorded": all("steps" in row for row in table),
+        "statements": [_plain(dataclasses.asdict(f)) for f in found],
+    }
+    return found, record | {name: value for name, value in session.items() if name not in record}
+
+
+def judge_again(folder: Path, protocol: Protocol) -> dict[str, Any] | None:
+    """The record of an experiment by the rules of today, computed from its cells.csv and written if it has changed;
+    None if there are no results."""
+    before = read_verdict(folder)
+    if before is None:
+        return None
+    record = judged(protocol, read_table(folder / "cells.csv"), before)[1]
+    if record != before:
+        with clear_errors(folder):
+            write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
+    return record
 
 
 def write_table(path: Path, table: Sequence[Row]) -> None:
@@ -179,7 +245,8 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no results there; run the claim first")
     with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        return [{k: text if k == FINGERPRINT else _value(text) for k, text in row.items()} for row in rows]
 
 
 def read_verdict(folder: Path) -> dict[str, Any] | None:

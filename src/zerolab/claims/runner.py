@@ -24,24 +24,25 @@ PLAIN_SECONDS = 30.0  # between lines where there is no terminal
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def missing(protocol: Protocol, plan: Plan, work: Path) -> list[Cell]:
-    return [cell for cell in protocol.cells(plan) if load_cell(work, cell, protocol) is None]
+def missing(protocol: Protocol, plan: Plan, work: Path, committed: Sequence[Row] = ()) -> list[Cell]:
+    return [cell for cell in protocol.cells(plan) if load_cell(work, cell, protocol, committed) is None]
 
 
-def table(protocol: Protocol, plan: Plan, work: Path) -> list[Row]:
+def table(protocol: Protocol, plan: Plan, work: Path, committed: Sequence[Row] = ()) -> list[Row]:
     """The rows of the plan's cells that have run, in the protocol's order."""
-    rows = [load_cell(work, cell, protocol) for cell in protocol.cells(plan)]
+    rows = [load_cell(work, cell, protocol, committed) for cell in protocol.cells(plan)]
     return [row for row in rows if row is not None]
 
 
-def run_cells(protocol: Protocol, plan: Plan, work: Path, console: Any) -> None:
-    """Runs what is missing; every finished cell is kept. Raises UserError with the cell's name where one fails."""
-    todo = missing(protocol, plan, work)
+def run_cells(protocol: Protocol, plan: Plan, work: Path, console: Any, committed: Sequence[Row] = ()) -> None:
+    """Runs what neither the work folder nor `committed` has; every finished cell is kept. Raises UserError with the
+    cell's name if one fails."""
+    todo = missing(protocol, plan, work, committed)
     if not todo:
         return
     for name in ONE_THREAD:  # before the workers import numpy
         os.environ[name] = "1"
-    pretrain_bases(protocol, plan, console)
+    pretrain_bases(protocol, todo, console)
     said = time.monotonic()
     # The longest first, so that no core waits for a late one.
     todo.sort(key=lambda cell: -cell.seconds)
@@ -115,9 +116,9 @@ def run_cell(protocol_id: str, cell: Cell, work: Path) -> None:
     save_cell(work, cell, protocol, protocol.run(cell.factors, folder))
 
 
-def pretrain_bases(protocol: Protocol, plan: Plan, console: Any) -> None:
-    """The base models that the cells start from, unless the cache has them."""
-    bases = protocol.bases(plan)
+def pretrain_bases(protocol: Protocol, cells: Sequence[Cell], console: Any) -> None:
+    """The base models that these cells start from, unless the cache has them."""
+    bases = protocol.bases(cells)
     if not bases:
         return
     from zerolab.worlds.base_model import cache_folder, is_complete

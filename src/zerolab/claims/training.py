@@ -22,6 +22,11 @@ def run_config(recipe: str, base: PretrainConfig, overrides: Sequence[str]) -> R
     return load(find_recipe(recipe), [*QUIET, model, *overrides], verb="train")
 
 
+def untrained(config: RunConfig, steps: int) -> RunConfig:
+    """The same run with a learning rate of 0 and so many steps: samples of the base before training."""
+    return config.model_copy(update={"steps": steps, "learner": config.learner.model_copy(update={"lr": 0.0})})
+
+
 def place_in(folder: Path, config: RunConfig) -> RunConfig:
     """The same run, in a cell's folder."""
     return config.model_copy(update={"out": str(folder / "run")})

@@ -1,16 +1,17 @@
 """The verdict, computed from the data by the protocol's rule and never written by hand.
 
-A statement says that a mean lies in a region. Its interval decides:
+A statement says that a mean over units of replication lies in a region. Its interval decides:
 
     inside the region           reproduced
     wholly outside              not reproduced
-    across a border             underpowered: more seeds would tell
+    across a border             underpowered, if MOST units or fewer would decide; else: the metric cannot tell
 
 So an effect needs an interval beyond the smallest effect that counts, a null is called null when the interval excludes
-such an effect, and an equivalence is two one-sided tests. A claim is as good as its weakest statement; a control that
-fails takes the claim with it.
+such an effect, and an equivalence is two one-sided tests. A claim is as good as its weakest statement. If a control
+fails, the experiment says nothing about the claim.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,90 +19,184 @@ from typing import Literal
 import numpy as np
 from scipy import special  # not scipy.stats, which takes a second to import
 
-from zerolab.claims.protocol import Protocol, Row, Statement
+from zerolab.claims.protocol import FEWEST, Protocol, Replicate, Role, Row, Statement, runs_apart
 
-Verdict = Literal["reproduced", "not reproduced", "underpowered", "needs hardware"]
-FEWEST = 3  # replicates below which nothing is concluded
+Place = Literal["inside", "outside", "underpowered", "metric cannot tell"]
+Verdict = Literal[
+    "reproduced",
+    "not reproduced",
+    "underpowered",
+    "metric cannot tell",
+    "control failed (inconclusive)",
+    "check passed",
+    "check failed",
+]
+WORDS = {  # what a statement of this role is said to be by the place of its interval
+    "claim": {"inside": "reproduced", "outside": "not reproduced"},
+    "control": {"inside": "passed", "outside": "failed"},
+    "check": {"inside": "passed", "outside": "failed"},
+}
+TONES = {  # how a verdict is coloured
+    "good": ("reproduced", "passed", "check passed"),
+    "bad": ("not reproduced", "failed", "check failed"),
+    "unsure": ("underpowered", "metric cannot tell", "control failed (inconclusive)", "undecided"),
+}
+RULES = 2  # raised when the same table gets another verdict
+MOST = 50  # units of replication that an experiment could reasonably have
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement with its number. The interval is a t interval over replicates; NaN where there are too few."""
+    """A statement with its number. The interval is NaN if there are too few units. A shown statement has no verdict."""
 
     text: str
-    role: str
+    role: Role
     estimate: float
     low: float
     high: float
     replicates: int
     region: tuple[float, float]
     unit: str
-    verdict: Verdict
+    verdict: str
+    replicate: Replicate = "run"
+    needed: int | None = None  # units that would decide, if it is underpowered
     net: tuple[float, float, float] | None = None  # of the matched control: mean and interval
 
 
 def findings(protocol: Protocol, table: Sequence[Row]) -> list[Finding]:
-    return [
-        replace(judge(statement, statement.values(table)), net=net_of_control(statement, table))
-        for statement in protocol.statements
-    ]
+    return [_finding(protocol, statement, table) for statement in protocol.statements]
+
+
+def _finding(protocol: Protocol, statement: Statement, table: Sequence[Row]) -> Finding:
+    rows, fewest, of = table, protocol.fewest, protocol.replicate
+    if statement.replicate == "seed":
+        rows, fewest, of = runs_apart(table), FEWEST, "seed"
+    found = judge(statement, statement.values(rows), fewest)
+    return replace(found, replicate=of, net=net_of_control(statement, rows))
 
 
 def net_of_control(statement: Statement, table: Sequence[Row]) -> tuple[float, float, float] | None:
-    """Mean and interval of a statement's number minus that of its matched control; None where it has none."""
+    """Mean and interval of a statement's number minus that of its matched control; None if it has none."""
     if statement.net is None:
         return None
-    array = np.asarray(statement.net(table), float)
-    array = array[np.isfinite(array)]
-    return (float(array.mean()) if len(array) else float("nan"), *interval(array, statement.level, statement.exact))
+    array = _finite(statement.net(table))
+    return (_mean(array), *interval(array, statement.level, statement.exact))
 
 
-def judge(statement: Statement, values: Sequence[float]) -> Finding:
+def judge(statement: Statement, values: Sequence[float], fewest: int = FEWEST) -> Finding:
     """Values that are not finite (nothing to measure) are left out and count as missing replicates."""
-    array = np.asarray(values, float)
-    array = array[np.isfinite(array)]
-    estimate = float(array.mean()) if len(array) else float("nan")
-    low, high = interval(array, statement.level, statement.exact)
+    array = _finite(values)
+    low, high = interval(array, statement.level, statement.exact, share=statement.share)
+    place = _place(low, high, statement.region) if len(array) >= fewest or statement.exact else "underpowered"
+    needed = units_needed(array, statement, fewest) if place == "underpowered" else None
+    place = "metric cannot tell" if place == "underpowered" and needed is None else place
     return Finding(
         text=statement.text,
         role=statement.role,
-        estimate=estimate,
+        estimate=_mean(array),
         low=low,
         high=high,
         replicates=len(array),
         region=statement.region,
         unit=statement.unit,
-        verdict=_place(low, high, statement.region),
+        verdict="" if statement.role == "shown" else WORDS[statement.role].get(place, place),
+        needed=None if statement.role == "shown" else needed,
     )
 
 
-def interval(values: np.ndarray, level: float, exact: bool = False) -> tuple[float, float]:
-    """t interval of the mean. Replicates that agree exactly get no width from t, so then the sign test's rule holds: n
-    equal values are enough at `level` from n = 6 (2^(1-n) < .05), below that nothing is concluded."""
+def _finite(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, float)
+    return array[np.isfinite(array)]
+
+
+def _mean(array: np.ndarray) -> float:
+    return float(array.mean()) if len(array) else math.nan
+
+
+def interval(values: np.ndarray, level: float, exact: bool = False, share: bool = False) -> tuple[float, float]:
+    """t interval of the mean; of shares on the scale of log odds, so that it stays within 0 and 1.
+
+    Replicates that agree exactly get no width from t, so then the sign test's rule holds: n equal values are enough at
+    `level` from n = 6 (2^(1-n) < .05), below that nothing is concluded.
+    """
     if exact and len(values):
         return float(values.min()), float(values.max())
     if len(values) < FEWEST:
-        return float("nan"), float("nan")
-    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    if error == 0 and 2.0 ** (1 - len(values)) > 1 - level:
-        return float("nan"), float("nan")
-    half = float(special.stdtrit(len(values) - 1, (1 + level) / 2)) * error
-    return mean - half, mean + half
+        return math.nan, math.nan
+    spread = float(values.std(ddof=1))
+    if spread == 0 and 2.0 ** (1 - len(values)) > 1 - level:
+        return math.nan, math.nan
+    return _interval(float(values.mean()), spread, len(values), level, share)
 
 
-def _place(low: float, high: float, region: tuple[float, float]) -> Verdict:
+def _interval(mean: float, spread: float, count: int, level: float, share: bool) -> tuple[float, float]:
+    half = float(special.stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
+    if not share or not 0 < mean < 1:
+        return mean - half, mean + half
+    odds, half = math.log(mean / (1 - mean)), half / (mean * (1 - mean))  # the delta method
+    return _expit(odds - half), _expit(odds + half)
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def units_needed(values: np.ndarray, statement: Statement, fewest: int) -> int | None:
+    """Units with which the interval would lie on one side of every border, if mean and spread stayed as they are; None
+    if MOST would not do. With fewer than two values, or without any spread, the least that is judged at all."""
+    if statement.exact:
+        return None if len(values) else 1
+    mean, spread = _mean(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    if spread == 0:
+        alike = 1 + math.ceil(-math.log2(1 - statement.level))  # the sign test's rule for values that agree exactly
+        return max(fewest, alike) if len(values) > 1 else fewest
+    for count in range(max(fewest, len(values) + 1), MOST + 1):
+        low, high = _interval(mean, spread, count, statement.level, statement.share)
+        if _place(low, high, statement.region) != "underpowered":
+            return count
+    return None
+
+
+def _place(low: float, high: float, region: tuple[float, float]) -> Place:
     if np.isnan(low):
         return "underpowered"
     if region[0] <= low and high <= region[1]:
-        return "reproduced"
-    if high < region[0] or low > region[1]:
-        return "not reproduced"
-    return "underpowered"
+        return "inside"
+    return "outside" if high < region[0] or low > region[1] else "underpowered"
+
+
+def tone(verdict: str) -> str:
+    """ "good", "bad" or "unsure"; "muted" for what is no verdict."""
+    return next((name for name, verdicts in TONES.items() if verdict in verdicts), "muted")
+
+
+def control_state(found: Sequence[Finding]) -> str:
+    """Of controls and checks together: passed, failed or undecided; "" if there are none."""
+    states = [f.verdict for f in found if f.role in ("control", "check")]
+    if not states:
+        return ""
+    return "failed" if "failed" in states else "passed" if set(states) == {"passed"} else "undecided"
 
 
 def overall(found: Sequence[Finding]) -> Verdict:
-    """Of the statements that decide: not reproduced where one is, reproduced where all are, else underpowered."""
-    deciding = [f.verdict for f in found if f.role != "shown"]
-    if "not reproduced" in deciding:
+    """A failed check or control comes first: nothing is concluded then. Else the claim is not reproduced if one of its
+    statements is not, and reproduced if all are and the controls passed. Checks alone only check the code."""
+    claims, guards = ([f for f in found if f.role in roles] for roles in (("claim",), ("control", "check")))
+    if any(f.verdict == "failed" and f.role == "check" for f in guards):
+        return "check failed"
+    if any(f.verdict == "failed" for f in guards):
+        return "control failed (inconclusive)"
+    undecided = {f.verdict for f in (*claims, *guards)} & {"underpowered", "metric cannot tell"}
+    controlled = all(f.verdict == "passed" for f in guards)
+    if controlled and any(f.verdict == "not reproduced" for f in claims):
         return "not reproduced"
-    return "reproduced" if deciding and all(v == "reproduced" for v in deciding) else "underpowered"
+    if not undecided and claims:
+        return "reproduced"
+    if not undecided and guards:
+        return "check passed"
+    return "metric cannot tell" if undecided == {"metric cannot tell"} else "underpowered"
+
+
+def needed_in_all(found: Sequence[Finding]) -> int | None:
+    """Units of replication that would decide all statements that are underpowered; None if there are none."""
+    return max((f.needed for f in found if f.needed is not None), default=None)

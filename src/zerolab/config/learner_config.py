@@ -10,7 +10,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Strict):
-    lr: float = Field(1e-6, gt=0, description="Peak learning rate.")
+    lr: float = Field(1e-6, ge=0, description="Peak learning rate; 0 trains nothing: samples of the base model.")
     schedule: Literal["constant", "cosine", "linear", "wsd"] = Field(
         "constant", description="Shape after the warm-up. wsd: warm-up, stable, decay: constant until the last part."
     )

@@ -21,8 +21,9 @@ PROTOCOL = Protocol(
             Statement(f"{kind}: reflecting minus others", number("within_difference", kind=kind), (-1.0, 0.05))
             for kind in KINDS
         ),
-        Statement("responses that reflect", number("reflects_T1"), (0.03, 0.97), "control"),
+        Statement("responses that reflect", number("reflects_T1"), (0.03, 0.97), "control", share=True),
         Statement("both kinds together", number("within_difference"), (-1.0, 0.05), "shown"),
     ),
+    label="open",
     **COMMON,  # type: ignore[arg-type]
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.experiments.base_models import KINDS, TEMPLATES, bars, base, responses, sampling
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -33,9 +33,7 @@ def share(kind: str, template: str) -> Callable[[Sequence[Row]], list[float]]:
 
 
 def gain(kind: str, template: str, over: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [
-        float(row[f"answers_{template}"]) - float(row[f"answers_{over}"]) for row in chosen(table, kind=kind)
-    ]
+    return measured(lambda row: float(row[f"answers_{template}"]) - float(row[f"answers_{over}"]), kind=kind)
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
@@ -56,13 +54,21 @@ PROTOCOL = Protocol(
     run=run,
     base=base,
     statements=(
-        Statement("textbook: answers without a template", share("textbook", "none"), (0.8, 1.0)),
+        Statement("textbook: answers without a template", share("textbook", "none"), (0.8, 1.0), share=True),
         Statement("web: a conversation gains over no template", gain("web", "conversation", "none"), (0.5, 1.0)),
-        Statement("web: hardly answers without a template", share("web", "none"), (0.0, 0.3), "control"),
-        Statement("web: under an instruction it never saw", share("web", "instruction"), (0.0, 1.0), "shown"),
+        Statement("web: hardly answers without a template", share("web", "none"), (0.0, 0.3), "control", share=True),
         Statement(
-            "textbook: in a conversation, which it never saw", share("textbook", "conversation"), (0, 1), "shown"
+            "web: under an instruction it never saw", share("web", "instruction"), (0.0, 1.0), "shown", share=True
+        ),
+        Statement(
+            "textbook: in a conversation, which it never saw",
+            share("textbook", "conversation"),
+            (0, 1),
+            "shown",
+            share=True,
         ),
     ),
+    label="planted",
+    replicate="base",
     draw=draw,
 )

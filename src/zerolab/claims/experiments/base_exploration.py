@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -25,7 +25,7 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
 
 def over_one_try(kind: str) -> Callable[[Sequence[Row]], list[float]]:
-    return lambda table: [float(row["pass8_T1"]) - float(row["pass1_T1"]) for row in chosen(table, kind=kind)]
+    return measured(lambda row: float(row["pass8_T1"]) - float(row["pass1_T1"]), kind=kind)
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
@@ -46,14 +46,25 @@ PROTOCOL = Protocol(
     run=run,
     base=base,
     statements=(
-        *(Statement(f"{kind}: pass@8 at temperature 1", number("pass8_T1", kind=kind), (0.05, 1.0)) for kind in KINDS),
+        *(
+            Statement(f"{kind}: pass@8 at temperature 1", number("pass8_T1", kind=kind), (0.05, 1.0), share=True)
+            for kind in KINDS
+        ),
         *(Statement(f"{kind}: pass@8 minus pass@1", over_one_try(kind), (0.05, 1.0), "control") for kind in KINDS),
         *(
-            Statement(f"{kind}: pass@8 at temperature {t:g}", number(f"pass8_T{t:g}", kind=kind), (0.05, 1.0), "shown")
+            Statement(
+                f"{kind}: pass@8 at temperature {t:g}",
+                number(f"pass8_T{t:g}", kind=kind),
+                (0.05, 1.0),
+                "shown",
+                share=True,
+            )
             for kind in KINDS
             for t in TEMPERATURES
             if t != 1.0
         ),
     ),
+    label="planted",
+    replicate="base",
     draw=draw,
 )

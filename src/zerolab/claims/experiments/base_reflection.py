@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -35,11 +35,11 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 def slope(kind: str) -> Callable[[Sequence[Row]], list[float]]:
     """Of the share against temperature, base by base."""
 
-    def of(table: Sequence[Row]) -> list[float]:
-        shares = [[float(row[f"reflects_T{t:g}"]) for t in TEMPERATURES] for row in chosen(table, kind=kind)]
-        return [float(np.polyfit(np.array(TEMPERATURES), np.array(s), 1)[0]) for s in shares]
+    def of(row: Row) -> float:
+        shares = np.array([float(row[f"reflects_T{t:g}"]) for t in TEMPERATURES])
+        return float(np.polyfit(np.array(TEMPERATURES), shares, 1)[0])
 
-    return of
+    return measured(of, kind=kind)
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
@@ -56,6 +56,7 @@ COMMON = {
     "recipe": sampling(*HOME.values(), *TEMPERATURES),
     "run": run,
     "base": base,
+    "replicate": "base",
     "draw": draw,
 }
 PROTOCOL = Protocol(
@@ -65,16 +66,21 @@ PROTOCOL = Protocol(
     refuted="fewer than 1 % of responses at temperature 1, or a share that falls with temperature",
     statements=(
         *(
-            Statement(f"{kind}: reflects at temperature 1", number("reflects_T1", kind=kind), (0.01, 1.0))
+            Statement(f"{kind}: reflects at temperature 1", number("reflects_T1", kind=kind), (0.01, 1.0), share=True)
             for kind in KINDS
         ),
         *(Statement(f"{kind}: growth of the share with temperature", slope(kind), (0.0, 1.0)) for kind in KINDS),
         *(
             Statement(
-                f"{kind}: no more than half of the responses", number("reflects_T1", kind=kind), (0.0, 0.5), "control"
+                f"{kind}: no more than half of the responses",
+                number("reflects_T1", kind=kind),
+                (0.0, 0.5),
+                "control",
+                share=True,
             )
             for kind in KINDS
         ),
     ),
+    label="planted",
     **COMMON,  # type: ignore[arg-type]
 )

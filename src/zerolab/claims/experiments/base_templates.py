@@ -73,9 +73,17 @@ PROTOCOL = Protocol(
         Statement("web: lead of the conversation, strict", lead("web", "strict"), (0.05, 1.0), "control"),
         Statement("textbook: lead of no template, lenient", lead("textbook", "lenient"), (0.0, 1.0), "shown"),
         Statement(
-            "textbook: strict accuracy with no template", number("strict_none", kind="textbook"), (0.0, 1.0), "shown"
+            "textbook: strict accuracy with no template",
+            number("strict_none", kind="textbook"),
+            (0.0, 1.0),
+            "shown",
+            share=True,
         ),
-        Statement("web: strict accuracy with no template", number("strict_none", kind="web"), (0.0, 1.0), "shown"),
+        Statement(
+            "web: strict accuracy with no template", number("strict_none", kind="web"), (0, 1), "shown", share=True
+        ),
     ),
+    label="planted",
+    replicate="base",
     draw=draw,
 )

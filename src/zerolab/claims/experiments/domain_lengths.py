@@ -86,5 +86,7 @@ PROTOCOL = Protocol(
             )
         ),
     ),
+    label="designed",
+    replicate="base",
     draw=draw,
 )

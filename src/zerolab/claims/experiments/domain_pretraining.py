@@ -75,10 +75,15 @@ PROTOCOL = Protocol(
         Statement("after RL: question-answer minus domain", higher("qa", "domain"), (HIGHER, INFINITY)),
         Statement("after RL: another domain minus plain", higher("other", "plain"), (-ALIKE, ALIKE), "control", 0.90),
         Statement("after RL: question-answer minus plain", higher("qa", "plain"), (HIGHER, INFINITY), "shown"),
-        *(Statement(f"{t}: zero-step", number("strict_start", text=t), (0.0, 1.0), "shown") for t in TEXTS),
-        *(Statement(f"{t}: zero-step, formatted", number("formatted_start", text=t), (0, 1), "shown") for t in TEXTS),
-        *(Statement(f"{t}: after RL", number("strict_end", text=t), (0.0, 1.0), "shown") for t in TEXTS),
+        *(Statement(f"{t}: zero-step", number("strict_start", text=t), (0, 1), "shown", share=True) for t in TEXTS),
+        *(
+            Statement(f"{t}: zero-step, formatted", number("formatted_start", text=t), (0, 1), "shown", share=True)
+            for t in TEXTS
+        ),
+        *(Statement(f"{t}: after RL", number("strict_end", text=t), (0, 1), "shown", share=True) for t in TEXTS),
         *(Statement(f"{t}: gain by RL", gain(t), (HIGHER, INFINITY), "shown") for t in TEXTS),
     ),
+    label="designed",
+    replicate="base",
     draw=partial(draw_curves, lines="text"),
 )

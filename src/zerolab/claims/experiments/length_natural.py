@@ -16,7 +16,7 @@ question, half of the speakers are careless, fewer facts are guessed, and everyo
 mend what went wrong. Control: a fair coin in the place of the verdict, under which both arms must grow alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from zerolab.claims.experiments.length_statements import (
     vanishes_at,
 )
 from zerolab.claims.experiments.length_transformer import RECIPES, TWO_ARMS, Condition, cells_of
-from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
+from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Statement, measured, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig, RunConfig
@@ -78,17 +78,20 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
 
 def _step_use(when: str, arm: str, text: str, condition: str = "reference") -> Statement:
-    return Statement(text, number(f"step_use_{when}", arm=arm, condition=condition), (0.05, 1.0), role="shown")
+    return Statement(
+        text,
+        number(f"step_use_{when}", arm=arm, condition=condition),
+        (0.05, 1.0),
+        role="shown",
+        replicate="" if condition == "reference" else "seed",
+    )
 
 
 def _learns(arm: str, text: str, condition: str) -> Statement:
     """Without it a null says nothing of the arm."""
 
-    def gains(table: Sequence[Row]) -> list[float]:
-        rows = chosen(table, arm=arm, condition=condition)
-        return [float(row["accuracy_end"]) - float(row["accuracy_start"]) for row in rows]
-
-    return Statement(text, gains, (0.05, 1.0), role="shown")
+    gain = measured(lambda row: float(row["accuracy_end"]) - float(row["accuracy_start"]), arm=arm, condition=condition)
+    return Statement(text, gain, (0.05, 1.0), role="shown", replicate="" if condition == "reference" else "seed")
 
 
 PROTOCOL = Protocol(
@@ -96,7 +99,7 @@ PROTOCOL = Protocol(
     claim="L1",
     sentence="In a small transformer on a multi-step task without any marker, 1/|o| makes incorrect answers longer.",
     metric="length of incorrect answers, mean of the last third of the rollouts minus mean of the first 10",
-    test="t interval over bases x seeds; growth counts from 5 tokens, and up to 2 tokens as none",
+    test="t interval over bases, each the mean of its seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same with a coin for a reward",
     cells=cells,
     recipe=recipe,
@@ -106,13 +109,13 @@ PROTOCOL = Protocol(
         *main_statements("reference", TWO_ARMS),
         *meter_statements("reference"),
         vanishes_at("coin", "with a coin for a reward both arms grow alike"),
-        holds_at("reference", "GRPO grows more than Dr. GRPO: reference"),
-        holds_at("fresh", "GRPO grows more than Dr. GRPO: fresh"),
+        holds_at("fresh", "end, GRPO minus Dr. GRPO: fresh", "seed"),
         Statement(
             "truncated at the end under GRPO",
             number("truncated_end", arm="grpo", condition="reference"),
             (0.0, 0.02),
             role="shown",
+            share=True,
         ),
         *(
             _learns(arm, f"gain in accuracy under {text}: {condition}", condition)
@@ -125,6 +128,8 @@ PROTOCOL = Protocol(
         _step_use("end", "grpo", "at the end, under GRPO: fresh", "fresh"),
         _step_use("end", "dr_grpo", "at the end, under Dr. GRPO: fresh", "fresh"),
     ),
+    label="open",
+    replicate="base",
     draw=draw,
     quick_seeds=3,
 )

@@ -4,22 +4,23 @@ Five parameters, trained by the production advantages and token weights (`confid
 policy sees a signal that agrees with the truth with probability .8, and stops after every token with a probability of
 its own for each signal. Four arms, with and without each of GRPO's divisions (1/|o| and 1/std), share seeds and
 uniform random numbers. 1500 rollouts of 32 questions x 8 responses, budget 64, Adam at .01; truncated responses earn
-nothing.
+nothing. A fifth arm has a learning rate of 0: 100 rollouts of the policy before training.
 
-Measured is the mean length of incorrect answers over the first 10 rollouts and over the last third; growth is their
-difference. Then one factor at a time: the signal's accuracy (dose and response; at .5 the signal says nothing and the
-effect must vanish), the learning rate, the size of a group at equal rollouts, 8 optimizer steps per rollout, and
+Measured is the mean length of incorrect answers over the last third of the rollouts; growth is that minus the length
+before training. Then one factor at a time: the signal's accuracy (dose and response; at .5 the signal says nothing and
+the effect must vanish), the learning rate, the size of a group at equal rollouts, 8 optimizer steps per rollout, and
 truncated answers that keep their reward. A reward that is a fair coin is the control of the whole apparatus.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from zerolab.claims.experiments.length_statements import (
     ARMS,
+    UNTRAINED,
     draw,
     holds_at,
     length_numbers,
@@ -29,7 +30,7 @@ from zerolab.claims.experiments.length_statements import (
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen
 from zerolab.worlds.confidence_policy import Setting, simulate
 
-STEPS, STEPS_OF_8_UPDATES = 1500, 400
+STEPS, STEPS_OF_8_UPDATES, BASE_STEPS = 1500, 400, 100
 CONDITIONS: dict[str, Setting] = {
     "reference": Setting(),
     "signal .5": Setting(signal_accuracy=0.5),
@@ -51,24 +52,33 @@ QUICK = (*DOSES, "coin")
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """Four arms at the reference, GRPO and Dr. GRPO beside it."""
+    """Four arms and the base before training at the reference, GRPO and Dr. GRPO beside it."""
     return [
         Cell({"condition": condition, "arm": arm, "seed": seed}, seconds=2.5)
         for condition in (QUICK if plan.quick else CONDITIONS)
-        for arm in (ARMS if condition == "reference" else ("grpo", "dr_grpo"))
+        for arm in ((*ARMS, UNTRAINED) if condition == "reference" else ("grpo", "dr_grpo"))
         for seed in plan.seeds
     ]
 
 
 def recipe(factors: Factors) -> Mapping[str, object]:
+    steps, setting = plan_of(factors)
+    return {"steps": steps, **asdict(setting)}
+
+
+def plan_of(factors: Factors) -> tuple[int, Setting]:
+    """Rollouts and setting of a cell."""
     setting = CONDITIONS[str(factors["condition"])]
-    return {"steps": STEPS if setting.updates == 1 else STEPS_OF_8_UPDATES, **asdict(setting)}
+    if factors["arm"] == UNTRAINED:
+        return BASE_STEPS, replace(setting, lr=0.0)
+    return (STEPS if setting.updates == 1 else STEPS_OF_8_UPDATES), setting
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
-    setting = CONDITIONS[str(factors["condition"])]
-    steps = STEPS if setting.updates == 1 else STEPS_OF_8_UPDATES
-    rows = list(simulate(str(factors["arm"]), seed=int(factors["seed"]), steps=steps, setting=setting))
+    steps, setting = plan_of(factors)
+    trains = factors["arm"] != UNTRAINED
+    arm = str(factors["arm"]) if trains else "dr_grpo"
+    rows = list(simulate(arm, seed=int(factors["seed"]), steps=steps, setting=setting))
     solved = np.array([row.accuracy for row in rows])
     correct, incorrect = (
         np.array([getattr(row, f"length_{kind}") for row in rows]) for kind in ("correct", "incorrect")
@@ -80,19 +90,20 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
             "length/mean": (np.nan_to_num(correct) * solved + np.nan_to_num(incorrect) * (1 - solved)).tolist(),
             "accuracy": solved.tolist(),
             "truncated": [row.truncated for row in rows],
-        }
+        },
+        trains,
     )
 
 
 def dose_response(table: Sequence[Row]) -> list[float]:
-    """Seed by seed: slope of growth under GRPO minus growth under Dr. GRPO against the signal's accuracy."""
+    """Seed by seed: slope of the end length under GRPO minus that under Dr. GRPO against the signal's accuracy."""
     slopes = []
     for seed in dict.fromkeys(row["seed"] for row in table):
         pairs = []
         for condition, dose in DOSES.items():
             arms = [chosen(table, condition=condition, seed=seed, arm=arm) for arm in ("grpo", "dr_grpo")]
             if all(arms):
-                pairs.append((dose, float(arms[0][0]["growth"]) - float(arms[1][0]["growth"])))
+                pairs.append((dose, float(arms[0][0]["incorrect_end"]) - float(arms[1][0]["incorrect_end"])))
         if len(pairs) == len(DOSES):
             doses, growths = np.array(pairs).T
             slopes.append(float(np.polyfit(doses, growths, 1)[0]))
@@ -103,7 +114,7 @@ PROTOCOL = Protocol(
     id="L1.policy",
     claim="L1",
     sentence="In a policy of five parameters that half knows when it is wrong, 1/|o| makes incorrect answers longer.",
-    metric="length of incorrect answers, mean of the last third of the rollouts minus mean of the first 10",
+    metric="length of incorrect answers, mean of the last third of the rollouts minus that before training",
     test="t interval over seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same where the signal says nothing",
     cells=cells,
@@ -119,11 +130,13 @@ PROTOCOL = Protocol(
         vanishes_at("signal .5", "without information in the signal both arms grow alike"),
         vanishes_at("coin", "with a coin for a reward both arms grow alike"),
         *(
-            holds_at(name, f"GRPO grows more than Dr. GRPO: {name}")
+            holds_at(name, f"end, GRPO minus Dr. GRPO: {name}")
             for name in CONDITIONS
             if name not in ("reference", "signal .5", "coin")
         ),
     ),
+    label="planted",
+    replicate="seed",
     draw=draw,
     seeds=8,
     quick_seeds=3,

@@ -4,15 +4,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, number, window
+from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, measured, number, paired, window
 from zerolab.rl.bias_meter import mean_or_nan
 
 ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
 GROWS, STAYS = 5.0, 2.0  # tokens: the smallest growth that counts as one, the largest that counts as none
+UNTRAINED = "base"  # the arm with a learning rate of 0: samples of the base before training
 ALIKE = 0.02  # accuracies that differ by less count as alike
 
 SERIES = {  # number of a cell -> what it is a window of
@@ -28,13 +29,14 @@ AGAIN, BOX = " again:", "\\boxed{"
 RESULT = re.compile(r" = (\d{1,9})")
 
 
-def length_numbers(series: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def length_numbers(series: Mapping[str, Sequence[float]], trained: bool = True) -> dict[str, float]:
     """Start and end of every metric, growth of incorrect length from its own start, the gap to correct answers at the
-    end, and tokens spent per correct answer at the end."""
+    end, and tokens spent per correct answer at the end. If nothing was `trained`, start and end are the whole run."""
     numbers: dict[str, float] = {"steps": len(series["accuracy"])}
     for name, metric in SERIES.items():
         if metric in series:
-            numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric])
+            mean = mean_or_nan([value for value in series[metric] if np.isfinite(value)])
+            numbers[f"{name}_start"], numbers[f"{name}_end"] = window(series[metric]) if trained else (mean, mean)
     numbers["growth"] = numbers["incorrect_end"] - numbers["incorrect_start"]
     numbers["gap_end"] = numbers["incorrect_end"] - numbers["correct_end"]
     accuracy = numbers["accuracy_end"]
@@ -87,15 +89,37 @@ GROWTH = {  # of every arm, by the claim
 }
 
 
+def growth_over_base(arm: str, condition: str) -> Callable[[Sequence[Row]], list[float]]:
+    """Length of incorrect answers at the end minus that of the base before training, from the same base and seed.
+
+    Old tables have no arm UNTRAINED: there the first 10 rollouts of the arm itself stand for the base.
+    """
+    trained, base = ({"arm": name, "condition": condition} for name in (arm, UNTRAINED))
+
+    def values(table: Sequence[Row]) -> list[float]:
+        if chosen(table, **base):
+            return paired(table, "incorrect_end", trained, base)
+        return measured(lambda row: float(row["growth"]), **trained)(table)
+
+    return values
+
+
 def main_statements(condition: str, arms: Sequence[str] = ARMS) -> list[Statement]:
     """The claim at the reference condition: both biases and none, and each of the two alone where `arms` has it."""
     both, none = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
     tokens = "tokens"
     return [
         *(
-            Statement(text, number("growth", arm=arm, condition=condition), region, unit=tokens)
+            Statement(text, growth_over_base(arm, condition), region, unit=tokens, arm=arm)
             for arm, (text, region) in GROWTH.items()
             if arm in arms
+        ),
+        Statement(
+            "length of incorrect answers at the end, GRPO minus Dr. GRPO",
+            end_minus_end(condition),
+            (GROWS, INFINITY),
+            unit=tokens,
+            primary=True,
         ),
         Statement(
             "GRPO ends with a wider gap between incorrect and correct answers",
@@ -132,30 +156,51 @@ def meter_statements(condition: str) -> list[Statement]:
             "the bias meter: normaliser pressure on incorrect answers under GRPO",
             at_end(pressure, "grpo"),
             (0.0, INFINITY),
+            role="check",
             unit=unit,
+            arm="grpo",
         ),
         Statement(
-            "the bias meter: none under Dr. GRPO", at_end(pressure, "dr_grpo"), (-1e-9, 1e-9), exact=True, unit=unit
+            "the bias meter: none under Dr. GRPO",
+            at_end(pressure, "dr_grpo"),
+            (-1e-9, 1e-9),
+            role="check",
+            exact=True,
+            unit=unit,
+            arm="dr_grpo",
         ),
         Statement(
             "share of optimizer steps whose gradient was clipped, under GRPO",
             at_end("clipped_gradients", "grpo"),
             (0.0, 1.0),
             role="shown",
+            share=True,
+            arm="grpo",
         ),
-        Statement("the same under Dr. GRPO", at_end("clipped_gradients", "dr_grpo"), (0.0, 1.0), role="shown"),
+        Statement(
+            "the same under Dr. GRPO",
+            at_end("clipped_gradients", "dr_grpo"),
+            (0.0, 1.0),
+            role="shown",
+            share=True,
+            arm="dr_grpo",
+        ),
     ]
 
 
-def holds_at(condition: str, text: str) -> Statement:
-    """Growth under GRPO minus growth under Dr. GRPO at one level of one factor, all else as in the reference."""
-    arms = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
-    return Statement(text, difference("growth", *arms), (GROWS, INFINITY), role="shown", unit="tokens")
+def holds_at(condition: str, text: str, replicate: Literal["", "seed"] = "") -> Statement:
+    """End minus end, GRPO minus Dr. GRPO, at one level of one factor, all else as in the reference."""
+    ends = end_minus_end(condition)
+    return Statement(text, ends, (GROWS, INFINITY), role="shown", unit="tokens", replicate=replicate)
 
 
 def vanishes_at(condition: str, text: str) -> Statement:
-    arms = ({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo"))
-    return Statement(text, difference("growth", *arms), (-GROWS, GROWS), role="control", level=0.90, unit="tokens")
+    return Statement(text, end_minus_end(condition), (-GROWS, GROWS), role="control", level=0.90, unit="tokens")
+
+
+def end_minus_end(condition: str) -> Callable[[Sequence[Row]], list[float]]:
+    """Length of incorrect answers at the end, GRPO minus Dr. GRPO, from the same base and seed."""
+    return difference("incorrect_end", *({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo")))
 
 
 def draw(table: Sequence[Row], path: Path) -> None:

@@ -4,21 +4,25 @@ The base is pretrained from scratch on arithmetic modulo 13 in which a confidenc
 the truth 85 % of the time and filler words of random number follow, independent of marker and truth (`laptop/base`).
 RL: 240 rollouts of 16 questions x 8, two optimizer steps each, AdamW at 2e-4, gradients clipped at norm 1, budget 64,
 truncated responses earn nothing (`laptop/grpo` and its siblings). Four arms, with and without each of GRPO's two
-divisions, on two bases pretrained from different seeds, five RL seeds each; the same seeds in every arm.
+divisions, on five bases pretrained from different seeds, two RL seeds each; the same seeds in every arm. A fifth arm
+has a learning rate of 0: 40 rollouts of the base before training.
 
-Measured is the mean length of incorrect answers over the first 10 rollouts and over the last third; growth is their
-difference. Then, on the first base, one factor at a time: the learning rate halved and doubled, truncated answers
-that keep their reward, one filler for both markers, and fillers that are re-checks before the final box. A marker
-that agrees with the truth half of the time is the control: the effect must vanish.
+Measured is the mean length of incorrect answers over the last third of the rollouts; growth is that minus the length
+under the base. A marker that agrees with the truth half of the time is the control: the effect must vanish. Then, on
+one base with five seeds, one factor at a time: the learning rate halved and doubled, truncated answers that keep their
+reward, one filler for both markers, and fillers that are re-checks before the final box.
+
+Version 1 had two bases with five seeds each and measured growth from the first 10 rollouts.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerolab.claims.experiments.length_statements import (
     ARMS,
+    UNTRAINED,
     draw,
     holds_at,
     length_numbers,
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from zerolab.config import PretrainConfig, RunConfig
 
 RECIPES = {arm: f"laptop/{arm.replace('_', '-')}" for arm in ARMS}
-TWO_ARMS = ("grpo", "dr_grpo")
+TWO_ARMS, BASE_STEPS = ("grpo", "dr_grpo"), 40
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,26 @@ class Condition:
     corpus: Mapping[str, Any] = field(default_factory=dict)
     arms: tuple[str, ...] = TWO_ARMS
     bases: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = ()  # those of the plan if empty
 
 
+BASES = (2, 3, 4, 5, 6)  # version 1 had 0 and 1
+REFERENCE = Condition(arms=(*ARMS, UNTRAINED), bases=BASES)
+NO_INFORMATION = Condition(corpus={"marker_accuracy": 0.5}, bases=BASES)
+ON_ONE_BASE = Condition(bases=BASES[:1], seeds=(0, 1, 2, 3, 4))
 CONDITIONS = {
-    "reference": Condition(arms=ARMS, bases=(0, 1)),
-    "no information": Condition(corpus={"marker_accuracy": 0.5}),
-    "lr 1e-4": Condition(("learner.lr=1e-4",)),
-    "lr 4e-4": Condition(("learner.lr=4e-4",)),
-    "keep": Condition(("reward.truncation=keep",)),
-    "same filler": Condition(corpus={"same_filler": True}),
-    "re-check": Condition(corpus={"recheck": True}),
+    "reference": REFERENCE,
+    "no information": NO_INFORMATION,
+    "lr 1e-4": replace(ON_ONE_BASE, overrides=("learner.lr=1e-4",)),
+    "lr 4e-4": replace(ON_ONE_BASE, overrides=("learner.lr=4e-4",)),
+    "keep": replace(ON_ONE_BASE, overrides=("reward.truncation=keep",)),
+    "same filler": replace(ON_ONE_BASE, corpus={"same_filler": True}),
+    "re-check": replace(ON_ONE_BASE, corpus={"recheck": True}),
 }
-QUICK = {"reference": Condition(arms=ARMS), "no information": CONDITIONS["no information"]}
+QUICK = {
+    "reference": replace(REFERENCE, arms=(*TWO_ARMS, UNTRAINED), bases=BASES[:1]),
+    "no information": replace(NO_INFORMATION, bases=BASES[:1]),
+}
 
 
 def _conditions(plan: Plan) -> Mapping[str, Condition]:
@@ -72,7 +84,7 @@ def cells_of(conditions: Mapping[str, Condition], plan: Plan, seconds: float) ->
         for name, condition in conditions.items()
         for base in condition.bases
         for arm in condition.arms
-        for seed in plan.seeds
+        for seed in condition.seeds or plan.seeds
     ]
 
 
@@ -83,24 +95,31 @@ def base(factors: Factors) -> "PretrainConfig":
 
 
 def recipe(factors: Factors) -> "RunConfig":
-    from zerolab.claims.training import run_config
-
     overrides = [f"seed={factors['seed']}", *CONDITIONS[str(factors["condition"])].overrides]
-    return run_config(RECIPES[str(factors["arm"])], base(factors), overrides)
+    return arm_config(str(factors["arm"]), base(factors), overrides)
+
+
+def arm_config(arm: str, model: "PretrainConfig", overrides: Sequence[str]) -> "RunConfig":
+    """The recipe of an arm; of UNTRAINED that of Dr. GRPO with a learning rate of 0 and few steps."""
+    from zerolab.claims.training import run_config, untrained
+
+    config = run_config(RECIPES["dr_grpo" if arm == UNTRAINED else arm], model, overrides)
+    return untrained(config, BASE_STEPS) if arm == UNTRAINED else config
 
 
 def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     from zerolab.claims.training import place_in, trained
 
-    return length_numbers(trained(place_in(folder, recipe(factors))))
+    series = trained(place_in(folder, recipe(factors)))
+    return length_numbers(series, trained=factors["arm"] != UNTRAINED)
 
 
 PROTOCOL = Protocol(
     id="L1.transformer",
     claim="L1",
     sentence="In a small transformer that half knows when it is wrong, 1/|o| makes incorrect answers longer.",
-    metric="length of incorrect answers, mean of the last third of the rollouts minus mean of the first 10",
-    test="t interval over bases x seeds; growth counts from 5 tokens, and up to 2 tokens as none",
+    metric="length of incorrect answers, mean of the last third of the rollouts minus that of the base before training",
+    test="t interval over bases, each the mean of its seeds; growth counts from 5 tokens, and up to 2 tokens as none",
     refuted="growth under GRPO below 5 tokens, or above 2 under Dr. GRPO, or the same where the marker says nothing",
     cells=cells,
     recipe=recipe,
@@ -111,10 +130,14 @@ PROTOCOL = Protocol(
         *meter_statements("reference"),
         vanishes_at("no information", "with an uninformative marker both arms grow alike"),
         *(
-            holds_at(name, f"GRPO grows more than Dr. GRPO: {name}")
+            holds_at(name, f"end, GRPO minus Dr. GRPO: {name}", "seed")
             for name in CONDITIONS
             if name not in ("reference", "no information")
         ),
     ),
+    label="planted",
+    replicate="base",
     draw=draw,
+    seeds=2,
+    version="2",
 )

@@ -96,6 +96,8 @@ PROTOCOL = Protocol(
             exact=True,
         ),
     ),
+    label="algebra",
+    replicate="measurement",
     draw=draw,
     seeds=1,
     quick_seeds=1,

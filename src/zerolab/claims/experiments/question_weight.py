@@ -129,17 +129,19 @@ PROTOCOL = Protocol(
     base=base,
     statements=(
         *(
-            Statement(f"GRPO, G = {size}: {RARE_OVER_HALF}", ratio("grpo", size), (1.2, INFINITY), exact=True)
+            Statement(f"GRPO, G = {size}: {RARE_OVER_HALF}", ratio("grpo", size), (1.2, INFINITY), "check", exact=True)
             for size in SIZES[1:]
         ),
-        Statement(f"GRPO, G = 2: {RARE_OVER_HALF}", ratio("grpo", 2), (1 - 1e-6, 1 + 1e-6), exact=True),
+        Statement(f"GRPO, G = 2: {RARE_OVER_HALF}", ratio("grpo", 2), (1 - 1e-6, 1 + 1e-6), "check", exact=True),
         *(
-            Statement(f"Dr. GRPO, G = {size}", ratio("dr_grpo", size), (1 - 1e-9, 1 + 1e-9), "control", exact=True)
+            Statement(f"Dr. GRPO, G = {size}", ratio("dr_grpo", size), (1 - 1e-9, 1 + 1e-9), "check", exact=True)
             for size in SIZES
         ),
-        Statement("GRPO in training, against sqrt(8 / 3.5)", measured_ratio("grpo"), NEAR_SQRT, exact=True),
-        Statement("Dr. GRPO in training", measured_ratio("dr_grpo"), (1 - 1e-6, 1 + 1e-6), "control", exact=True),
+        Statement("GRPO in training, against sqrt(8 / 3.5)", measured_ratio("grpo"), NEAR_SQRT, "check", exact=True),
+        Statement("Dr. GRPO in training", measured_ratio("dr_grpo"), (1 - 1e-6, 1 + 1e-6), "check", exact=True),
     ),
+    label="algebra",
+    replicate="seed",
     draw=draw,
     quick_seeds=3,
 )

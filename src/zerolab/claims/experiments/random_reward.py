@@ -119,5 +119,7 @@ PROTOCOL = Protocol(
             for arm in RECIPES
         ),
     ),
+    label="open",
+    replicate="seed",
     draw=draw,
 )

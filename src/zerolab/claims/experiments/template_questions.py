@@ -121,17 +121,19 @@ PROTOCOL = Protocol(
             "control",
         ),
         Statement("zero-step: the same fall, lenient", fall("lenient"), (BIG, INFINITY), "shown"),
-        Statement("zero-step accuracy of the best template", best, (0.0, 1.0), "shown"),
+        Statement("zero-step accuracy of the best template", best, (0.0, 1.0), "shown", share=True),
         Statement("mismatched, wide set, after RL, minus that", over_best, (-COUNTS, INFINITY), "shown"),
         *(
-            Statement(f"{template}: zero-step accuracy", cell(START, template, "wide"), (0.0, 1.0), "shown")
+            Statement(f"{template}: zero-step accuracy", cell(START, template, "wide"), (0, 1), "shown", share=True)
             for template in TEMPLATES
         ),
         *(
-            Statement(f"{template}, {width}: after RL", cell(END, template, width), (0.0, 1.0), "shown")
+            Statement(f"{template}, {width}: after RL", cell(END, template, width), (0, 1), "shown", share=True)
             for template in TEMPLATES
             for width in SETS
         ),
     ),
+    label="designed",
+    replicate="base",
     draw=partial(draw_curves, panels="template", lines="set", titles=TEMPLATES),
 )
