@@ -134,7 +134,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
         started.callback(workers.release)
         check_checkpoint(config, workers.model_config, tokenizer)
         rollout = config.rollout.model_copy(update={"max_prompt_tokens": longest_prompt(config, workers.model_config)})
-        encode, grader = make_encode(tokenizer), make_grader(template)
+        encode, grader = make_encode(tokenizer, rollout.max_prompt_tokens), make_grader(template)
         source = QuestionStream(questions.train, seed=config.seed, order=config.questions.order)
         reward = partial(make_group, config=config.reward, budget=rollout.max_new_tokens, terms=terms, seed=config.seed)
         parameters = SamplingParameters(

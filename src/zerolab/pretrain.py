@@ -219,7 +219,7 @@ def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: to
     dtype, kv_bytes = COMPUTE[config.model.precision], int(evaluation.kv_gb * 2**30)
     stream = Stream(
         TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes),
-        make_encode(tokenizer),
+        make_encode(tokenizer, room),
         source,
         template,
         make_grader(template),

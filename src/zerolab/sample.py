@@ -122,10 +122,12 @@ class Model:
 
     def ask(self, text: str, number: int, config: SampleConfig) -> list[Completion]:
         """Responses to a prompt. UserError where it leaves no room in the model's context."""
-        ids = tuple(make_encode(self.tokenizer)(text))
+        ids = tuple(make_encode(self.tokenizer, self.context)(text))
         room = self.context - len(ids)
         if room < 1:
-            raise UserError(f"a prompt of {len(ids)} tokens fills the model's context of {self.context}: shorten it")
+            raise UserError(
+                f"a prompt of {len(ids)} tokens or more fills the model's context of {self.context}: shorten it"
+            )
         requests = [
             Request(
                 id=sample,

@@ -202,7 +202,8 @@ def try_templates(
     device: torch.device,
 ) -> list[Trial]:
     """Sample under every template whose prompts leave room in the model's context. UserError if there is none."""
-    encode, context = make_encode(tokenizer), context_length(policy.config)
+    context = context_length(policy.config)
+    encode = make_encode(tokenizer, context)
     engine = TorchEngine(policy, tokenizer, device=device, dtype=torch.float32, kv_bytes=KV_BYTES)
     trials = []
     try:

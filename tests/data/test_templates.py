@@ -220,3 +220,37 @@ def test_a_plain_prompt_begins_with_one_bos_and_keeps_an_eos_that_it_ends_in(tex
     assert ids.count(tokenizer.bos_token_id) == ("<bos>" in text or "bos" in around)
     assert ids.count(END) == text.count("<eos>")
     assert (ids[-1] == END) == text.endswith("<eos>")
+
+
+class Counting:
+    """A tokenizer that says how many characters it was given."""
+
+    def __init__(self) -> None:
+        self.tokenizer, self.characters = tiny_tokenizer(), 0
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        self.characters += len(text)
+        return self.tokenizer(text, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+
+@pytest.mark.parametrize("text", ["What is 1 + 1? ", "a", " ", "\n", "é", "abcd"])
+def test_a_question_of_megabytes_is_cut_by_characters_before_it_is_tokenized(text: str) -> None:
+    tokenizer = Counting()
+    ids = make_encode(tokenizer, 100)(text * (2_000_000 // len(text)))
+    assert len(ids) > 100
+    assert tokenizer.characters < 50_000
+
+
+def test_a_limit_changes_no_prompt_that_fits_and_lets_none_pass_that_does_not() -> None:
+    tokenizer = tiny_tokenizer()
+    whole = make_encode(tokenizer)
+    for limit in (1, 7, 40):
+        bounded = make_encode(tokenizer, limit)
+        for word in ("abcd", "x", "1 + 2 ", "\n\n", "é¤"):
+            for times in (1, limit // 2 or 1, limit, limit + 1, 3 * limit, 50 * limit):
+                ids, all_ids = bounded(word * times), whole(word * times)
+                assert (len(ids) > limit) == (len(all_ids) > limit)
+                assert ids == all_ids or len(all_ids) > limit

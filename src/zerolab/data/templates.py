@@ -33,8 +33,12 @@ class ChatPrompt(str):
     """A prompt in which the model's chat template has written every special token that belongs there."""
 
 
-def make_encode(tokenizer: Any) -> Callable[[str], list[int]]:
-    """A function from a prompt to its token ids.
+CHARS_PER_TOKEN = 32  # more than texts have; a longer text costs a second look, not a wrong answer
+
+
+def make_encode(tokenizer: Any, limit: int | None = None) -> Callable[[str], list[int]]:
+    """A function from a prompt to its token ids. Of a prompt of far more than `limit` tokens it gives the first ids,
+    more than `limit` of them, without tokenizing the rest: a text of megabytes would take minutes and gigabytes.
 
     The prompt gets what the tokenizer puts before a text (usually BOS), unless the prompt begins with it (white space
     aside) or is a ChatPrompt. It never gets what the tokenizer puts after a text, because the response follows. Special
@@ -44,10 +48,25 @@ def make_encode(tokenizer: Any) -> Callable[[str], list[int]]:
     names = tuple(name for name in tokenizer.convert_ids_to_tokens(prefix) if name)
 
     def encode(text: str) -> list[int]:
-        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = first_ids(tokenizer, text, limit)
         return ids if isinstance(text, ChatPrompt) or text.lstrip().startswith(names) else prefix + ids
 
     return encode
+
+
+def first_ids(tokenizer: Any, text: str, limit: int | None) -> list[int]:
+    """Token ids of a text, without special tokens; of one of far more than `limit` tokens the first limit + 1.
+
+    The text is tried by its beginnings. A beginning decides if it has twice the limit of tokens, because the rest of a
+    text can join a few of the last tokens before it, but not half of all.
+    """
+    size = CHARS_PER_TOKEN * max(limit or 0, 1)
+    while limit is not None and size < len(text):
+        ids = list(tokenizer(text[:size], add_special_tokens=False)["input_ids"])
+        if len(ids) > 2 * limit:
+            return ids[: limit + 1]
+        size *= 4
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def special_prefix(tokenizer: Any) -> list[int]:

@@ -92,7 +92,9 @@ class EngineSampler:
             prompt_ids = ids[ask.prompt]
             room[ask.id] = min(ask.max_new_tokens, self.context - len(prompt_ids))
             if room[ask.id] < 1:
-                yield Failed(ask.id, f"a prompt of {len(prompt_ids)} tokens fills the context of {self.context}")
+                yield Failed(
+                    ask.id, f"a prompt of {len(prompt_ids)} tokens or more fills the context of {self.context}"
+                )
                 continue
             requests.append(self._request(ask, prompt_ids, room[ask.id]))
         for completion in self.engine.generate(requests):
@@ -226,12 +228,14 @@ def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sample
 
         options = VllmOptions(precision=machine.precision, device=str(device), kv_bytes=kv_bytes)
         sampling = VllmEngine(path, options)
-        return EngineSampler(sampling, tokenizer, parts.make_encode(tokenizer), sampling.context), tokenizer
+        return EngineSampler(
+            sampling, tokenizer, parts.make_encode(tokenizer, sampling.context), sampling.context
+        ), tokenizer
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
     engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes)
     context = context_length(model.config)
-    return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer), context), tokenizer
+    return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer, context), context), tokenizer
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ class LocalParts:
     """What the composition root (build.py) knows and this floor does not."""
 
     pick_device: Callable[[str], Any]
-    make_encode: Callable[[Any], Callable[[str], list[int]]]
+    make_encode: Callable[[Any, int], Callable[[str], list[int]]]
     resolve: Callable[[str], str]  # the name of a pretraining recipe to the folder of its model; else unchanged
 
 
