@@ -236,7 +236,7 @@ class Counting:
         return getattr(self.tokenizer, name)
 
 
-@pytest.mark.parametrize("text", ["What is 1 + 1? ", "a", " ", "\n", "é", "abcd"])
+@pytest.mark.parametrize("text", ["What is 1 + 1? ", "a", " ", "\n", "abcd"])
 def test_a_question_of_megabytes_is_cut_by_characters_before_it_is_tokenized(text: str) -> None:
     tokenizer = Counting()
     ids = make_encode(tokenizer, 100)(text * (2_000_000 // len(text)))
