@@ -74,10 +74,17 @@ def run(target: Target, options: DriftOptions, out: Path | None) -> None:
     for loss in losses:
         if loss.about:
             echo(f"{loss.name}: {loss.about}", error=True)
-    steps = first_step(config, losses, options, say=lambda line: echo(line, error=True))
+    described = settings(config, options, losses)
+    steps = first_step(
+        config,
+        losses,
+        options,
+        say=lambda line: echo(line, error=True),
+        keep=lambda so_far: write_files(folder, so_far, described),
+    )
     render(steps, make_console(WIDTH))
-    for path in write_files(folder, steps, settings(config, options, losses)):
-        echo(f"wrote {path}")
+    for name in FILES:
+        echo(f"wrote {folder / name}")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -253,8 +260,8 @@ def _flat(change: Change) -> dict[str, Any]:
     return flat
 
 
-def write_files(folder: Path, steps: Sequence[StepDrift], settings: Mapping[str, Any]) -> list[Path]:
-    """CSV, JSON and figure; returns their paths."""
+def write_files(folder: Path, steps: Sequence[StepDrift], settings: Mapping[str, Any]) -> None:
+    """Write CSV, JSON and figure, in the place of those of fewer steps."""
     folder.mkdir(parents=True, exist_ok=True)
     table, record, figure = (folder / name for name in FILES)
     found = rows(steps)
@@ -265,7 +272,6 @@ def write_files(folder: Path, steps: Sequence[StepDrift], settings: Mapping[str,
     everything = {**settings, "metrics": METRICS, "steps": [asdict(step) for step in steps]}
     record.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
     draw(figure, steps)
-    return [table, record, figure]
 
 
 def draw(path: Path, steps: Sequence[StepDrift]) -> None:

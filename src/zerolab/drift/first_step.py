@@ -55,13 +55,17 @@ class DriftOptions:
 
 
 def first_step(
-    config: RunConfig, losses: Sequence[Loss], options: DriftOptions, say: Callable[[str], None] = lambda _: None
+    config: RunConfig,
+    losses: Sequence[Loss],
+    options: DriftOptions,
+    say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[list[StepDrift]], None] = lambda _: None,
 ) -> list[StepDrift]:
     """What the first step of each loss would do to the model of a run.
 
     The rollout has rollout.questions_per_step questions; the step is measured on `options.measured` others, held-out
     ones if questions.holdout is set. Along sign(g) every parameter moves by learner.lr. The config's own objective and
-    truncation policy do not matter. Raises UserError for input that cannot be used.
+    truncation policy do not matter. `say` and `keep` as in `probe`. Raises UserError for input that cannot be used.
     """
     if min(options.measured, options.measured_samples) < 2:
         raise UserError("a step is measured by comparing questions and responses: give at least two of each")
@@ -93,7 +97,8 @@ def first_step(
                 return sampling.groups(prompts[1], options.measured_samples)
 
             questions = Questions(rollout, measured, sampling.rewarded, ask if options.plain else None)
-            return probe(learner, losses, questions, sizes, options.truncations, seed=config.seed, say=say)
+            asked_for = learner, losses, questions, sizes, options.truncations
+            return probe(*asked_for, seed=config.seed, say=say, keep=keep)
     finally:
         close_terms(terms)
         engine.close()

@@ -127,12 +127,14 @@ def probe(
     seed: int = 0,
     directions: Sequence[str] = DIRECTIONS,
     say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[list[StepDrift]], None] = lambda _: None,
 ) -> list[StepDrift]:
     """Every step of every loss under every truncation policy. The learner's weights are the same afterwards.
 
     Args:
         seed: of the bootstrap over the measured questions.
         say: is told before each step what is measured.
+        keep: gets all steps so far after each of them, so that nothing is lost if the next is interrupted.
     """
     weights = MovableWeights(learner)
     batch = as_batch(questions.measured)
@@ -151,6 +153,7 @@ def probe(
                 say(f"{loss.name}, truncation {truncation}, along {direction} ({len(found) + 1} of {steps})")
                 measured = _Measured(learner, batch, before_N, sample, questions, truncation, seed)
                 found.append(_step(weights, measured, loss.name, direction, sizes))
+                keep(checked_together(found))
     weights.clear()
     return checked_together(found)
 
