@@ -18,7 +18,8 @@ from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy, Puzzle
 from zerolab.audit.split_invariance import ascent, make_learner
 from zerolab.config import RewardConfig, RunConfig
 from zerolab.datatypes import Group
-from zerolab.drift.first_step import choose_questions, freeze, function_loss, objective_losses
+from zerolab.drift import first_step
+from zerolab.drift.first_step import choose_questions, freeze, function_loss, objective_losses, trl_loss
 from zerolab.drift.probe import Questions, StepSizes, as_batch, probe, response_logprobs
 from zerolab.evaluation.intervals import bootstrap_means, bootstrap_weights, fieller
 from zerolab.learner.learner import Learner
@@ -207,6 +208,35 @@ def test_losses_that_are_not_ours_take_the_same_step(policy: EnumerablePolicy, t
         assert theirs.gradient_norm == pytest.approx(ours.gradient_norm, rel=1e-6)
         for a, b in zip(ours.changes, theirs.changes, strict=True):
             assert b.change == pytest.approx(a.change, rel=1e-5)
+
+
+TRL_CONFIG = "loss_type: {loss}\nscale_rewards: {scale}\nnum_generations: 6\nper_device_train_batch_size: 32\n"
+
+
+@pytest.mark.audit
+def test_the_loss_of_an_installed_trl_takes_the_step_of_its_objective(policy: EnumerablePolicy, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="the extra audit is not installed")
+    learner, questions = make_learner(policy.model), exact_questions(policy)
+    for name, loss, scale in (("grpo", "grpo", "group"), ("dr_grpo", "dr_grpo", "none"), ("dapo", "dapo", "group")):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(TRL_CONFIG.format(loss=loss, scale=scale))
+        losses = [*objective_losses([name]), trl_loss(file)]
+        assert losses[1].about.startswith("TRL's own loss")
+        ours, theirs = probe(learner, losses, questions, TINY, ["keep"], directions=("g",))
+        found, expected = ([c.change for c in step.changes] for step in (theirs, ours))
+        assert found == pytest.approx(expected, abs=2e-3 * max(map(abs, expected)))  # TRL adds 1e-4 to a deviation
+
+
+def test_without_trl_its_configuration_becomes_an_objective_and_says_so(
+    policy: EnumerablePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_step, "find_spec", lambda name: None)
+    file = tmp_path / "grpo.yaml"
+    file.write_text(TRL_CONFIG.format(loss="dr_grpo", scale="none"))
+    losses = [*objective_losses(["dr_grpo"]), trl_loss(file)]
+    assert "TRL is not installed; its loss as an objective" in losses[1].about
+    ours, theirs = probe(make_learner(policy.model), losses, exact_questions(policy), TINY, ["keep"])[::2]
+    assert [c.change for c in theirs.changes] == pytest.approx([c.change for c in ours.changes])
 
 
 LOSSES = """

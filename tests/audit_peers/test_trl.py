@@ -1,5 +1,6 @@
 """The set of checks on the installed TRL; `make test-audit` installs it."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,17 @@ def test_bad_configs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert "unknown key los_type; did you mean loss_type?" in refusal(capsys, "audit", path)
     path.write_text('{"loss_type": "grop"}')
     assert "grop" in refusal(capsys, "audit", path)
+
+
+def test_no_pair_of_neighbours_comes_twice_and_the_vocabulary_stays_small() -> None:
+    """That is what makes the coefficient of every token readable, of a real rollout too."""
+    pytest.importorskip("trl", reason="the extra audit is not installed")
+    from zerolab.audit.peers.trl import Script
+
+    lengths = (1, 2, 3, 128, 128, 77) * 16
+    script = Script({"lengths": lengths, "truncated": [n in (128, 1) for n in lengths]})
+    rows = [[*prompt, *response] for prompt, response in zip(script.prompts, script.responses, strict=True)]
+    pairs = [pair for row in rows for pair in itertools.pairwise(row)]
+    assert tuple(map(len, script.responses)) == lengths
+    assert len(set(pairs)) == len(pairs)
+    assert script.vocabulary < 300

@@ -19,8 +19,7 @@ from zerolab.drift.first_step import DriftOptions, first_step, function_loss, ob
 from zerolab.drift.probe import Loss, StepDrift
 from zerolab.errors import UserError
 from zerolab.evaluation.intervals import Interval
-from zerolab.importing.trl_file import read_trl_file
-from zerolab.importing.trl_recipe import import_trl
+from zerolab.importing.trl_file import read_trl_file, whole_number
 from zerolab.recipes import find_recipe, load, shipped
 from zerolab.terminal import echo, make_console
 from zerolab.toml import apply_overrides, parse
@@ -52,7 +51,6 @@ class Target:
 DEFAULTS = {
     "template.name": "none",
     "rollout.questions_per_step": 16,
-    "rollout.samples_per_question": 8,
     "rollout.max_new_tokens": 128,
     "learner.lr": 1e-5,
 }
@@ -61,9 +59,10 @@ DEFAULTS = {
 def run(target: Target, options: DriftOptions, out: Path | None) -> None:
     """Probe, print and write. Raises UserError for input that cannot be used, before anything is computed."""
     losses = losses_of(target)
-    trl = import_trl(read_trl_file(target.trl)).recipe if target.trl else {}
+    trl = read_trl_file(target.trl) if target.trl else {}
     config = run_config(target, trl)
-    truncations = target.truncations or (str(trl.get("reward.truncation", config.reward.truncation)),)
+    own = config.reward.truncation if not target.trl else "mask" if trl.get("mask_truncated_completions") else "keep"
+    truncations = target.truncations or (own,)
     for name in truncations:
         if name not in TRUNCATIONS:
             raise UserError(f"--truncation {name}: choose among {', '.join(TRUNCATIONS)}")
@@ -104,7 +103,8 @@ def losses_of(target: Target) -> list[Loss]:
 
 
 def run_config(target: Target, trl: Mapping[str, Any]) -> RunConfig:
-    """The run whose first step is probed; its own objective and truncation policy do not matter."""
+    """The run whose first step is probed; its own objective and truncation policy do not matter. `trl`: the keys of a
+    TRL configuration, whose group size is taken unless another is given."""
     given = {
         "template.name": target.template,
         "rollout.questions_per_step": target.count,
@@ -117,7 +117,8 @@ def run_config(target: Target, trl: Mapping[str, Any]) -> RunConfig:
     given = {key: value for key, value in given.items() if value is not None}
     if target.questions is None:
         return recipe_config(target, given)
-    wanted = DEFAULTS | {key: trl[key] for key in ("rollout.samples_per_question",) if key in trl} | given
+    size = {"rollout.samples_per_question": whole_number(trl, "num_generations", 8)}
+    wanted = DEFAULTS | size | given
     base = {"base" if target.model in shipped() else "path": target.model}
     raw: dict[str, Any] = {
         "name": Path(target.model).stem or "model",

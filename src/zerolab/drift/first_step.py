@@ -26,7 +26,8 @@ from zerolab.drift.probe import Loss, Questions, StepDrift, StepSizes, probe
 from zerolab.errors import UserError
 from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.importing.trl_file import read_trl_file
-from zerolab.importing.trl_recipe import import_trl
+from zerolab.importing.trl_recipe import Import
+from zerolab.importing.trl_recipe import objective as trl_objective
 from zerolab.learner.learner import Learner
 from zerolab.learner.prepare import prepare
 from zerolab.learner.scorer import decoder_layers
@@ -319,8 +320,7 @@ def trl_loss(path: Path) -> Loss:
     if find_spec("trl") is not None:
         peer = trl_config(path, sys.executable)
         return PeerLoss(peer, path.name, f"TRL's own loss: {peer.about}")
-    recipe = import_trl(read_trl_file(path)).recipe
-    raw = {key.removeprefix("objective."): value for key, value in recipe.items() if key.startswith("objective.")}
+    raw = trl_objective(Import(read_trl_file(path)))
     objective = checked(parse(Objective, Objective.resolve(raw), str(path)))
     return ObjectiveLoss(
         objective, path.name, f"TRL is not installed; its loss as an objective:\n{objective.formula()}"

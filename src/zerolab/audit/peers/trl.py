@@ -1,17 +1,20 @@
 """TRL's GRPOTrainer, driven through its public arguments: what coefficient does one optimizer step give each token?
 
 Runs in TRL's own interpreter (see worker.py) and imports nothing of zerolab. The policy is a Qwen2 without layers: a
-table of bigram logits, log pi(y | x) = log_softmax(T[x])_y with T = 0. Every token of a step predicts the next one from
-an x of its own, so the gradient the trainer hands to its optimizer gives each token's coefficient back exactly:
-dT[x, y] = coefficient (1 - 1/V). Responses come in through `rollout_func`, rewards through `reward_funcs`, and the
-gradient out through a callback; advantages, masks, normalisers, accumulation and DDP are TRL's.
+table of bigram logits, log pi(y | x) = log_softmax(T[x])_y with T = 0. Every pair (x, y) of neighbours occurs once in a
+step, so the gradient the trainer hands to its optimizer gives each token's coefficient back exactly:
+dT[x, y] - dT[x, padding] = coefficient, since padding never follows. V grows with the root of the number of tokens.
+Responses come in through `rollout_func`, rewards through `reward_funcs`, and the gradient out through a callback;
+advantages, masks, normalisers, accumulation and DDP are TRL's.
 """
 
 import difflib
+import itertools
 import math
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -45,21 +48,34 @@ def check(keys: list[str]) -> None:
             raise ValueError(f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
+def distinct_pairs(words: int) -> Iterator[int]:
+    """words^2 numbers below `words` in which no pair of neighbours comes twice (a de Bruijn sequence of order 2)."""
+    for first in range(words):
+        yield first
+        for second in range(first + 1, words):
+            yield from (first, second)
+
+
 class Script:
-    """The responses of a case as token ids in which every token that predicts another one occurs once."""
+    """The responses of a case as token ids in which no pair of neighbours occurs twice.
+
+    Every response has a prompt of one token and a last word (before EOS) of its own; the words between are shared.
+    """
 
     def __init__(self, case: dict[str, Any]):
         self.case = case
         count = len(case["lengths"])
         self.prompts = [[2 + i] for i in range(count)]
+        last = [2 + count + i for i in range(count)]
+        bodies = [n if cut else n - 1 for n, cut in zip(case["lengths"], case["truncated"], strict=True)]
+        words = math.isqrt(sum(bodies)) + 1
+        first_word = 2 + 2 * count
+        walk = (first_word + word for word in distinct_pairs(words))
         self.responses: list[list[int]] = []
-        fresh = 2 + count
-        for length, truncated in zip(case["lengths"], case["truncated"], strict=True):
-            body = length if truncated else length - 1
-            self.responses.append([*range(fresh, fresh + body), *([] if truncated else [EOS])])
-            fresh += body
-        self.vocabulary = fresh
-        self.owner = {ids[0]: i for i, ids in enumerate(self.prompts)}
+        for i, body in enumerate(bodies):
+            inner = [*itertools.islice(walk, max(0, body - 1)), *([last[i]] if body else [])]
+            self.responses.append([*inner, *([] if case["truncated"][i] else [EOS])])
+        self.vocabulary = first_word + words
 
     def rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         """The next responses of each question that is asked, `group_size` of them per question."""
@@ -88,8 +104,8 @@ class Script:
         found = []
         for prompt, response in zip(self.prompts, self.responses, strict=True):
             inputs = torch.tensor([*prompt, *response[:-1]])
-            values = -gradient_VX[torch.tensor(response), inputs] / (gain * (1 - 1 / self.vocabulary))
-            found.append(values.tolist())
+            values = gradient_VX[PAD, inputs] - gradient_VX[torch.tensor(response), inputs]
+            found.append((values / gain).tolist())
         return found
 
     def model(self) -> tuple[Qwen2ForCausalLM, float]:
@@ -104,7 +120,7 @@ class Script:
             tie_word_embeddings=False,
             pad_token_id=PAD,
             eos_token_id=EOS,
-            max_position_embeddings=4096,
+            max_position_embeddings=max(4096, self.case["budget"] + 2),
         )
         model = Qwen2ForCausalLM(config)
         with torch.no_grad():
