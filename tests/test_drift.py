@@ -77,6 +77,12 @@ def test_on_the_policy_of_certify_the_probe_is_the_exact_derivative(policy: Enum
     learner = make_learner(policy.model)
     before = [p.detach().clone() for p in policy.model.parameters()]
     found = probe(learner, losses, questions, TINY, [truncation])
+    for step in found:
+        first = next(other for other in found if other.direction == step.direction)
+        expected = (
+            [] if step is first else [a.change - b.change for a, b in zip(step.changes, first.changes, strict=True)]
+        )
+        assert [d.difference for d in step.differences] == pytest.approx(expected, abs=1e-15)
     assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
     gradients = exact_gradients(policy, truncation)
     assert len(found) == 2 * len(losses)
@@ -293,6 +299,7 @@ def test_the_command_writes_table_csv_json_and_figure(
     assert run("drift", model, *SMALL, *COIN, "--lr", "1e-3", "--layers", "1", "--out", tmp_path / "out") == 0
     shown = capsys.readouterr().out
     assert "truncation keep: change by one step" in shown
+    assert "the same minus that of grpo" in shown
     with (tmp_path / "out/drift.csv").open() as file:
         table = list(csv.DictReader(file))
     steps = {(row["loss"], row["step"]) for row in table}
@@ -327,6 +334,8 @@ def test_layers_bound_what_moves_and_the_measured_questions_are_others(model: Pa
         (("--objectives", ""), "at least one"),
         (("--truncation", "cut"), "zero, mask, keep"),
         (("--loss", "nowhere"), "module:function"),
+        (("--loss", "zerolab.audit.peers.function:load"), "parameter target is unknown"),
+        (("--truncation", "keep", "--loss", f"{Path(__file__).parent}/audit_peers/losses.py:value_loss"), "a critic"),
         (("--layers", "9"), "2 decoder layers"),
         (("--budget", "600"), "lower --budget"),
     ],

@@ -117,6 +117,15 @@ class Change:
         return found
 
 
+@dataclass(frozen=True)
+class Difference:
+    """The change of one metric by a step, minus that by another, paired: both are measured on the same responses."""
+
+    metric: str
+    difference: float
+    interval: Interval
+
+
 def effective_share(log_weight_QS: np.ndarray) -> float:
     """Of the responses, the share that importance weights leave as if drawn from pi': (sum w)^2 / (n sum w^2)."""
     weight_QS = np.exp(log_weight_QS)
@@ -132,6 +141,18 @@ def measure_changes(sample: Sample, moved: Moved, seed: int = 0) -> list[Change]
         of = gain if metric == "reward" else _Replicates(sample, moved, metric, draw_BQ)
         if of.exists:
             found.append(_change(metric, of, gain))
+    return found
+
+
+def measure_differences(sample: Sample, moved: Moved, other: Moved, seed: int = 0) -> list[Difference]:
+    """What `moved` does beyond `other`, for every metric, by importance weights."""
+    draw_BQ = bootstrap_weights(len(sample.correct), REPLICATES, seed)
+    found = []
+    for metric in METRICS:
+        ours, theirs = (_Replicates(sample, step, metric, draw_BQ) for step in (moved, other))
+        if ours.exists:
+            values = ours.whole - theirs.whole
+            found.append(Difference(metric, float(values[0]), percentile_interval(values[1:])))
     return found
 
 

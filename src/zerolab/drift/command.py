@@ -168,7 +168,9 @@ FILES = ("drift.csv", "drift.json", "drift.png")
 def verdict(step: StepDrift) -> str:
     if not step.changes:
         return "no gradient"
-    return "not linear" if step.not_linear else "linear"
+    if step.not_linear:
+        return "not linear"
+    return "linear" if step.changes[0].plain is not None else "not sampled"
 
 
 def render(steps: Sequence[StepDrift], console: Console) -> None:
@@ -176,6 +178,8 @@ def render(steps: Sequence[StepDrift], console: Console) -> None:
     for truncation in dict.fromkeys(step.truncation for step in steps):
         chosen = [step for step in steps if step.truncation == truncation]
         console.print(_changes_table(truncation, chosen))
+        if differences := _differences_table(chosen):
+            console.print(differences)
         console.print(_per_reward_table(chosen) or "no step gains reward for certain, so nothing is given per reward")
         for step in chosen:
             for reason in step.not_linear:
@@ -197,6 +201,23 @@ def _changes_table(truncation: str, steps: Sequence[StepDrift]) -> Table:
     for step in steps:
         cells = [_cell(step.change(metric)) for metric in TITLES]
         table.add_row(step.loss, step.direction, *cells, Text(verdict(step), "red" if step.not_linear else ""))
+    return table
+
+
+def _differences_table(steps: Sequence[StepDrift]) -> Table | None:
+    known = [step for step in steps if step.differences]
+    if not known:
+        return None
+    first = next(step.loss for step in steps if step.changes)
+    table = _table(f"the same minus that of {first}, paired on the same responses")
+    for title in ("loss", "step"):
+        table.add_column(title, no_wrap=True)
+    for title in TITLES.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for step in known:
+        found = [step.difference(metric) for metric in TITLES]
+        cells = ["-" if d is None else _both(d.metric, d.difference, d.interval) for d in found]
+        table.add_row(step.loss, step.direction, *cells)
     return table
 
 
@@ -244,7 +265,10 @@ def rows(steps: Sequence[StepDrift]) -> list[dict[str, Any]]:
         own = {"loss": step.loss, "truncation": step.truncation, "step": step.direction, "norm": step.norm}
         own |= {"gradient_norm": step.gradient_norm, "kl": step.kl, "effective": step.effective}
         for change in step.changes:
-            found.append({**own, "check": verdict(step), **_flat(change)})
+            beyond = step.difference(change.metric)
+            low, high = beyond.interval if beyond else (None, None)
+            minus = {"minus_first": beyond.difference if beyond else None, "minus_low": low, "minus_high": high}
+            found.append({**own, "check": verdict(step), **_flat(change), **minus})
     return found
 
 

@@ -312,6 +312,8 @@ def function_loss(target: str) -> PeerLoss:
     [peer] = find(target)
     if peer.module != "function":
         raise UserError(f"--loss {target}: write module:function or file.py:function; for TRL there is --trl CONFIG")
+    if peer.about == "value loss":
+        raise UserError(f"--loss {target}: it is given values, so it trains a critic and does not move the policy")
     return PeerLoss(peer, target.rpartition("/")[2], "a function")
 
 

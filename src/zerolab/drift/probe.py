@@ -13,7 +13,16 @@ import numpy as np
 import torch
 
 from zerolab.datatypes import Group
-from zerolab.drift.changes import EFFECTIVE, Change, Moved, Sample, effective_share, measure_changes
+from zerolab.drift.changes import (
+    EFFECTIVE,
+    Change,
+    Difference,
+    Moved,
+    Sample,
+    effective_share,
+    measure_changes,
+    measure_differences,
+)
 from zerolab.learner.learner import Learner
 from zerolab.learner.precision import trained_weights
 from zerolab.rl.batch import Batch, make_batch
@@ -71,10 +80,14 @@ class StepDrift:
     kl: float  # KL(pi, pi') of a response, in nats
     effective: float  # share of the measured responses that importance weights are worth
     changes: tuple[Change, ...] = ()
+    differences: tuple[Difference, ...] = ()  # this step minus that of the first loss; empty for that loss itself
     not_linear: tuple[str, ...] = field(default=())  # why the step is too large to be called linear; empty: it is not
 
     def change(self, metric: str) -> Change | None:
         return next((change for change in self.changes if change.metric == metric), None)
+
+    def difference(self, metric: str) -> Difference | None:
+        return next((found for found in self.differences if found.metric == metric), None)
 
 
 class MovableWeights:
@@ -146,12 +159,12 @@ def probe(
         sample = replace(
             Sample.of(questions.rewarded(questions.measured, truncation)), probability=questions.probability
         )
+        measured = _Measured(learner, batch, before_N, sample, questions, truncation, seed)
         for loss in losses:
             weights.clear()
             loss.backward(learner, rollout)
             for direction in directions:
                 say(f"{loss.name}, truncation {truncation}, along {direction} ({len(found) + 1} of {steps})")
-                measured = _Measured(learner, batch, before_N, sample, questions, truncation, seed)
                 found.append(_step(weights, measured, loss.name, direction, sizes))
                 keep(checked_together(found))
     weights.clear()
@@ -169,6 +182,7 @@ class _Measured:
     questions: Questions
     truncation: str
     seed: int
+    first: dict[str, Moved] = field(default_factory=dict)  # by direction, of the loss that came first
 
     def log_weights(self) -> np.ndarray:
         """log pi'(o) - log pi(o) [Q, S], with pi' the learner's weights now."""
@@ -178,6 +192,11 @@ class _Measured:
         if self.questions.ask is None:
             return None
         return Sample.of(self.questions.rewarded(self.questions.ask(), self.truncation))
+
+    def differences(self, moved: Moved, direction: str) -> list[Difference]:
+        """From the same step of the first loss that has a gradient; of that one itself none."""
+        first = self.first.setdefault(direction, moved)
+        return [] if first is moved else measure_differences(self.sample, moved, first, self.seed)
 
 
 def _step(weights: MovableWeights, measured: _Measured, loss: str, direction: str, sizes: StepSizes) -> StepDrift:
@@ -197,6 +216,7 @@ def _step(weights: MovableWeights, measured: _Measured, loss: str, direction: st
         kl=float(np.expm1(moved.whole_QS).mean() - moved.whole_QS.mean()),
         effective=effective_share(moved.whole_QS),
         changes=tuple(measure_changes(measured.sample, moved, measured.seed)),
+        differences=tuple(measured.differences(moved, direction)),
     )
 
 
