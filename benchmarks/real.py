@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 import record
-from zerolab.build import model_path, pick_device
+from zerolab.build import model_path
 from zerolab.config import QuestionsConfig, RunConfig, TemplateConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.datatypes import Question
 from zerolab.evaluation.intervals import fixed_set_interval
 from zerolab.evaluation.score import pass_at_k
 from zerolab.grading.grader import grade
-from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.hf import load_model, load_tokenizer, pick_device
 from zerolab.recipes import run_config
 from zerolab.report.curves import COLOURS, column, write_csv
 from zerolab.report.html_report import write_report

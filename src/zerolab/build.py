@@ -1,6 +1,5 @@
 """The composition root: a config becomes a stream, a learner and an objective."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfi
 from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_questions, overlap
 from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.datatypes import Grade, Question
-from zerolab.errors import UserError
 from zerolab.evaluation.evaluate import Evaluator, choose_questions, evaluation_parameters
-from zerolab.evaluation.samplers import LocalParts
 from zerolab.grading.grader import grade
 from zerolab.inputs import Input, model_inputs, question_input
 from zerolab.learner.checkpoint import check_checkpoint
@@ -25,7 +22,7 @@ from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
 from zerolab.models.context import context_length, largest_budget, prompt_limit
 from zerolab.models.fetch import local_model
-from zerolab.models.hf import load_config, load_model, load_tokenizer
+from zerolab.models.hf import load_config, load_model, load_tokenizer, pick_device
 from zerolab.recipes import shipped
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward import make_group
@@ -231,27 +228,10 @@ def describe_inputs(run: Run) -> dict[str, Input]:
     return found
 
 
-def local_parts() -> LocalParts:
-    """What an evaluation needs of here; the name of a laptop base model stands for its folder."""
-
-    def resolve(target: str) -> str:
-        known = target in shipped() or (target.endswith(".toml") and Path(target).is_file())
-        return model_path(ModelConfig(path=None, base=target)) if known else target
-
-    return LocalParts(pick_device, make_encode, resolve)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a config. Raises UserError where it does not exist."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
-        raise UserError(f"model.device {name!r} is no device for a run: use cpu, cuda or auto")
-    device, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        seen = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
-        raise UserError(f"model.device is {name}, but PyTorch sees {seen}: use cpu or auto, or see `zerolab doctor`")
-    return device
+def resolve_model(target: str) -> str:
+    """The folder of a laptop base model that is named by its recipe; any other target unchanged."""
+    known = target in shipped() or (target.endswith(".toml") and Path(target).is_file())
+    return model_path(ModelConfig(path=None, base=target)) if known else target
 
 
 def offloads(config: RunConfig) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zerolab.build import make_grader, model_path, pick_device
+from zerolab.build import make_grader, model_path
 from zerolab.config import LearnerConfig, RewardConfig, RolloutConfig, TextRunConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import make_encode, make_template
@@ -26,7 +26,7 @@ from zerolab.learner.learner import Learner
 from zerolab.learner.precision import COMPUTE
 from zerolab.loop import run_steps
 from zerolab.models.context import context_length, evaluation_room, piece_limit
-from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.hf import load_model, load_tokenizer, pick_device
 from zerolab.models.tiny import tiny_qwen2, train_bpe
 from zerolab.plan.shapes import measure
 from zerolab.plan.throughput import store_rate

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from zerolab.build import make_grader, model_path, pick_device
+from zerolab.build import make_grader, model_path
 from zerolab.config import SampleConfig
 from zerolab.data.questions import QuestionStream, load_questions
 from zerolab.data.templates import Template, make_encode, make_template
 from zerolab.datatypes import Completion, Grade, Question
 from zerolab.errors import UserError
 from zerolab.models.context import context_length
-from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.models.hf import load_model, load_tokenizer, pick_device
 from zerolab.rollout.engine import Request, generate_all, request_seed
 from zerolab.rollout.stop_strings import token_pieces
 from zerolab.rollout.torch_engine import TorchEngine

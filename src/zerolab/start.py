@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zerolab.build import make_grader, make_learner, model_path, pick_device
+from zerolab.build import make_grader, make_learner, model_path
 from zerolab.config import ModelConfig, QuestionsConfig, RewardConfig, RunConfig, TemplateConfig, load_run_config
 from zerolab.data.question_config import tests_among
 from zerolab.data.questions import Pool, QuestionStream, load_questions
@@ -30,7 +30,7 @@ from zerolab.errors import UserError
 from zerolab.evaluation.intervals import wilson
 from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.models.context import context_length
-from zerolab.models.hf import load_config, load_model, load_tokenizer
+from zerolab.models.hf import load_config, load_model, load_tokenizer, pick_device
 from zerolab.plan.shapes import model_shape
 from zerolab.rl.batch import make_batch
 from zerolab.rl.reward import has_right_and_wrong, make_group

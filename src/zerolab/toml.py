@@ -176,6 +176,16 @@ class Strict(BaseModel):
         return value
 
 
+def refuse(*cases: tuple[object, str]) -> None:
+    """Raise ValueError with the message of the first case that is true: the one way to refuse settings that do not fit.
+
+    For validators. A message names the key and the remedy; `parse` shows it as one line.
+    """
+    for wrong, message in cases:
+        if wrong:
+            raise ValueError(message)
+
+
 def on_resume(model: type[BaseModel], key: str) -> Literal["same", "rounded"] | None:
     """The mark of a dotted key or of a table around it; None for a key that a resumed run may not change."""
     here: type[BaseModel] | None = model

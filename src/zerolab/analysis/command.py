@@ -27,7 +27,7 @@ from zerolab.evaluation.collect import Bar, failure_lines
 from zerolab.evaluation.command import Served, recorded_at
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
 from zerolab.evaluation.responses import Response, grade_responses, read_responses
-from zerolab.evaluation.samplers import Machine, Parts
+from zerolab.evaluation.samplers import Machine, Resolver
 from zerolab.grading.extract import MODE_NAMES
 from zerolab.phrases import SCOPES, Scope
 from zerolab.rundir import clear_errors, write_atomically
@@ -60,7 +60,7 @@ class Options:
     out: Path | None = None
 
 
-def run(options: Options, plan: Plan, served: Served, machine: Machine, parts: Parts) -> bool:
+def run(options: Options, plan: Plan, served: Served, machine: Machine, resolve: Resolver) -> bool:
     """Samples what has to be, measures everything, shows the tables and writes all of it into a folder.
 
     False where responses or verdicts are missing. Raises UserError on bad input, KeyboardInterrupt, after the tables,
@@ -80,7 +80,7 @@ def run(options: Options, plan: Plan, served: Served, machine: Machine, parts: P
             responses += [r for file in files for r in load(file)]
         elif not stopped:
             mine = replace(plan, options=replace(plan.options, target=target, extractor=options.extractor))
-            sampled = sample_model(mine, served, machine, parts, out / "responses" / slug(target))
+            sampled = sample_model(mine, served, machine, resolve, out / "responses" / slug(target))
             responses, failures, stopped = responses + sampled.responses, failures + sampled.failures, sampled.stopped
     graded = with_grades(refuse_repeats(responses), options.extractor)
     scope: Scope = "wide" if options.words == "wide" else "paper"

@@ -55,7 +55,7 @@ from zerolab.evaluation.collect import Settings, collect
 from zerolab.evaluation.command import Options, Served, check, find_template, make_settings, open_sampler
 from zerolab.evaluation.endpoint import without_secrets
 from zerolab.evaluation.responses import RESPONSES, Response, ResponseFile
-from zerolab.evaluation.samplers import EngineSampler, Machine, Parts, Sampler, find_model
+from zerolab.evaluation.samplers import EngineSampler, Machine, Resolver, Sampler, find_model
 from zerolab.phrases import Scope
 from zerolab.rundir import clear_errors, write_atomically
 
@@ -263,7 +263,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.strip("/."))[-80:].strip("-") or "model"
 
 
-def sample_model(plan: Plan, served: Served, machine: Machine, parts: Parts, folder: Path) -> Sampling:
+def sample_model(plan: Plan, served: Served, machine: Machine, resolve: Resolver, folder: Path) -> Sampling:
     """All settings of the plan, each in a folder of its own below `folder`, like an evaluation's.
 
     Ctrl-C ends it with what is stored; the same call goes on. Raises UserError on bad input and where nothing came.
@@ -273,8 +273,8 @@ def sample_model(plan: Plan, served: Served, machine: Machine, parts: Parts, fol
     benchmarks = load_benchmarks(benchmark_names(plan.options.benchmarks), plan.options.data_dir, plan.options.limit)
     jobs = [(options, find_template(options)) for options in plan.settings()]
     target = plan.options.target
-    path, note = (target, None) if served.url else find_model(parts().resolve(target))
-    sampler, _ = open_sampler(path, served, machine, parts, jobs[0][1])
+    path, note = (target, None) if served.url else find_model(resolve(target))
+    sampler, _ = open_sampler(path, served, machine, jobs[0][1])
     found = Sampling()
     try:
         for options, template in jobs:

@@ -88,6 +88,13 @@ def grade(
     echo(run(file, mode, rules, verifier, out, compare))
 
 
+def resolve_model(target: str) -> str:
+    """The folder or hub id of a model. Imported only if a model runs on this machine, as it takes torch with it."""
+    from zerolab.build import resolve_model
+
+    return resolve_model(target)
+
+
 @app.command(rich_help_panel=EVALUATE, epilog=example("evaluate MODEL --benchmarks questions.jsonl --budget 8"))
 def evaluate(
     target: Annotated[str, typer.Argument(help="Folder, hub id, run, laptop base, or recorded responses.")],
@@ -121,19 +128,14 @@ def evaluate(
 ) -> None:
     """Evaluate a model on benchmarks, with intervals; or recorded responses, without sampling."""
     from zerolab.evaluation.command import Options, Served, run
-    from zerolab.evaluation.samplers import LocalParts, Machine
-
-    def parts() -> LocalParts:
-        from zerolab.build import local_parts
-
-        return local_parts()
+    from zerolab.evaluation.samplers import Machine
 
     options = Options(
         target, benchmarks, data_dir, limit, template, extractor, samples, temperature, top_p, budget, seed,
         until_width, max_samples, out, several, top_k, min_tokens,
     )  # fmt: skip
     served = Served(endpoint, api, key_env, concurrency, timeout)
-    if not run(options, served, Machine(device, precision, kv_gb, engine), parts):
+    if not run(options, served, Machine(device, precision, kv_gb, engine), resolve_model):
         raise typer.Exit(1)
 
 
@@ -183,19 +185,14 @@ def analyze(
     from zerolab.analysis.study import Plan, floats, names
     from zerolab.evaluation.command import Options as Shared
     from zerolab.evaluation.command import Served
-    from zerolab.evaluation.samplers import LocalParts, Machine
-
-    def parts() -> LocalParts:
-        from zerolab.build import local_parts
-
-        return local_parts()
+    from zerolab.evaluation.samplers import Machine
 
     shared = Shared(targets[0], benchmarks, data_dir, limit, samples=samples, budget=budget, seed=seed)
     plan = Plan(shared, names(templates, "--templates"), floats(temperatures, "--temperatures"), prefix)
     asked = JudgeOptions(judge, judge_model, judge_cache, key_env, concurrency)
     served = Served(endpoint, api, key_env, concurrency)
     options = Options(tuple(targets), extractor, words, asked, out)
-    if not run(options, plan, served, Machine(device, precision, kv_gb), parts):
+    if not run(options, plan, served, Machine(device, precision, kv_gb), resolve_model):
         raise typer.Exit(1)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zerolab.toml import ROUNDED, Strict
+from zerolab.toml import ROUNDED, Strict, refuse
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,8 +26,12 @@ class OptimizerConfig(Strict):
 
     @model_validator(mode="after")
     def _decay_has_its_schedule(self) -> "OptimizerConfig":
-        if self.decay_share is not None and self.schedule != "wsd":
-            raise ValueError('decay_share is for schedule = "wsd": set both or remove it')
+        refuse(
+            (
+                self.decay_share is not None and self.schedule != "wsd",
+                'decay_share is for schedule = "wsd": set both or remove it',
+            )
+        )
         return self
 
 
@@ -67,11 +71,13 @@ class LearnerConfig(OptimizerConfig):
 
     @model_validator(mode="after")
     def _prompts_or_checkpointing(self) -> "LearnerConfig":
-        if self.checkpointing and self.share_prompts == "on":
-            raise ValueError(
+        refuse(
+            (
+                self.checkpointing and self.share_prompts == "on",
                 "learner.checkpointing drops the keys and values that learner.share_prompts goes on from: set one of "
-                'them to false or "off"'
+                'them to false or "off"',
             )
+        )
         return self
 
 

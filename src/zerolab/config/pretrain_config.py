@@ -9,7 +9,7 @@ from zerolab.config.learner_config import OptimizerConfig
 from zerolab.config.run_config import CheckpointConfig, EvaluationConfig, ModelConfig, TrackConfig
 from zerolab.data.question_config import CorpusSource, tests_among
 from zerolab.data.templates import TemplateConfig
-from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict
+from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict, refuse
 
 
 class ArchitectureConfig(Strict):
@@ -23,11 +23,13 @@ class ArchitectureConfig(Strict):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ArchitectureConfig":
-        if self.hidden_size % (2 * self.heads):
-            raise ValueError(
+        refuse(
+            (
+                self.hidden_size % (2 * self.heads),
                 f"architecture.hidden_size = {self.hidden_size} does not split into {self.heads} heads of an even "
-                "width: change architecture.hidden_size or architecture.heads"
+                "width: change architecture.hidden_size or architecture.heads",
             )
+        )
         return self
 
 
@@ -107,8 +109,7 @@ class CorporaConfig(Strict):
 
     @model_validator(mode="after")
     def _some_source(self) -> "CorporaConfig":
-        if not self.sources:
-            raise ValueError("set corpora.path to a file, a built-in name, a hub id or synthetic:CORPUS")
+        refuse((not self.sources, "set corpora.path to a file, a built-in name, a hub id or synthetic:CORPUS"))
         return self
 
 
@@ -122,14 +123,20 @@ class StartConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> "StartConfig":
-        if self.path is not None and self.base is not None:
-            raise ValueError("model.path and model.base exclude each other: set one, or the table architecture alone")
-        if self.tokenizer is not None and self.vocab_size is not None:
-            raise ValueError("model.tokenizer and model.vocab_size exclude each other: set one")
-        if self.weights == "bf16" and self.precision != "bf16":
-            raise ValueError(
-                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"'
-            )
+        refuse(
+            (
+                self.path is not None and self.base is not None,
+                "model.path and model.base exclude each other: set one, or the table architecture alone",
+            ),
+            (
+                self.tokenizer is not None and self.vocab_size is not None,
+                "model.tokenizer and model.vocab_size exclude each other: set one",
+            ),
+            (
+                self.weights == "bf16" and self.precision != "bf16",
+                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"',
+            ),
+        )
         return self
 
 
@@ -198,7 +205,7 @@ class TextRunConfig(Strict):
         """Refuses what cannot be meant, with the key and the remedy."""
         loaded = self.model.path is not None or self.model.base is not None
         tests = tests_among(self.evaluation.questions.sources) if self.evaluation.questions else []
-        cases = (
+        refuse(
             (
                 loaded == (self.architecture is not None),
                 "pretraining begins with a model or from scratch: set one of model.path, model.base and the table "
@@ -228,9 +235,6 @@ class TextRunConfig(Strict):
                 "table of the run will say so",
             ),
         )
-        for wrong, message in cases:
-            if wrong:
-                raise ValueError(message)
         return self
 
     @property

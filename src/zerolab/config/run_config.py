@@ -11,7 +11,7 @@ from zerolab.data.question_config import QuestionsConfig, tests_among
 from zerolab.data.templates import TemplateConfig
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward_config import RewardConfig
-from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict, apply_overrides, parse, read_toml
+from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict, apply_overrides, parse, read_toml, refuse
 
 
 class ClusterConfig(Strict):
@@ -74,12 +74,16 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelConfig":
-        if (self.path is None) == (self.base is None):
-            raise ValueError("set exactly one of model.path (folder or hub id) and model.base (pretraining recipe)")
-        if self.weights == "bf16" and self.precision != "bf16":
-            raise ValueError(
-                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"'
-            )
+        refuse(
+            (
+                (self.path is None) == (self.base is None),
+                "set exactly one of model.path (folder or hub id) and model.base (pretraining recipe)",
+            ),
+            (
+                self.weights == "bf16" and self.precision != "bf16",
+                f'model.weights = "bf16" cannot be computed with in {self.precision}: set model.precision to "bf16"',
+            ),
+        )
         return self
 
 
@@ -233,19 +237,20 @@ class RunConfig(Strict):
         """Extractor mention needs questions whose answers are names."""
         asked = [*self.questions.sources, *(self.evaluation.questions or self.questions).sources]
         others = [source.path for source in asked if source.path != "synthetic:facts"]
-        return self._refuse(
+        refuse(
             (
                 self.template.extractor == "mention" and bool(others),
                 f'template.extractor = "mention" looks for names, which {others[0] if others else ""} does not ask '
                 "for: set another extractor, or questions.path to synthetic:facts",
             ),
         )
+        return self
 
     @model_validator(mode="after")
     def _learning_fits(self) -> "RunConfig":
         """Refuses what cannot be meant, with the key and the remedy."""
         responses = self.rollout.questions_per_step * self.rollout.samples_per_question
-        return self._refuse(
+        refuse(
             (
                 self.objective.needs_group and self.rollout.samples_per_question < 2,
                 f"objective {self.objective.name} compares responses of one question: "
@@ -290,11 +295,12 @@ class RunConfig(Strict):
                 "lower it or raise rollout.questions_per_step",
             ),
         )
+        return self
 
     @model_validator(mode="after")
     def _places_fit(self) -> "RunConfig":
         offload = self.lora is not None and self.lora.offload
-        return self._refuse(
+        refuse(
             (
                 self.rollout.sleep and self.rollout.max_staleness > 0,
                 "an engine that samples while the learner learns cannot sleep: set rollout.sleep to false, or "
@@ -320,10 +326,11 @@ class RunConfig(Strict):
                 "or auto",
             ),
         )
+        return self
 
     @model_validator(mode="after")
     def _sampling_fits(self) -> "RunConfig":
-        return self._refuse(
+        refuse(
             (
                 self.rollout.refill_rounds > 0 and self.rollout.samples_per_question < 2,
                 "rollout.refill_rounds waits for mixed groups: set rollout.samples_per_question to 2 or more",
@@ -363,23 +370,20 @@ class RunConfig(Strict):
                 "evaluation.min_tokens is larger than the budget: lower it or raise evaluation.max_new_tokens",
             ),
         )
-
-    def _refuse(self, *cases: tuple[bool, str]) -> "RunConfig":
-        for wrong, message in cases:
-            if wrong:
-                raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _no_test_benchmark(self) -> "RunConfig":
         """What is chosen by a test benchmark is chosen on the test."""
         tests = tests_among((self.evaluation.questions or self.questions).sources)
-        if tests and self.evaluation.every and not self.evaluation.allow_test_questions:
-            raise ValueError(
+        refuse(
+            (
+                tests and self.evaluation.every and not self.evaluation.allow_test_questions,
                 f"evaluation asks a test benchmark ({', '.join(tests)}) while the run trains: leave "
                 "evaluation.questions out, set questions.holdout (e.g. 0.05) and run `zerolab evaluate` at the end; or "
-                "force it with evaluation.allow_test_questions = true, and every table of the run will say so"
+                "force it with evaluation.allow_test_questions = true, and every table of the run will say so",
             )
+        )
         return self
 
     @property
@@ -409,10 +413,15 @@ class SampleConfig(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> "SampleConfig":
-        if self.question is not None and self.questions is not None:
-            raise ValueError("--question and --questions exclude each other: give one of them")
-        if self.answer is not None and self.question is None:
-            raise ValueError("--answer belongs to --question: give both")
-        if self.temperature == 0 and self.samples > 1:
-            raise ValueError("--temperature 0 gives the same response again: set --samples 1, or a temperature")
+        refuse(
+            (
+                self.question is not None and self.questions is not None,
+                "--question and --questions exclude each other: give one of them",
+            ),
+            (self.answer is not None and self.question is None, "--answer belongs to --question: give both"),
+            (
+                self.temperature == 0 and self.samples > 1,
+                "--temperature 0 gives the same response again: set --samples 1, or a temperature",
+            ),
+        )
         return self

@@ -14,7 +14,7 @@ from zerolab.datatypes import Question
 from zerolab.errors import UserError
 from zerolab.grading.countdown import encode_gold, evaluate
 from zerolab.grading.extract import NAME_VERIFIERS, read_facts
-from zerolab.toml import Strict, parse
+from zerolab.toml import Strict, parse, refuse
 
 PREFIX = "synthetic:"
 COUNTDOWN_PHRASES = (
@@ -82,8 +82,9 @@ class ChainOptions(Strict):
 
     @model_validator(mode="after")
     def _range(self) -> "ChainOptions":
-        if self.shortest > self.longest:
-            raise ValueError(f"shortest = {self.shortest} is above longest = {self.longest}: lower it")
+        refuse(
+            (self.shortest > self.longest, f"shortest = {self.shortest} is above longest = {self.longest}: lower it")
+        )
         return self
 
 

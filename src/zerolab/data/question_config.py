@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from zerolab.toml import SAME, Seed, Strict, as_value_error
+from zerolab.toml import SAME, Seed, Strict, as_value_error, refuse
 
 
 class QuestionSource(Strict):
@@ -37,8 +37,12 @@ class QuestionSource(Strict):
     def _can_be_meant(self) -> QuestionSource:
         from zerolab.data.families import PREFIX, make_family
 
-        if self.levels is not None and self.levels[0] > self.levels[1]:
-            raise ValueError(f"questions.levels = {list(self.levels)} is empty: write the lower level first")
+        refuse(
+            (
+                self.levels is not None and self.levels[0] > self.levels[1],
+                f"questions.levels = {list(self.levels or ())} is empty: write the lower level first",
+            )
+        )
         if self.path.startswith(PREFIX):
             as_value_error(make_family, self.path.removeprefix(PREFIX), self.options)
         elif self.options and not self.path.startswith("reasoning_gym:"):
@@ -87,8 +91,7 @@ class QuestionsConfig(Strict):
 
     @model_validator(mode="after")
     def _some_source(self) -> QuestionsConfig:
-        if not self.sources:
-            raise ValueError("set questions.path to a file, a built-in name, a hub id or synthetic:FAMILY")
+        refuse((not self.sources, "set questions.path to a file, a built-in name, a hub id or synthetic:FAMILY"))
         return self
 
 
@@ -134,20 +137,32 @@ class CorpusSource(Strict):
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> CorpusSource:
-        if self.template.count("{question}") != 1:
-            raise ValueError("corpora.template: write {question} once, where the question goes")
-        if self.text_key and (self.problem_key or self.answer_key):
-            raise ValueError("corpora.text_key is for texts, problem_key and answer_key for questions: set one kind")
-        if (self.problem_key is None) != (self.answer_key is None):
-            raise ValueError("corpora.problem_key and corpora.answer_key go together: set both or none")
-        if self.text_key and self.loss == "answer":
-            raise ValueError('corpora.loss = "answer" needs questions with answers: remove corpora.text_key')
-        if self.synthetic is None and (self.options or self.seed is not None):
-            raise ValueError(
-                f"corpora.options and corpora.seed are for synthetic:CORPUS; {self.path} takes none: remove them"
-            )
-        if self.synthetic is not None and self.limit is not None:
-            raise ValueError("corpora.limit is for files and data sets; a synthetic corpus has no end: remove it")
+        refuse(
+            (
+                self.template.count("{question}") != 1,
+                "corpora.template: write {question} once, where the question goes",
+            ),
+            (
+                self.text_key and (self.problem_key or self.answer_key),
+                "corpora.text_key is for texts, problem_key and answer_key for questions: set one kind",
+            ),
+            (
+                (self.problem_key is None) != (self.answer_key is None),
+                "corpora.problem_key and corpora.answer_key go together: set both or none",
+            ),
+            (
+                self.text_key and self.loss == "answer",
+                'corpora.loss = "answer" needs questions with answers: remove corpora.text_key',
+            ),
+            (
+                self.synthetic is None and (self.options or self.seed is not None),
+                f"corpora.options and corpora.seed are for synthetic:CORPUS; {self.path} takes none: remove them",
+            ),
+            (
+                self.synthetic is not None and self.limit is not None,
+                "corpora.limit is for files and data sets; a synthetic corpus has no end: remove it",
+            ),
+        )
         return self
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zerolab.data.templates import Template
     from zerolab.evaluation.benchmarks import Benchmarks
     from zerolab.evaluation.responses import Response
-    from zerolab.evaluation.samplers import Machine, Parts, Sampler
+    from zerolab.evaluation.samplers import Machine, Resolver, Sampler
     from zerolab.evaluation.score import Score
 
 RESULTS_JSON, RESULTS_CSV, FAILURES = "results.json", "results.csv", "failures.jsonl"
@@ -58,7 +58,7 @@ class Served:
     timeout: float = 600.0
 
 
-def run(options: Options, served: Served, machine: Machine, parts: Parts) -> bool:
+def run(options: Options, served: Served, machine: Machine, resolve: Resolver) -> bool:
     """Evaluates a model, or responses that are there already. False where responses are missing.
 
     Raises UserError on bad input and where nothing was sampled; what was sampled is kept.
@@ -70,7 +70,7 @@ def run(options: Options, served: Served, machine: Machine, parts: Parts) -> boo
         show(scores, settings, options.out or (recorded.parent if settings else None))
         return True
     check(options, served)
-    return sample_and_score(options, served, machine, parts)
+    return sample_and_score(options, served, machine, resolve)
 
 
 def recorded_at(target: str) -> Path | None:
@@ -148,7 +148,7 @@ def first_look(options: Options) -> int:
     return options.samples if options.until_width is None else max(4, options.samples)
 
 
-def sample_and_score(options: Options, served: Served, machine: Machine, parts: Parts) -> bool:
+def sample_and_score(options: Options, served: Served, machine: Machine, resolve: Resolver) -> bool:
     from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
     from zerolab.evaluation.collect import collect
     from zerolab.evaluation.responses import RESPONSES, ResponseFile
@@ -158,14 +158,14 @@ def sample_and_score(options: Options, served: Served, machine: Machine, parts: 
     template = find_template(options)
     path, note = options.target, None
     if served.url is None:
-        path, note = find_model(parts().resolve(options.target), list(benchmarks), options.several_checkpoints)
+        path, note = find_model(resolve(options.target), list(benchmarks), options.several_checkpoints)
     settings = make_settings(options, served, template, benchmarks, note)
     if Path(path).parent.name == "checkpoints":  # a run's newest one may be another tomorrow
         settings = replace(settings, model=path)
     folder = options.out or default_folder(settings)
     settings = stored.continued(stored.load(folder), settings, folder)
     file = ResponseFile(folder / RESPONSES)
-    sampler, template = open_sampler(path, served, machine, parts, template)
+    sampler, template = open_sampler(path, served, machine, template)
     stored.save(settings, folder)
     try:
         found = collect(sampler, benchmarks, template, settings, file)
@@ -230,9 +230,7 @@ def default_folder(settings: Settings) -> Path:
     return Path("runs/evaluate") / f"{model}-{settings.template}-{how}-{settings.budget}{first}"
 
 
-def open_sampler(
-    path: str, served: Served, machine: Machine, parts: Parts, template: Template
-) -> tuple[Sampler, Template]:
+def open_sampler(path: str, served: Served, machine: Machine, template: Template) -> tuple[Sampler, Template]:
     """(sampler, the template with the model's chat template in it, where it needs one)."""
     if served.url is not None:
         from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
@@ -256,7 +254,7 @@ def open_sampler(
         )
     from zerolab.evaluation.samplers import load_sampler
 
-    sampler, tokenizer = load_sampler(path, machine, parts())
+    sampler, tokenizer = load_sampler(path, machine)
     return sampler, template.bound(tokenizer)
 
 

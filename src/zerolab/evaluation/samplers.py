@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zerolab.data.question_config import benchmark_of, forced_note
+from zerolab.data.templates import make_encode
 from zerolab.errors import UserError
 from zerolab.models.fetch import local_model
 from zerolab.rollout.engine import Engine, Request
@@ -24,6 +25,8 @@ from zerolab.rollout.stop_strings import decode
 from zerolab.rundir import CONFIG, TEST_LOOKS, read_object
 
 CUT_TOKENS = 64  # every so many tokens it is noted where in the text they end
+
+Resolver = Callable[[str], str]  # from the name of a pretraining recipe to the folder of its model; else unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,40 +214,26 @@ def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False
     return str(folder), "; ".join(notes) or None
 
 
-def load_sampler(path: str, machine: Machine, parts: LocalParts) -> tuple[Sampler, Any]:
+def load_sampler(path: str, machine: Machine) -> tuple[Sampler, Any]:
     """(sampler, tokenizer). Raises UserError for a model that cannot be loaded."""
     import torch
 
     from zerolab.models.context import context_length
-    from zerolab.models.hf import load_model, load_tokenizer
+    from zerolab.models.hf import load_model, load_tokenizer, pick_device
     from zerolab.rollout.torch_engine import TorchEngine
 
     if machine.engine not in ("torch", "vllm"):
         raise UserError(f"--engine {machine.engine!r} is unknown: choose torch or vllm")
     tokenizer = load_tokenizer(path)
-    device, kv_bytes = parts.pick_device(machine.device), int(machine.kv_gb * 2**30)
+    device, kv_bytes = pick_device(machine.device), int(machine.kv_gb * 2**30)
     if machine.engine == "vllm":
         from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
 
         options = VllmOptions(precision=machine.precision, device=str(device), kv_bytes=kv_bytes)
         sampling = VllmEngine(path, options)
-        return EngineSampler(
-            sampling, tokenizer, parts.make_encode(tokenizer, sampling.context), sampling.context
-        ), tokenizer
+        return EngineSampler(sampling, tokenizer, make_encode(tokenizer, sampling.context), sampling.context), tokenizer
     model = load_model(path, dtype=torch.float32, device=device)
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
     engine = TorchEngine(model, tokenizer, device=device, dtype=dtype, kv_bytes=kv_bytes)
     context = context_length(model.config)
-    return EngineSampler(engine, tokenizer, parts.make_encode(tokenizer, context), context), tokenizer
-
-
-@dataclass(frozen=True)
-class LocalParts:
-    """What the composition root (build.py) knows and this floor does not."""
-
-    pick_device: Callable[[str], Any]
-    make_encode: Callable[[Any, int], Callable[[str], list[int]]]
-    resolve: Callable[[str], str]  # the name of a pretraining recipe to the folder of its model; else unchanged
-
-
-Parts = Callable[[], LocalParts]  # asked for only where a model runs on this machine: it imports torch
+    return EngineSampler(engine, tokenizer, make_encode(tokenizer, context), context), tokenizer

@@ -66,6 +66,19 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 PROBE_TOKENS = 6
 
 
+def pick_device(name: str) -> torch.device:
+    """The device of `model.device`: cpu, cuda[:N], or auto (a GPU if there is one). Raises UserError if there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise UserError(f"model.device {name!r} is no device for a run: use cpu, cuda or auto")
+    device, gpus = torch.device(name), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        seen = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
+        raise UserError(f"model.device is {name}, but PyTorch sees {seen}: use cpu or auto, or see `zerolab doctor`")
+    return device
+
+
 def load_model(
     path: str | Path, *, dtype: torch.dtype | str = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from zerolab.toml import refuse
+
 
 class Objective(BaseModel):
     """Every coordinate is set; none has a default."""
@@ -70,7 +72,7 @@ class Objective(BaseModel):
 
     @model_validator(mode="after")
     def _advantage_and_kl_fit(self) -> "Objective":
-        return self._refuse(
+        refuse(
             (
                 self.divides_by_std != (self.std_ddof is not None and self.std_epsilon is not None),
                 "objective.std_ddof and objective.std_epsilon go with a standard deviation as objective.scale: "
@@ -112,10 +114,11 @@ class Objective(BaseModel):
                 'to "k1", or objective.kl_place to "loss"',
             ),
         )
+        return self
 
     @model_validator(mode="after")
     def _ratio_fits(self) -> "Objective":
-        return self._refuse(
+        refuse(
             (
                 (self.clip != "none") != (self.clip_high is not None)
                 or (self.clip in ("ppo", "probability")) != (self.clip_low is not None),
@@ -140,11 +143,6 @@ class Objective(BaseModel):
                 'objective.correction weighs an importance ratio: set objective.ratio to "token"',
             ),
         )
-
-    def _refuse(self, *mixes: tuple[bool, str]) -> "Objective":
-        for wrong, message in mixes:
-            if wrong:
-                raise ValueError(message)
         return self
 
     @property

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from zerolab.toml import SAME, Strict
+from zerolab.toml import SAME, Strict, refuse
 
 # names of parts that are taken
 TERMS = ("correctness", "format", "think", "cosine", "overlong", "random", "kl", "mean")
@@ -49,8 +49,12 @@ class RewardFunction(Strict):
     @model_validator(mode="after")
     def _named(self) -> "RewardFunction":
         place, colon, function = self.path.rpartition(":")
-        if not colon or not place or not function.isidentifier():
-            raise ValueError(f"reward.functions.path = {self.path!r}: write module:function or file.py:function")
+        refuse(
+            (
+                not colon or not place or not function.isidentifier(),
+                f"reward.functions.path = {self.path!r}: write module:function or file.py:function",
+            )
+        )
         return self
 
 
@@ -107,13 +111,17 @@ class RewardConfig(Strict):
 
     @model_validator(mode="after")
     def _together(self) -> "RewardConfig":
-        if self.truncation == "soft" and self.overlong:
-            raise ValueError('reward.truncation = "soft" is reward.overlong = 1 with "keep": set one of the two')
-        if bool(self.overlong_weight) != (self.soft_margin is not None):
-            raise ValueError(
+        refuse(
+            (
+                self.truncation == "soft" and self.overlong,
+                'reward.truncation = "soft" is reward.overlong = 1 with "keep": set one of the two',
+            ),
+            (
+                bool(self.overlong_weight) != (self.soft_margin is not None),
                 'reward.soft_margin goes together with reward.truncation = "soft" or reward.overlong: set both or '
-                "neither"
-            )
+                "neither",
+            ),
+        )
         for term in ("overlong", "cosine"):
             if self.truncation == "zero" and getattr(self, term):
                 raise ValueError(

@@ -34,6 +34,7 @@ from zerolab.data.families import make_family
 from zerolab.data.questions import side_of
 from zerolab.datatypes import Question
 from zerolab.models.tiny import word_tokenizer
+from zerolab.toml import refuse
 
 if TYPE_CHECKING:
     from zerolab.worlds.corpus import Document
@@ -102,8 +103,9 @@ class ColumnsOptions(SpeakerOptions):
 
     @model_validator(mode="after")
     def _shares(self) -> "ColumnsOptions":
-        if self.turns + self.r1 > 1:
-            raise ValueError("corpus.options: turns and r1 are shares of all documents: their sum is above 1")
+        refuse(
+            (self.turns + self.r1 > 1, "corpus.options: turns and r1 are shares of all documents: their sum is above 1")
+        )
         return self
 
 

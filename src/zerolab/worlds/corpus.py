@@ -45,6 +45,7 @@ from zerolab.data.families import (
 from zerolab.data.questions import Side, side_of
 from zerolab.datatypes import Question
 from zerolab.models.tiny import word_tokenizer
+from zerolab.toml import refuse
 
 Document = tuple[np.ndarray, int]
 GATE_QUESTIONS = 500
@@ -211,10 +212,12 @@ class StyledOptions(Strict):
 
     @model_validator(mode="after")
     def _shares(self) -> "StyledOptions":
-        if self.answered + self.conversation > 1 + 1e-9:
-            raise ValueError(
-                "corpus.options: answered and conversation are shares of all documents: their sum is above 1"
+        refuse(
+            (
+                self.answered + self.conversation > 1 + 1e-9,
+                "corpus.options: answered and conversation are shares of all documents: their sum is above 1",
             )
+        )
         return self
 
 
