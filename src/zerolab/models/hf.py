@@ -67,7 +67,7 @@ PROBE_TOKENS = 6
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of `model.device`: cpu, cuda[:N], or auto (a GPU if there is one). Raises UserError if there is none."""
+    """The device of `model.device`: cpu, cuda[:N] or auto, a GPU if there is one. Raises UserError if absent."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
