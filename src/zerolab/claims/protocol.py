@@ -133,7 +133,12 @@ def paired(table: Sequence[Row], number: str, first: Factors, second: Factors) -
     """first - second of a number, from pairs of runs with the same seed and base; unpaired runs are left out."""
     sides = [{_pair(row): row for row in chosen(table, **factors)} for factors in (first, second)]
     pairs = [(sides[0][key], sides[1][key]) for key in sides[0] if key in sides[1]]
-    return by_base([row for row, _ in pairs], [float(a[number]) - float(b[number]) for a, b in pairs])
+    return by_base([row for row, _ in pairs], [_float(a, number) - _float(b, number) for a, b in pairs])
+
+
+def _float(row: Row, name: str) -> float:
+    """NaN if the row lacks the column, as those of an earlier version of the protocol may."""
+    return float(row.get(name, math.nan))
 
 
 def _pair(row: Row) -> tuple[Any, ...]:
@@ -167,7 +172,7 @@ def measured(of: Callable[[Row], float], **factors: str | int | float) -> Callab
 
 def number(name: str, **factors: str | int | float) -> Callable[[Sequence[Row]], list[float]]:
     """The same for a column of the table."""
-    return measured(lambda row: float(row[name]), **factors)
+    return measured(lambda row: _float(row, name), **factors)
 
 
 def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence[Row]], list[float]]:

@@ -28,7 +28,8 @@ from zerolab.grading import GRADER_VERSION
 from zerolab.rundir import clear_errors, write_atomically
 
 CELL, FINGERPRINT = "cell.json", "fingerprint"
-EXPLORATORY = "after the runs: rows of an earlier version, judged by the rules of today (exploratory)"
+EXPLORATORY = "after these runs, which are of an earlier version: exploratory"
+RULES_SINCE = "; how an interval becomes a verdict has changed since"
 
 
 def cell_folder(work: Path, cell: Cell) -> Path:
@@ -202,7 +203,7 @@ def judged(
     found = findings(protocol, table)
     verdict = overall(found)
     ran = session.get("protocol", {})
-    old = (ran.get("version"), ran.get("rules")) != (protocol.version, RULES)
+    fixed = protocol.fixed if ran.get("version", "1") == protocol.version else EXPLORATORY
     record = {
         "id": protocol.id,
         "claim": protocol.claim,
@@ -211,7 +212,7 @@ def judged(
         "control": control_state(found),
         "needed": needed_in_all(found) if verdict == "underpowered" else None,
         "replicate": protocol.replicate,
-        "fixed": EXPLORATORY if old else protocol.fixed,
+        "fixed": fixed if fixed == EXPLORATORY or ran.get("rules") == RULES else fixed + RULES_SINCE,
         "steps_recorded": all("steps" in row for row in table),
         "statements": [_plain(dataclasses.asdict(f)) for f in found],
     }

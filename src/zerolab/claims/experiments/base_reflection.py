@@ -1,10 +1,9 @@
-"""B3 and B4: self-reflection is there before RL, and does not mean accuracy.
+"""B3: self-reflection is there before RL, and grows with temperature.
 
 The bases of B1, each under the form in which it has seen answers; in the corpus a fifth of the boxed answers give a
 first answer, say "Let me check again:" and answer anew, as likely right as anyone. 8 responses to each of 150
 questions at temperatures .4, .7, 1.0 and 1.3. Measured are the share of responses that hold a keyword of the paper's
-list, its slope against temperature, and, at temperature 1, the accuracy of reflecting minus other responses to the
-same question (Mantel-Haenszel within questions, so that difficulty cannot confound it). Replicates are bases.
+list and its slope against temperature. Replicates are bases.
 
 That some documents reflect is built into the corpus. What is tested is that pretraining alone brings it out in
 responses, and that it grows with temperature. At laptop scale there is no judge: the keyword detector alone decides.
@@ -49,21 +48,17 @@ def draw(table: Sequence[Row], path: Path) -> None:
     bars(path, groups, "share of responses that reflect")
 
 
-COMMON = {
-    "metric": "share of responses with a keyword of the paper; accuracy of reflecting minus others within questions",
-    "test": "t interval over five bases of each kind",
-    "cells": cells,
-    "recipe": sampling(*HOME.values(), *TEMPERATURES),
-    "run": run,
-    "base": base,
-    "replicate": "base",
-    "draw": draw,
-}
 PROTOCOL = Protocol(
     id="B3.reflection",
     claim="B3",
     sentence="Responses of bases reflect on themselves before any RL, more so at higher temperature.",
+    metric="share of responses with a keyword of the paper, and its slope against temperature",
+    test="t interval over five bases of each kind",
     refuted="fewer than 1 % of responses at temperature 1, or a share that falls with temperature",
+    cells=cells,
+    recipe=sampling(*HOME.values(), *TEMPERATURES),
+    run=run,
+    base=base,
     statements=(
         *(
             Statement(f"{kind}: reflects at temperature 1", number("reflects_T1", kind=kind), (0.01, 1.0), share=True)
@@ -82,5 +77,6 @@ PROTOCOL = Protocol(
         ),
     ),
     label="planted",
-    **COMMON,  # type: ignore[arg-type]
+    replicate="base",
+    draw=draw,
 )

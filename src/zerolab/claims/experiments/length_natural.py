@@ -130,6 +130,7 @@ PROTOCOL = Protocol(
     ),
     label="open",
     replicate="base",
+    fixed="before the runs, but for growth from the base and the difference at the end, which came after them",
     draw=draw,
     quick_seeds=3,
 )

@@ -137,6 +137,7 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="seed",
+    fixed="before the first runs; growth from the base before training came after them, so it is exploratory",
     draw=draw,
     seeds=8,
     quick_seeds=3,
