@@ -32,6 +32,7 @@ VERBS = {
     "plan": [
         *("recipe", "--gpus", "--engines", "--learner-ranks", "--staleness", "--assume", "--set", "--json"),
     ],
+    "sweep": ["recipe", "--seeds", "--set", "--out", "--jobs", "--overwrite", "--dry-run"],
     "pretrain": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
     "report": ["runs", "--out", "--responses", "--figures"],

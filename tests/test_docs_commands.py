@@ -20,6 +20,7 @@ COMMANDS = {page.name: list(dict.fromkeys(commands_of(page.read_text(encoding="u
 HELP_NEEDS = {
     **dict.fromkeys(("demo", "evaluate"), "minutes"),
     "claims run": "hours",
+    "sweep": "hours",
     "model fetch": "network",
     "start": "network",
     "drift": "network",

@@ -5,8 +5,7 @@ The sentences are computed from the metrics, over the start and the end of every
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,18 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.console import Group as RenderGroup
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from zerolab.config import DemoConfig, RunConfig, load_run_config
 from zerolab.errors import UserError
-from zerolab.processes import Job, cores, metrics_so_far, run_all
+from zerolab.processes import Job, cores, metrics_so_far, run_all, training_job
 from zerolab.recipes import find_recipe
 from zerolab.report.curves import Runs, column, draw, has_bias, write_bias, write_csv
 from zerolab.report.html_report import write_report
 from zerolab.report.progress import sparkline
-from zerolab.rundir import WINDOWS, can_resume, step_windows, window_mean, write_atomically
+from zerolab.rundir import WINDOWS, step_windows, window_mean, write_atomically
+from zerolab.sweep import PRESSURE, REFRESH_SECONDS, number, shown, watch_jobs
 from zerolab.terminal import make_console
 
 Window = tuple[float, float]  # means over the start and the end of a run: rl.metrics.step_windows
@@ -50,7 +49,6 @@ class ArmSummary:
         return [end - start for start, end in self.windows[metric]]
 
 
-PRESSURE = "bias/length_normaliser/incorrect"
 IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated", PRESSURE)
 
 
@@ -128,8 +126,6 @@ def _accuracy(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
     return text
 
 
-REFRESH_SECONDS = 0.5
-PLAIN_SECONDS = 15.0
 WIDTH = 30
 PREVIEW_STEPS = 1500
 HEADINGS = {
@@ -265,57 +261,19 @@ class Preview:
 
 def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Console, resume: bool) -> None:
     """All arms in one-thread processes, with a live table."""
-    jobs = []
-    for (recipe, seed), config in arms.items():
-        going_on = resume and can_resume(config.folder)
-        flags = ["--resume"] if going_on else ["--overwrite"]
-        settings = [word for item in overrides(seed, config.folder) for word in ("--set", item)]
-        name = f"{config.name} seed {seed}"
-        jobs.append(Job(name, ["train", recipe, *flags, *settings], out / f"{config.folder.name}.log"))
     # Seeds first, so that every arm shows something early.
-    order = sorted(range(len(jobs)), key=lambda i: list(arms)[i][1])
-    with shown(console) as live:
-        for _ in run_all([jobs[i] for i in order], cores()):
-            time.sleep(REFRESH_SECONDS)
-            live(live_table(list(arms.values())))
-        live(live_table(list(arms.values())))
-
-
-def live_table(configs: Sequence[RunConfig]) -> Table:
-    """The state of every arm, from what it has logged by now."""
-    table = Table(box=None)
-    for heading in ("arm", "seed", "step", "accuracy", "correct", "incorrect", "truncated", "bias meter"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
-    table.add_column("length of incorrect")
-    for config in configs:
-        rows = [row for row in metrics_so_far(config.folder) if row["step"] > 0]
-        last = rows[-1] if rows else {}
-        numbers = [last.get(k) for k in ("accuracy", "length/correct", "length/incorrect", "truncated", PRESSURE)]
-        cells = ["" if n is None else number(n) for n in numbers]
-        curve = sparkline([row["length/incorrect"] for row in rows], WIDTH, 0, config.rollout.max_new_tokens)
-        table.add_row(config.name, str(config.seed), f"{last.get('step', 0)}/{config.steps}", *cells, curve)
-    return table
-
-
-@contextmanager
-def shown(console: Console) -> Iterator[Callable[[Any], None]]:
-    """A function that shows a renderable: live in a terminal, every few seconds and at the end elsewhere."""
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
-            yield live.update
-        return
-    printed, last = time.monotonic(), None
-
-    def show(renderable: Any) -> None:
-        nonlocal printed, last
-        last = renderable
-        if time.monotonic() - printed > PLAIN_SECONDS:
-            console.print(renderable)
-            printed = time.monotonic()
-
-    yield show
-    if last is not None:
-        console.print(last)
+    order = sorted(arms, key=lambda arm: arm[1])
+    jobs = [
+        training_job(
+            recipe,
+            arms[recipe, seed],
+            overrides(seed, arms[recipe, seed].folder),
+            resume,
+            out / f"{arms[recipe, seed].folder.name}.log",
+        )
+        for recipe, seed in order
+    ]
+    watch_jobs(jobs, list(arms.values()), cores(), console)
 
 
 def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
@@ -339,11 +297,6 @@ def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Tab
         windows = [arm.mean(metric) for metric in measured]
         table.add_row(arm.name, *(f"{number(a)} -> {number(b)}" for a, b in windows))
     return table
-
-
-def number(value: float) -> str:
-    """Shares with three digits after the point, lengths with one."""
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def write_results(

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from zerolab.config import RunConfig
 from zerolab.errors import UserError
-from zerolab.rundir import METRICS, clear_errors, read_metrics
+from zerolab.rundir import METRICS, can_resume, clear_errors, read_metrics
 
 
 class GracefulStop:
@@ -62,7 +64,7 @@ class Job:
         with file:
             command = [sys.executable, "-m", "zerolab", *self.arguments]
             environment = {**os.environ, **ONE_THREAD}
-            # A session of its own: Ctrl-C in the terminal reaches the demo alone, which then stops its jobs once.
+            # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then stops its jobs once.
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
@@ -72,18 +74,20 @@ class Job:
         return self.process is not None and self.process.poll() is None
 
     @property
-    def done(self) -> bool:
-        """Whether it ended well. Raises UserError with the end of its log where it did not."""
-        if self.process is None or self.running:
-            return False
-        if self.process.returncode != 0:
-            last = (self.log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
-            raise UserError(f"{self.name} ended with code {self.process.returncode}: {last} (log: {self.log})")
-        return True
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
-    def stop(self) -> None:
-        if self.running and self.process:
-            self.process.terminate()  # the run saves a checkpoint at its next step
+    @property
+    def failure(self) -> str | None:
+        """How it ended with an error, in one line with the end of its log; None if it did not."""
+        if self.process is None or self.process.poll() in (None, 0):
+            return None
+        last = (self.log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+        return f"{self.name} ended with code {self.process.returncode}: {last} (log: {self.log})"
+
+    def wait(self) -> None:
+        """Wait for its end after a signal; kill it if that takes too long."""
+        if self.process:
             try:
                 self.process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -91,17 +95,55 @@ class Job:
                 self.process.wait()
 
 
-def run_all(jobs: Sequence[Job], parallel: int) -> Iterator[None]:
-    """Starts the jobs in order, at most `parallel` at a time; yields between looks, ends when all are done."""
+def run_all(jobs: Sequence[Job], parallel: int, keep_going: bool = False) -> Iterator[None]:
+    """Start the jobs in order, at most `parallel` at a time. Yield between looks; end when all have ended.
+
+    However the caller leaves, by Ctrl-C or SIGTERM too, the jobs that still run are told to stop, all at once. A run
+    then saves a checkpoint at its next step. Raises UserError at the first failure unless `keep_going`.
+    """
     waiting = list(jobs)
+    with _interrupt_on_sigterm():
+        try:
+            going_on = True
+            while going_on:
+                while waiting and sum(job.running for job in jobs) < parallel:
+                    waiting.pop(0).start()
+                yield
+                going_on = not all(job.ended for job in jobs)
+                failure = next(filter(None, (job.failure for job in jobs)), None)
+                if failure and not keep_going:
+                    raise UserError(failure)
+        finally:
+            running = [job for job in jobs if job.running]
+            for job in running:
+                if job.process:
+                    job.process.terminate()
+            for job in running:
+                job.wait()
+
+
+@contextmanager
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """SIGTERM, with which a batch system ends a job, acts as Ctrl-C does. Outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        while not all(job.done for job in jobs):
-            while waiting and sum(job.running for job in jobs) < parallel:
-                waiting.pop(0).start()
-            yield
+        yield
     finally:
-        for job in jobs:
-            job.stop()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def training_job(recipe: str | Path, config: RunConfig, overrides: Sequence[str], resume: bool, log: Path) -> Job:
+    """A job that trains `config`, which is `recipe` with `overrides`; with `resume` from its last checkpoint if any."""
+    flag = "--resume" if resume and can_resume(config.folder) else "--overwrite"
+    settings = [word for item in overrides for word in ("--set", item)]
+    return Job(f"{config.name} seed {config.seed}", ["train", str(recipe), flag, *settings], log)
 
 
 def metrics_so_far(folder: Path) -> list[dict[str, Any]]:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special  # not scipy.stats, which takes a second to import
 
 from zerolab.claims.protocol import FEWEST, Protocol, Replicate, Role, Row, Statement, runs_apart
+from zerolab.evaluation.intervals import t_interval, t_interval_of
 
 Place = Literal["inside", "outside", "underpowered", "metric cannot tell"]
 Verdict = Literal[
@@ -114,31 +114,8 @@ def _mean(array: np.ndarray) -> float:
 
 
 def interval(values: np.ndarray, level: float, exact: bool = False, share: bool = False) -> tuple[float, float]:
-    """t interval of the mean; of shares on the scale of log odds, so that it stays within 0 and 1.
-
-    Replicates that agree exactly get no width from t, so then the sign test's rule holds: n equal values are enough at
-    `level` from n = 6 (2^(1-n) < .05), below that nothing is concluded.
-    """
-    if exact and len(values):
-        return float(values.min()), float(values.max())
-    if len(values) < FEWEST:
-        return math.nan, math.nan
-    spread = float(values.std(ddof=1))
-    if spread == 0 and 2.0 ** (1 - len(values)) > 1 - level:
-        return math.nan, math.nan
-    return _interval(float(values.mean()), spread, len(values), level, share)
-
-
-def _interval(mean: float, spread: float, count: int, level: float, share: bool) -> tuple[float, float]:
-    half = float(special.stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
-    if not share or not 0 < mean < 1:
-        return mean - half, mean + half
-    odds, half = math.log(mean / (1 - mean)), half / (mean * (1 - mean))  # the delta method
-    return _expit(odds - half), _expit(odds + half)
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+    """t interval of the mean over units; the range of the values if they are exact."""
+    return (float(values.min()), float(values.max())) if exact and len(values) else t_interval(values, level, share)
 
 
 def units_needed(values: np.ndarray, statement: Statement, fewest: int) -> int | None:
@@ -151,7 +128,7 @@ def units_needed(values: np.ndarray, statement: Statement, fewest: int) -> int |
         alike = 1 + math.ceil(-math.log2(1 - statement.level))  # the sign test's rule for values that agree exactly
         return max(fewest, alike) if len(values) > 1 else fewest
     for count in range(max(fewest, len(values) + 1), MOST + 1):
-        low, high = _interval(mean, spread, count, statement.level, statement.share)
+        low, high = t_interval_of(mean, spread, count, statement.level, statement.share)
         if _place(low, high, statement.region) != "underpowered":
             return count
     return None

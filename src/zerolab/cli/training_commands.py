@@ -61,6 +61,29 @@ def train(
     echo(run(config, resume=resume, overwrite=overwrite))
 
 
+@app.command(rich_help_panel=TRAIN, epilog=example("sweep laptop/grpo --seeds 0-4 --set objective=grpo,dr_grpo"))
+def sweep(
+    recipe: Recipe,
+    seeds: Annotated[str, typer.Option(help="Seeds of every arm: 0-4, or 0,2,5.")] = "0-2",
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE,...", help="Override a key; several values make as many arms."),
+    ] = NO_OVERRIDES,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs and report; runs/NAME-sweep by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; one per core, or one on a GPU.", min=1)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train finished and started runs anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and how far they are, then stop.")] = False,
+) -> None:
+    """Train every combination of settings under every seed, and report them with intervals.
+
+    The same command goes on where it stopped. A comma in quotes or brackets belongs to a value.
+    """
+    from zerolab.sweep import SweepOptions
+    from zerolab.sweep import sweep as run
+
+    run(SweepOptions(recipe, seeds, tuple(settings), out, jobs, overwrite, dry_run))
+
+
 @app.command(rich_help_panel=TRAIN, epilog=example("pretrain mine-text.toml"))
 def pretrain(
     recipe: Recipe,

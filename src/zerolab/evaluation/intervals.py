@@ -3,14 +3,16 @@
 Suffixes here: R runs (training seeds), Q questions, S samples of a question, B bootstrap replicates.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes a second to import
 
 Level = Literal["runs", "questions", "samples"]
 CHUNK = 1_500_000  # values drawn at once
+FEWEST = 3  # replicates below which there is no interval
 
 
 class Interval(NamedTuple):
@@ -25,8 +27,11 @@ class Interval(NamedTuple):
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Score interval of a binomial proportion (Wilson 1927). ValueError unless 0 <= successes <= trials, trials > 0."""
     _check(successes, trials)
-    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    z = -float(special.ndtri((1 - level) / 2))
+    mean, extra = successes / trials, z**2 / trials
+    half = math.sqrt(extra * (mean * (1 - mean) + extra / 4))
+    low, high = ((mean + extra / 2 + sign * half) / (1 + extra) for sign in (-1, 1))
+    return Interval(low if successes else 0.0, high if successes < trials else 1.0)
 
 
 def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Interval:
@@ -36,8 +41,8 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Int
     """
     _check(successes, trials)
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
-    high = float(stats.beta.isf(tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    low = float(special.betaincinv(successes, trials - successes + 1, tail)) if successes > 0 else 0.0
+    high = float(special.betainccinv(successes + 1, trials - successes, tail)) if successes < trials else 1.0
     return Interval(low, high)
 
 
@@ -87,6 +92,38 @@ def fixed_set_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: floa
         variance = within * float((1 / samples_Q).sum()) / questions**2
         effective = max(effective, mean * (1 - mean) / variance)
     return clopper_pearson(mean * effective, effective, level)
+
+
+def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95, share: bool = False) -> Interval:
+    """Student's interval of a mean over replicates, such as seeds; NaN if there are fewer than FEWEST.
+
+    Equal values have no spread. They then need to be enough for the sign test: at 95 %, n = 6 (2^(1-n) < .05). The
+    interval has no width, and with fewer of them it is NaN.
+
+    Args:
+        share: the values are shares; the interval is taken on the scale of log odds, so that it stays within 0 and 1.
+    """
+    array = np.asarray(values, float)
+    if len(array) < FEWEST:
+        return Interval(math.nan, math.nan)
+    spread = float(array.std(ddof=1))
+    if spread == 0 and 2.0 ** (1 - len(array)) > 1 - level:
+        return Interval(math.nan, math.nan)
+    return t_interval_of(float(array.mean()), spread, len(array), level, share)
+
+
+def t_interval_of(mean: float, spread: float, count: int, level: float = 0.95, share: bool = False) -> Interval:
+    """The same from the mean, the standard deviation and the number of the replicates."""
+    half = t_quantile(level, count - 1) * spread / math.sqrt(count)
+    if not share or not 0 < mean < 1:
+        return Interval(mean - half, mean + half)
+    odds, half = math.log(mean / (1 - mean)), half / (mean * (1 - mean))  # the delta method
+    return Interval(float(special.expit(odds - half)), float(special.expit(odds + half)))
+
+
+def t_quantile(level: float, degrees: float) -> float:
+    """The half-width, in standard errors, of Student's two-sided interval."""
+    return -float(special.stdtrit(degrees, (1 - level) / 2))
 
 
 def weighted_interval(
@@ -166,7 +203,7 @@ def fieller(
 
     It holds every ratio r for which numerator - r denominator is within its own error of 0.
     """
-    t2 = float(stats.t.isf((1 - level) / 2, degrees)) ** 2
+    t2 = t_quantile(level, degrees) ** 2
     (var_n, cov), (_, var_d) = np.asarray(covariance, dtype=float)
     a, b, c = denominator**2 - t2 * var_d, numerator * denominator - t2 * cov, numerator**2 - t2 * var_n
     if a <= 0:

@@ -10,8 +10,9 @@ from typing import Any
 from zerolab.data.question_config import forced_note
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
-from zerolab.report.arms import Arm, ReportRun, as_json, as_text, differences, flatten, group_arms, numbers, read_run
+from zerolab.report.arms import Arm, ReportRun, as_text, differences, flatten, group_arms, numbers, read_run
 from zerolab.report.curves import draw, has_bias, write_bias, write_csv
+from zerolab.report.effects import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rundir import WINDOWS, clear_errors, step_windows, write_atomically
@@ -101,7 +102,7 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES, sentence
     summary = {
         "arms": [arm.label for arm in arms],
         "runs": [_run(run, number) for number, arm in enumerate(arms) for run in arm.runs],
-        "net": as_json(arms),
+        "effects": as_json(arms),
         "differences": [{"key": d.key, "values": list(d.values)} for d in differences(arms)],
         "histograms": _histograms(arms, ordered, found),
         "reflection": javascript_pattern("wide"),

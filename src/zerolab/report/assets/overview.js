@@ -26,17 +26,23 @@ function showOverview(section) {
     table(["arm", "seeds", "steps", "tokens per run", ...known.map(([, title]) => title)], rows, {numeric: true, label: "Arms"}),
     el("p", {class: "hint"}, `Start → end, mean over seeds (${summary.windows}).`,
       unfinished ? " At least one run has not reached its last step." : ""));
-  showNet(section);
+  showEffects(section);
 }
 
-/** What an arm has over the control that was run for it from the same seeds. */
-function showNet(section) {
-  const {heads, rows, unmatched} = summary.net;
-  if (rows.length) {
-    section.append(
-      el("h3", {}, "Net of controls"),
-      table(["arm", "net of control", "seeds", ...heads], rows, {numeric: true, label: "Net of controls"}),
-      el("p", {class: "hint"}, "Arm minus its matched control, seed by seed, mean at the end; in brackets the 95 % interval over seeds (from 3 seeds on). Under shuffled labels accuracy is agreement with the wrong labels: read held-out accuracy."));
+/** Tables of the end of the runs, each number with its interval over seeds. */
+function showEffects(section) {
+  const {arms, first, controls, unmatched} = summary.effects;
+  if (summary.runs.length > summary.arms.length) {
+    section.append(el("h3", {}, "At the end, with intervals"), table(["arm", "seeds", ...arms.heads], arms.rows, {numeric: true, label: "Intervals"}),
+      el("p", {class: "hint"}, "Mean at the end; in brackets the 95 % interval over seeds, from 3 seeds on."));
+  }
+  if (first.rows.length) {
+    section.append(el("h3", {}, `Minus ${summary.arms[0]}`), table(["arm", "minus", "seeds", ...first.heads], first.rows, {numeric: true, label: "Differences from the first arm"}),
+      el("p", {class: "hint"}, "Difference of runs from the same seed, mean at the end; in brackets the 95 % interval over seeds, from 3 seeds on."));
+  }
+  if (controls.rows.length) {
+    section.append(el("h3", {}, "Net of controls"), table(["arm", "net of control", "seeds", ...controls.heads], controls.rows, {numeric: true, label: "Net of controls"}),
+      el("p", {class: "hint"}, "Arm minus its matched control, seed by seed, mean at the end; in brackets the 95 % interval over seeds, from 3 seeds on. Under shuffled labels accuracy is agreement with the wrong labels: read held-out accuracy."));
   }
   if (unmatched.length) {
     section.append(el("p", {class: "hint"}, `Controls without the run that they are matched to: ${unmatched.join(", ")}.`));

@@ -1,4 +1,4 @@
-"""Effects net of controls: paired by the run that a control names, with Student's interval over seeds."""
+"""Numbers of arms with Student's interval over seeds: by themselves, minus the first arm, net of controls."""
 
 import json
 import math
@@ -10,8 +10,9 @@ from run_folders import metric_row, write_run
 
 from zerolab import demo
 from zerolab.claims import protocol
-from zerolab.report.arms import Net, end, group_arms, nets, read_run, unmatched
+from zerolab.report.arms import group_arms, read_run
 from zerolab.report.curves import last_means
+from zerolab.report.effects import Effect, arm_means, end, over_controls, over_first, unmatched
 from zerolab.report.html_report import build_report, data_of
 from zerolab.rundir import FIRST_STEPS, step_windows, window_mean
 
@@ -41,8 +42,8 @@ def folders(place: Path, seeds: Iterable[int], accuracies: dict[str, list[float]
 def test_an_arm_is_compared_with_the_control_of_its_own_seed(tmp_path: Path) -> None:
     accuracies = {"run": [0.5, 0.7, 0.9], "random-reward": [0.4, 0.5, 0.5]}
     arms = group_arms([read_run(f) for f in folders(tmp_path, (0, 1, 2), accuracies)])
-    (found,) = nets(arms)
-    assert (found.control, found.seeds) == ("random-reward", 3)
+    (found,) = over_controls(arms)
+    assert (found.over, found.seeds) == ("random-reward", 3)
     net = {n.metric: n for n in found.effects}["accuracy"]
     assert net.values == pytest.approx((0.1, 0.2, 0.4))
     assert net.mean == pytest.approx(0.7 / 3)
@@ -52,22 +53,38 @@ def test_an_arm_is_compared_with_the_control_of_its_own_seed(tmp_path: Path) -> 
 
 
 def test_two_seeds_have_no_interval_and_a_control_without_its_run_is_named(tmp_path: Path) -> None:
-    assert Net("accuracy", (0.1, 0.2)).interval is None
+    assert Effect("accuracy", (0.1, 0.2)).interval is None
     paths = folders(tmp_path, (0, 1), {"run": [0.5, 0.7], "random-reward": [0.4, 0.5]})
     arms = group_arms([read_run(f) for f in paths if f.name != "run1"])
-    assert nets(arms)[0].seeds == 1
+    assert over_controls(arms)[0].seeds == 1
     assert unmatched(arms) == ["random-reward1"]
 
 
 def test_runs_without_controls_have_no_such_table_and_a_control_is_an_arm_of_its_own(tmp_path: Path) -> None:
     alone = folders(tmp_path / "a", (0, 1), {"run": [0.5, 0.7]})
-    assert nets(group_arms([read_run(f) for f in alone])) == []
+    assert over_controls(group_arms([read_run(f) for f in alone])) == []
     both = folders(tmp_path / "b", (0, 1), {"run": [0.5, 0.7], "random-reward": [0.4, 0.5]})
     arms = group_arms([read_run(f) for f in both])
     assert len(arms) == 2
     text = build_report([read_run(f) for f in both])
-    assert '"net":{"heads":["accuracy"' in text
+    assert '"controls":{"heads":["accuracy"' in text
     assert "+0.150" in text
+
+
+def test_later_arms_are_compared_with_the_first_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    paths = []
+    for preset, accuracies in {"grpo": [0.5, 0.7, 0.6], "dr_grpo": [0.6, 0.9, 0.9, 0.1]}.items():
+        for seed, accuracy in enumerate(accuracies):
+            changes = [f"objective={preset}", f"seed={seed}"]
+            paths.append(write_run(tmp_path / f"{preset}{seed}", rows(accuracy), changes=changes))
+    arms = group_arms([read_run(path) for path in paths])
+    means = [{e.metric: e for e in row.effects}["accuracy"] for row in arm_means(arms)]
+    assert [effect.mean for effect in means] == pytest.approx([0.6, 0.625])
+    (found,) = over_first(arms)
+    difference = {e.metric: e for e in found.effects}["accuracy"]
+    assert (found.arm, found.over, found.seeds) == ("dr_grpo", "grpo", 3)
+    assert difference.values == pytest.approx((0.1, 0.2, 0.3))
+    assert difference.interval == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-5)  # t is 4.302653
 
 
 @pytest.mark.parametrize("table", ["control='x'", "control={name=1}", "control={run='a'}"])
@@ -78,7 +95,7 @@ def test_a_table_that_is_no_control_is_passed_over(table: str, tmp_path: Path) -
     folder = write_run(tmp_path / "a", rows(0.5))
     config = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**config, **tomllib.loads(table)}))
-    assert nets(group_arms([read_run(folder)])) == []
+    assert over_controls(group_arms([read_run(folder)])) == []
 
 
 def test_report_demo_and_claims_have_one_start_and_one_end(tmp_path: Path) -> None:
