@@ -1,6 +1,7 @@
 """What a LaTeX command, a function name or a bracket takes as its arguments: the leaves of the grammar in parser.py."""
 
 from collections.abc import Callable
+from math import gcd, lcm
 from typing import Protocol
 
 from zerolab.grading.tree import FUNCTIONS, Node, Token, Unreadable, number
@@ -99,6 +100,9 @@ def function(p: Grammar) -> Node:
         exponent = None
     if name == "lg":
         name, base = "log", number(10)
+    if name == "cis":
+        turn = p.node("mul", None, p.node("sym", "i"), p.node("fn", "sin", argument))
+        return p.node("add", None, p.node("fn", "cos", argument), turn)
     node = p.node("fn", name, argument) if base is None else p.node("fn", "log", argument, base)
     return node if exponent is None else p.node("pow", None, node, exponent)
 
@@ -249,6 +253,26 @@ def reals(p: Grammar) -> Node:
     return p.node("reals")
 
 
+def selection(name: str) -> Callable[[Grammar], Node]:
+    """gcd, lcm, max or min of whole numbers; of other values an unknown function of them."""
+
+    def read(p: Grammar) -> Node:
+        if p.token.text not in ("(", r"\{", "["):
+            raise Unreadable(f"{name} without a bracket")
+        values = group(p)
+        items = values.args if values.kind in ("seq", "set") else (values,)
+        if all(item.kind == "num" and item.value.denominator == 1 for item in items):
+            return number(_SELECTIONS[name](*(int(item.value) for item in items)))
+        return p.node("fn", f"call:{name}", values)
+
+    return read
+
+
+_SELECTIONS: dict[str, Callable[..., int]] = {
+    "gcd": gcd, "lcm": lcm, "max": lambda *k: max(k), "min": lambda *k: min(k)
+}  # fmt: skip
+
+
 def number_set(name: str) -> Callable[[Grammar], Node]:
     return lambda p: p.node("number-set", name)
 
@@ -261,4 +285,5 @@ COMMANDS: dict[str, Callable[[Grammar], Node]] = {
     r"\frac": fraction, r"\sqrt": root, r"\binom": binomial, r"\dbinom": binomial, r"\tbinom": binomial,
     r"\begin": environment, r"\angle": angle, r"\measuredangle": angle, r"\R": reals, r"\emptyset": empty,
     r"\varnothing": empty, r"\ldots": dots, **{rf"\{name}": number_set(name) for name in "ZNQC"},
+    **{rf"\{name}": selection(name) for name in _SELECTIONS},
 }  # fmt: skip

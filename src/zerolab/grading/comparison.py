@@ -53,6 +53,7 @@ _MODULUS = re.compile(
     r"\s*(?:\(\s*)?(?:\\[pb]?mod(?![A-Za-z])|\\text\{mod\}|(?<![A-Za-z\\])mod(?![A-Za-z]))"
     r"\s*(?:\{([^{}]*)\}|([0-9]+|[A-Za-z]))\s*(?:\)\s*)?$"
 )
+_ONE_SIGN = re.compile(r"(?<=[\^_])\{([0-9A-Za-z])\}(?![0-9])")
 _ALL_REALS = re.compile(r"(?:all )?real(?: number)?s", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 
@@ -122,7 +123,7 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
     if change == (1, 0):
         if unit is not None and gold_unit is not None and "=" not in answer:  # another side may have another unit
             unit = gold_unit = None
-        if answer and compact(answer) == compact(gold):
+        if answer and bare(answer) == bare(gold):
             return "same", "text"
         comma = _DECIMAL_COMMA.fullmatch(answer)
         if comma and "." in gold and f"{comma.group(1)}.{comma.group(2)}" == gold:
@@ -134,6 +135,11 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
             if verdict[0] == kind:
                 return verdict
     return verdicts[0]
+
+
+def bare(text: str) -> str:
+    """`text` without the spaces and the braces that change nothing in print: x^{2} is x^2."""
+    return compact(_ONE_SIGN.sub(r"\1 ", text))
 
 
 def measured(tree: Node, unit: Unit | None) -> Node:

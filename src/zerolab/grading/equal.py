@@ -21,7 +21,9 @@ _WORDS = re.compile(
     r"[A-Za-z]{3,}(?:[ '-]+[A-Za-z]+)*|(?:[A-Za-z]+[ '-]+)+[A-Za-z]{3,}(?:[ '-]+[A-Za-z]+)*|[Nn]o|NO|[Oo]n"
 )
 _NAMED = frozenset(("infinity", "inf", "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "sqrt"))
-_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?:? )*\(?(?-i:([A-J]))\)?", re.IGNORECASE
+)
 _CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s+|([A-J])[).:]\s+)([^\s,;&/|+].*)")
 _ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z])|\?")
 _COLON = re.compile(r"[0-9]+\s*:\s*[0-9]+")
@@ -152,7 +154,9 @@ def _same_numbers(a: str, g: str, rules: Rules) -> Verdict | None:
     if answer is None:
         return None
     change = conversion(answer[2], gold[2])
-    if change is None:
+    if (
+        change is None or (answer[1] and gold[2] is not None) or (gold[1] and answer[2] is not None)
+    ):  # 12% of no dollars
         return _decided(False, "unit")
     x, y = (answer[0] * change[0] + change[1], answer[1]), gold[:2]
     if rules.percent_is_unit:

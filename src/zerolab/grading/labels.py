@@ -9,7 +9,11 @@ from zerolab.grading.unit_table import DECORATED, takes_back
 
 ROUNDED = 0.005  # relative distance up to which one number may stand for another behind \approx
 _GREEK = "alpha|beta|gamma|delta|epsilon|theta|kappa|lambda|mu|nu|rho|sigma|tau|phi|chi|psi|omega"
-_NAME = re.compile(rf"(?:(?:[A-Za-z]|{_GREEK})(?:_.{{1,12}})?'*|{DECORATED})")
+_MEASURES = "area|perimeter|length|volume|measure|value|radius|distance|height|number|sum|probability"
+_NAME = re.compile(
+    rf"(?:(?:[A-Za-z]|{_GREEK}|triangle|det)(?:_.{{1,12}})?'*|{DECORATED}|(?:the )?(?:{_MEASURES}) of)", re.IGNORECASE
+)
+_COMPLEX = re.compile(r"[zw](?:_.{1,12})?")
 _ANGLE = re.compile(rf"(?:(?:[A-Z]|{_GREEK})(?:_.{{1,12}})?'*|angle .*)")
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _INFINITY = Node("inf")
@@ -25,7 +29,10 @@ def is_label(node: Node) -> bool:
     if node.kind == "mul" and len(node.args) == 2:  # p(x) and AB read as products
         head = node.args[0].args[0] if node.args[0].kind == "pow" else node.args[0]
         return head.kind == "sym" and node.args[1].kind == "sym"
-    return node.kind == "fn" and node.value.startswith("call:") and all(a.kind in ("sym", "num") for a in node.args)
+    if node.kind != "fn" or not node.value.startswith("call:"):
+        return False
+    kinds = ("sym", "num", "rel") if node.value in ("call:P", "call:Pr") else ("sym", "num")  # P(X = 2)
+    return all(a.kind in kinds for a in node.args)
 
 
 def names_function(label: Node, value: Node) -> bool:
@@ -90,7 +97,7 @@ class Statement(NamedTuple):
 
 def is_constant(node: Node) -> bool:
     """Whether a side of an equation is a number, a measured number or a ratio of numbers."""
-    return kinds_of(node) <= SCALAR_KINDS | {"qty", "ratio"} and not symbols_of(node)
+    return kinds_of(node) <= SCALAR_KINDS | {"qty", "ratio", "base"} and not symbols_of(node)
 
 
 def is_quantity(node: Node) -> bool:
@@ -102,7 +109,11 @@ def is_quantity(node: Node) -> bool:
         return False
     if node.kind == "fn" and node.value in _OF_ANGLES and len(names) == 1:
         return bool(_ANGLE.fullmatch(next(iter(names))))
-    return len(names) > 1 or (node.kind == "fn" and node.value == "abs" and bool(re.match(DECORATED, "".join(names))))
+    if len(names) > 1:
+        return True
+    length = node.args[0] if node.kind == "pow" and node.args[1].kind == "num" else node  # |z|^2
+    name = "".join(names)
+    return length.kind == "fn" and length.value == "abs" and bool(re.match(DECORATED, name) or _COMPLEX.fullmatch(name))
 
 
 def is_geometric(node: Node) -> bool:

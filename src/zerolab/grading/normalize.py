@@ -54,7 +54,20 @@ _PLAIN_DOTS = re.compile(r"\.{3,}")
 _EMPHASIS = re.compile(r"(\*{1,3}|_{2}|`{1,3})([^*`]+)\1")
 _LAST_MARKS = re.compile(r"\s*[✓✔✅∎■]\ufe0f?\s*$")
 _BASE_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|sixteen"
-_BASED_GROUP = re.compile(r"(?<![A-Za-z0-9)}^_])\(\s*([0-9]+)\s*\)\s*(?=_)")
+_BASED_GROUP = re.compile(r"(?<![A-Za-z0-9)}^_])[({]\s*([0-9]+)\s*[)}]\s*(?=_)")
+_OUT_OF = re.compile(r"([0-9]+)\s*(?:\\text\{\s*(?:out of|in)\s*\}|out of|in)\s*([0-9]+)")
+_UNITS_IN_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS_IN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_NUMBERS = {word: k for k, word in enumerate(_UNITS_IN_WORDS.split())}
+_NUMBERS |= {word: 20 + 10 * k for k, word in enumerate(_TENS_IN_WORDS.split())}
+_NUMBERS |= {
+    f"{tens}-{word}": _NUMBERS[tens] + k
+    for tens in _TENS_IN_WORDS.split()
+    for k, word in enumerate(_UNITS_IN_WORDS.split()[1:10], 1)
+}
 _BASED = re.compile(
     r"\(?\s*(?:\\text\{\s*)?([0-9A-Fa-f]+)(?:\s*\})?\s*\)?\s*(?:_\s*\{?\s*\(?\s*(?:\\text\{\s*)?(?:base\s*)?\}?\s*"
     rf"|(?:\s|\\text\{{|\()+(?:in )?base[\s}}]*)([0-9]{{1,2}}|{_BASE_WORDS})(?:\s*\}})?\s*\)?\s*\}}?\s*\}}?\)?"
@@ -62,6 +75,12 @@ _BASED = re.compile(
 _BASES = dict(zip(_BASE_WORDS.split("|"), (*range(2, 13), 16), strict=True))
 _TO = re.compile(r"([0-9.]+)\s*(?:\\text\{\s*to\s*\}|to)\s*([0-9.]+)")
 _DELIMITER = re.compile(r"\\?\$|\\[()]|(?<!\\)\\[\[\]]")
+_OPERATOR = re.compile(
+    r"\\(?:text|mathrm|operatorname\*?)\s*\{\s*(?:(det|cis|arg)\s*\}|(gcd|lcm|max|min)\s*\}(?=\s*(?:\(|\\\{|\[)))"
+)
+_LETTER_SET = re.compile(r"\\mathbb\s*\{\s*([A-Z])\s*\}")  # E and P of probabilities
+_ACCENT = r"\\(?:mathbf|boldsymbol|bm|hat|vec|widehat)\s*\{\s*"
+_UNIT_VECTOR = re.compile(rf"{_ACCENT}(?:{_ACCENT})?\\?([ijk])(?:math)?\s*\}}(?:\s*\}})?")
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|md|up)?|mbox|hbox|math(?:rm|bf|it|sf|tt|cal|frak|normal)|operatorname\*?|bold(?:symbol)?|emph|bm|rm"
     r"|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -88,7 +107,7 @@ _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yen", "₹": "rupees"}
 _FONT_GROUP = re.compile(r"\{\s*\\(rm|bf|it|sf|tt)(?![A-Za-z])\s*")
 _INTEGER_EXPONENT = re.compile(r"([\^_])\s*\{\s*([+-]?[0-9]+|\\odot|\\text\{sun\})\s*\}")
 _LEAD_NOUNS = (
-    "answer|ans|result|solution|value|minimum|maximum|probability|area|volume|perimeter|length|distance|sum|product|count"
+    "total|option|choice|point|points|interval|domain|range|set|vector|answer|ans|result|solution|value|minimum|maximum|probability|area|volume|perimeter|length|distance|sum|product|count"
     "|number of ways|final"
 )
 _LEAD_IN = re.compile(
@@ -97,7 +116,18 @@ _LEAD_IN = re.compile(
     r"\s*(?P<end>[:=]|is:|(?:is|are|equals)(?![A-Za-z']))?\s*(?P<close>\})?\s*(?P<late>[:=])?\s*(?=\S)",
     re.IGNORECASE,
 )
-_LEADING_SIGN = re.compile(r"(?:=|\\(?:approx|simeq)(?![A-Za-z])|答案(?:是|为)?\s*:?)\s*(?=\S)")
+_NAMED_THING = (
+    r"(?:[A-Za-z](?:_\{?[0-9A-Za-z]{1,3}\}?)?(?:\s*\+\s*[A-Za-z])*|[A-Z]{2,4}|\\(?:triangle|angle|overline)\s*\{?[A-Z]{1,4}\}?"
+    r"|\\(?:theta|alpha|beta|gamma|lambda|phi)|[A-Za-z]\s*\([0-9A-Za-z, ]{1,6}\))"
+)
+_VALUE_OF = re.compile(
+    rf"(?:\\text\{{\s*)?(?i:the )?(?i:{_LEAD_NOUNS}) of\s*\}}?\s*{_NAMED_THING}"
+    r"\s*(?:\\text\{\s*)?(?:is|equals|=|:)(?![A-Za-z])\s*\}?\s*(?=\S)"
+)
+_LEADING_SIGN = re.compile(
+    r"(?:=|\\(?:approx|simeq|therefore|implies|Rightarrow)(?![A-Za-z])"
+    r"|(?:\\text\{\s*)?(?i:so|thus|hence|therefore)\s*[,:]\s*(?:\}|(?=[^}]*$))|答案(?:是|为)?\s*:?)\s*(?=\S)"
+)
 _TAIL = " \t\n.,;:"
 _BETWEEN_WORDS = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 _BARE_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,/][0-9]+)*")
@@ -180,6 +210,8 @@ def normalize(text: str) -> str:
             text = pattern.sub(spelled, text)
         text = _NUMBER_SET.sub(lambda m: rf"\{m[1] or m[2]} ", text)
         text = _POSITIVE_REALS.sub(lambda _: r"(0,\infty)", text)
+        text = _OPERATOR.sub(r"\\\1\2 ", _LETTER_SET.sub(r"\1 ", text))
+        text = _UNIT_VECTOR.sub(r" \\hat \1 ", text)
         for _ in range(3):  # wrappers in wrappers
             unwrapped = _WRAPPER.sub(_unwrap, text)
             if unwrapped == text:
@@ -204,7 +236,10 @@ def _named(text: str) -> str:
         text = _ALL_BUT.sub(lambda _: r"\R \setminus \{", text) + r"\}" if _ALL_BUT.match(text) else text
     if "_" in text or "base" in text:
         return _in_base(text)
-    return _TO.sub(r"\1:\2", text) if "to" in text and _TO.fullmatch(text) else text
+    if text[:1].isdigit():
+        text = _OUT_OF.sub(r"\\frac{\1}{\2}", text) if _OUT_OF.fullmatch(text) else text
+        return _TO.sub(r"\1:\2", text) if "to" in text and _TO.fullmatch(text) else text
+    return str(_NUMBERS.get(text.lower(), text))
 
 
 def _in_base(text: str) -> str:
@@ -224,7 +259,7 @@ def _without_lead_in(text: str) -> str:
         match = _LEAD_IN.match(text, 6 if opened else 0)
         if match and bool(match["close"]) == opened and (match["end"] or match["late"]):
             text = text[match.end() :]
-    match = _LEADING_SIGN.match(text)
+    match = _LEADING_SIGN.match(text) or _VALUE_OF.match(text)
     return text[match.end() :] if match else text
 
 
@@ -240,7 +275,7 @@ def _peel(text: str) -> str:
             if not stack:
                 return text
             partner[stack.pop()] = k
-        elif char == "," and stack:
+        elif char in ",;" and stack:
             commas.add(stack[-1])
     first, last = 0, len(text) - 1
     while (

@@ -1,5 +1,6 @@
 """LaTeX and plain mathematics -> syntax tree: recursive descent with caps on depth and size. Nothing is evaluated."""
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 
@@ -192,6 +193,10 @@ class Parser:
             if self.token.text == "!" and self.tokens[self.at + 1].text != "!":
                 self.take()
                 base = self.node("fn", "factorial", base)
+            elif self.token.text == "!" and base.kind == "num" and base.value in range(300):
+                self.take()
+                self.take()
+                base = number(math.prod(range(int(base.value), 0, -2)))
             elif self.accept("°"):
                 base = self.node("deg", None, base)
             elif self.accept("%"):

@@ -5,7 +5,7 @@ neighbours. A set is the bits of its cells, so unions, intersections and complem
 in order; two end points that no proof tells apart leave the comparison open.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from zerolab.grading import numeric
 from zerolab.grading.labels import is_label
@@ -139,7 +139,7 @@ class _Reader:
             return None
         (name,) = names
         self.names.add(name)
-        start, one = _at(difference, name, number(0)), _at(difference, name, number(1))
+        start, one = (substituted(difference, {name: number(k)}) for k in (0, 1))
         slope = Node("add", None, (one, Node("neg", None, (start,))))
         line = Node("add", None, (Node("mul", None, (slope, Node("sym", name))), start))
         if not _is_polynomial(difference, name) or scalar(difference, line) is not Answer.SAME:
@@ -187,10 +187,11 @@ def _is_polynomial(node: Node, name: str) -> bool:
     return node.kind != "root" and all(_is_polynomial(a, name) for a in node.args)
 
 
-def _at(node: Node, name: str, value: Node) -> Node:
-    if node.kind == "sym" and node.value == name:
-        return value
-    return Node(node.kind, node.value, tuple(_at(a, name, value) for a in node.args))
+def substituted(node: Node, values: Mapping[str, Node]) -> Node:
+    """`node` with values in the place of some variables."""
+    if node.kind == "sym" and node.value in values:
+        return values[node.value]
+    return Node(node.kind, node.value, tuple(substituted(a, values) for a in node.args))
 
 
 def _half_line(operator: str, end: Node) -> Node:

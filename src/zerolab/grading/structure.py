@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from zerolab.grading.labels import Statement, is_geometric, is_rounded, member, stated, unlabelled
-from zerolab.grading.real_sets import FLIP, INFINITY, MINUS_INFINITY, same_region
+from zerolab.grading.real_sets import FLIP, INFINITY, MINUS_INFINITY, same_region, substituted
 from zerolab.grading.symbolic import Answer, proportional, scalar
 from zerolab.grading.tree import Node, TooHard, is_scalar, kinds_of, number, symbols_of
 from zerolab.grading.units import conversion
 
 MOST_ITEMS = 60
+UNIT_VECTORS = {"hat i": 1, "hat j": 2, "hat k": 3}
 
 
 @dataclass(slots=True)
@@ -65,7 +66,11 @@ class Comparison:
         if {a.kind, g.kind} <= {"list", "set"}:
             return self.collections(a, g)
         if (a.kind == "set" and is_scalar(g)) or (g.kind == "set" and is_scalar(a)):  # {5} for 5
-            return self.lists(items_of(a), items_of(g))
+            return all(map(is_scalar, items_of(a) + items_of(g))) and self.lists(items_of(a), items_of(g))
+        if a.kind == "list" and a.value == "or" and is_scalar(g):  # 3/4 or 0.75
+            return all(self.same(item, g) for item in a.args)
+        if {a.kind, g.kind} & {"seq", "mat"}:
+            a, g = components(a, g), components(g, a)
         if {a.kind, g.kind} == {"seq", "mat"}:
             return vector(a) is not None and vector(g) is not None and self.in_order(a.args, g.args)
         if {a.kind, g.kind} == {"list", "seq"}:
@@ -124,12 +129,13 @@ class Comparison:
         last = answer.exact[-1]
         if not all(self.equal_sides(side, last) for side in answer.exact[:-1]):
             return False
-        if self.same(last, g):
+        if any(self.same(side, g) for side in answer.exact):
             return True
         return bool(answer.rounded) and is_rounded(answer.rounded[-1], last) and self.same(answer.rounded[-1], g)
 
     def equal_sides(self, a: Node, b: Node) -> bool:
         """Whether two sides of one equation are equal: a degree sign is pi/180 here, a percent sign 1/100."""
+        a, b = in_decimal(a), in_decimal(b)
         if is_scalar(a) and is_scalar(b):
             return self.values(*(Node("mul", None, (number(1), side)) for side in (a, b)))
         return self.same(a, b)
@@ -270,6 +276,32 @@ def _choose(node: Node, upper: str) -> Node:
         return Node(node.kind, node.value, args)
     right = args[1] if node.value == upper else Node("neg", None, (args[1],))
     return Node("add", None, (args[0], right))
+
+
+def in_decimal(node: Node) -> Node:
+    """The number that digits in another base stand for."""
+    if node.kind != "base" or not str(node.value[1]).isdigit():
+        return node
+    digits, base = node.value[0], int(node.value[1])
+    return number(int(digits, base)) if 2 <= base <= 36 and all(int(c, 36) < base for c in digits) else node
+
+
+def components(node: Node, other: Node) -> Node:
+    """3i + 4j for unit vectors as a point like `other`; a list of rows in square brackets as a matrix."""
+    if node.kind == "seq" and other.kind == "mat" and all(row.kind == "seq" for row in node.args):
+        widths = {len(row.args) for row in node.args}
+        cells = tuple(cell for row in node.args for cell in row.args)
+        return Node("mat", other.value, cells) if widths == {other.value} else node
+    names = symbols_of(node)
+    if not is_scalar(node) or not names & UNIT_VECTORS.keys() or not names <= UNIT_VECTORS.keys():
+        return node
+    zeros = dict.fromkeys(names, number(0))
+    parts = [substituted(node, zeros | {name: number(1)}) for name in UNIT_VECTORS]
+    terms = [Node("mul", None, (part, Node("sym", name))) for part, name in zip(parts, UNIT_VECTORS, strict=True)]
+    if scalar(node, Node("add", None, tuple(terms))) is not Answer.SAME:
+        return node
+    parts = parts[: max(len(other.args), *(UNIT_VECTORS[name] for name in names))]
+    return Node("seq", "()", tuple(parts))
 
 
 def vector(node: Node) -> tuple[Node, ...] | None:

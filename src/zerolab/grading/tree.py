@@ -117,7 +117,7 @@ GREEK = _words(
 ALIASES = {"varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varphi": "phi", "varsigma": "sigma"}
 OTHER_SYMBOLS = _words(
     """
-    hbar ell mho partial nabla odot oplus star ast aleph Re Im triangle square circ bullet
+    hbar ell mho partial nabla det odot oplus star ast aleph Re Im triangle square circ bullet
     """
 )
 
@@ -126,7 +126,7 @@ FUNCTIONS = {
     "cosh": "cosh", "tanh": "tanh", "coth": "coth", "sech": "sech", "csch": "csch", "arcsin": "arcsin",
     "arccos": "arccos", "arctan": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "arccot": "arccot", "cosec": "csc", "tg": "tan", "ctg": "cot", "arctg": "arctan", "ln": "log", "log": "log",
-    "lg": "lg", "exp": "exp", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh",
+    "lg": "lg", "cis": "cis", "exp": "exp", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh",
 }  # fmt: skip
 
 RELATIONS = {

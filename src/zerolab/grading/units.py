@@ -203,7 +203,7 @@ def spelled_out(text: str) -> str:
     text = _IN_TOTAL.sub(" total", re.sub(r"μ\s+", "μ", text))
     text = _EXPONENT.sub(r"^\1", text)
     text = _FRACTION.sub(r"(\1)/(\2)", text)
-    return text.replace("{", " ").replace("}", " ").replace("~", " ")
+    return re.sub(r"\b([kMm]) +Ω", r"\1Ω", text.replace("{", " ").replace("}", " ").replace("~", " "))
 
 
 @lru_cache(maxsize=4096)
