@@ -61,7 +61,12 @@ def test_no_gold_is_right_after_a_change_of_its_text(shared: Path) -> None:
         for line in (shared / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
             answer = json.loads(line)["answer"]
             for gold in map(str, answer if isinstance(answer, list) else [answer]):
-                changed = [rf"\text{{not }}{gold}", rf"{gold}, 77", rf"{gold} \text{{ or }} 77", rf"m+n = 10^7+1 = {gold}"]
+                changed = [
+                    rf"\text{{not }}{gold}",
+                    rf"{gold}, 77",
+                    rf"{gold} \text{{ or }} 77",
+                    rf"m+n = 10^7+1 = {gold}",
+                ]
                 digits = [k for k, c in enumerate(gold) if c.isdigit()]
                 for k in rng.sample(digits, min(3, len(digits))):
                     other = str((int(gold[k]) + rng.randint(1, 9)) % 10)

@@ -47,32 +47,33 @@ class Grammar(Protocol):
     def argument(self) -> Node: ...
 
 
-_SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or"}
+_SEPARATORS = {",": ",", ";": ";", "and": "and", "or": "or"}
 _SEPARATORS |= {r"\lor": "or", r"\vee": "or", r"\land": "and", r"\wedge": "and"}
 
 
 def separator(p: Grammar) -> str:
-    """Take what stands between two items, ", and" as one; return ",", "and", "or", or "" if nothing stands there."""
+    """Take what stands between two items, ", and" as one; return "," ";" "and" "or", or "" if nothing stands there."""
     found = ""
     while True:
         token = p.token
         word = _SEPARATORS.get(token.text.strip(" ,") if token.kind == "text" else token.text, "")
-        if not word or (token.kind == "text" and word == ","):
+        if not word or (token.kind == "text" and word in ",;"):
             return found
         p.take()
-        found = word if found in ("", ",") else found
+        found = word if found in ("", ",", ";") else found
 
 
 def listed(p: Grammar, items: list[Node], words: list[str]) -> Node:
     """The list of some items and the word that joins them. "x = 1, y = 2 or x = 3, y = 4" is a list of two lists."""
     word = "or" if "or" in words else "and" if "and" in words else None
-    if word == "or" and len(set(words)) > 1:
+    between = "or" if word == "or" else ";"
+    if between in words and len(set(words)) > 1:
         groups = [[items[0]]]
         for before, item in zip(words, items[1:], strict=True):
-            groups.append([item]) if before == "or" else groups[-1].append(item)
+            groups.append([item]) if before == between else groups[-1].append(item)
         if all(len(group) == 1 or _is_system(group) for group in groups):
             inner = "and" if "and" in words else None
-            return p.node("list", "or", *(g[0] if len(g) == 1 else p.node("list", inner, *g) for g in groups))
+            return p.node("list", word, *(g[0] if len(g) == 1 else p.node("list", inner, *g) for g in groups))
     return p.node("list", word, *items)
 
 

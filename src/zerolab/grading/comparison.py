@@ -125,9 +125,10 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
             unit = gold_unit = None
         if answer and bare(answer) == bare(gold):
             return "same", "text"
-        comma = _DECIMAL_COMMA.fullmatch(answer)
-        if comma and "." in gold and f"{comma.group(1)}.{comma.group(2)}" == gold:
-            return "same", "number"
+        for text, other in ((answer, gold), (gold, answer)):
+            comma = _DECIMAL_COMMA.fullmatch(text)
+            if comma and "." in other and f"{comma.group(1)}.{comma.group(2)}" == other:
+                return "same", "number"
     readings = {(joined_groups(answer), joined_groups(gold)), (answer, gold)}
     verdicts = [_compared((a, unit), (g, gold_unit), ordered, confirm) for a, g in sorted(readings)]
     for kind in ("same", "open"):

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_GLUE = re.compile(
+    r"(?:[ \t$,;&]|\\[()\[\],;: ]|\\q?quad|\\text\{\s*(?:,|and|or)?\s*\}|,?\s?\b(?:and|or)\b)*\n?", re.IGNORECASE
+)
 _MENTIONED = re.compile(r"[.,;:!?`'\"*)\]$}]|\\[)\]]|[A-Za-z]{2,}|\Z")  # behind a command that boxes nothing
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
 _DECIMAL = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
@@ -62,17 +65,30 @@ def closing_brace(text: str, start: int) -> int | None:
 
 
 def last_box(text: str) -> str | None:
-    """Content of the last box, however many boxes are nested in it."""
-    last = None
-    for match in _BOX.finditer(text):
-        if not _MENTIONED.match(text, match.end()):
-            last = match
-    if last is None or last.end() >= len(text) or text[last.end()] != "{":
+    """Content of the last box, however many boxes are nested in it.
+
+    Boxes that only commas, "and" or "or" join are one list: `\\boxed{2}, \\boxed{3}` answers "2, 3", not 3.
+    """
+    starts = [match for match in _BOX.finditer(text) if not _MENTIONED.match(text, match.end())]
+    if not starts:
         return None
-    end = closing_brace(text, last.end())
-    if end is None:
-        return None
-    return text[last.end() + 1 : end].strip() or None
+    found = _content(text, starts[-1])
+    if found is None or len(starts) == 1:
+        return found and found[0]
+    items = [found[0]]
+    for before, after in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        found = _content(text, before)
+        if found is None or found[1] > after.start() or not _GLUE.fullmatch(text, found[1], after.start()):
+            break
+        items.append(found[0])
+    return ", ".join(dict.fromkeys(reversed(items)))
+
+
+def _content(text: str, start: re.Match[str]) -> tuple[str, int] | None:
+    """(content, index behind it) of one box; None if it is empty or not closed."""
+    end = closing_brace(text, start.end()) if text[start.end() : start.end() + 1] == "{" else None
+    content = text[start.end() + 1 : end].strip() if end is not None else ""
+    return (content, end + 1) if content and end is not None else None
 
 
 def _unwrap(answer: str) -> str | None:

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from zerolab.grading import numeric
-from zerolab.grading.tree import SCALAR_KINDS, Node, TooHard, is_scalar, kinds_of, symbols_of
+from zerolab.grading.tree import SCALAR_KINDS, Node, TooHard, is_scalar, kinds_of, number, symbols_of
 from zerolab.grading.unit_table import DECORATED, takes_back
 
 ROUNDED = 0.005  # relative distance up to which one number may stand for another behind \approx
@@ -119,7 +119,8 @@ def is_quantity(node: Node) -> bool:
 def is_geometric(node: Node) -> bool:
     """A quantity that no equation of a curve begins with: AB, |AB|, [ABC], sin A, S_1:S_2."""
     if node.kind == "mul":
-        return all(f.kind == "sym" and f.value[0].isupper() for f in node.args)
+        parts = [f.args[0] if f.kind == "pow" and f.args[1] == number(-1) else f for f in node.args]  # AB/CD
+        return all(f.value[0].isupper() if f.kind == "sym" else f.kind == "mul" and is_geometric(f) for f in parts)
     if node.kind == "fn" and node.value == "abs":
         return is_geometric(node.args[0])
     return node.kind in ("ratio", "fn") and is_quantity(node)

@@ -16,7 +16,11 @@ LONGEST = 4000  # characters of an answer that is looked into; a longer one is c
 _UNSEEN = frozenset(
     "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
 )  # overrides stay: they show
-_COMMAND_NAMES = "frac|dfrac|tfrac|cfrac|sqrt|left|right|text|pi|cdot|times|infty|pm|cup|in|circ|begin|end"
+_COMMAND_NAMES = (
+    "frac|dfrac|tfrac|cfrac|sqrt|left|right|text|pi|cdot|times|infty|pm|cup|cap|setminus|in|circ|begin|end|leq?|geq?|neq?"
+    "|lt|gt|sin|cos|tan|log|ln|alpha|beta|theta|mathbb|mathrm|mathbf|q?quad|[lc]?dots|approx|[pb]mod|overline|angle|binom"
+    "|div|emptyset"
+)
 _DOUBLED = re.compile(r"\\\\(?=(?:" + _COMMAND_NAMES + r")(?![A-Za-z]))")
 _GROUP_GLUE = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\}|\\[,;:! ])\s*(?=[0-9]{3}(?![0-9]))")
 _SIZE = re.compile(
@@ -24,7 +28,7 @@ _SIZE = re.compile(
     r"|mathstrut|hfill|noindent|centering)(?![A-Za-z])"
 )
 _SPACE = re.compile(
-    r"\\[,;:!> \n]|(?<!\\)~|\\(?:q?quad|thinspace|enspace|newline|nobreak)(?![A-Za-z])|\\[hv]space\*?\{[^{}]*\}"
+    r"\\[,;:!> \n]|(?<!\\)~|\\q?quad|\\(?:thinspace|enspace|newline|nobreak)(?![A-Za-z])|\\[hv]space\*?\{[^{}]*\}"
 )
 _ROW_BREAK = re.compile(r"\\\\(?:\s*\[[0-9.]+(?:pt|em|ex|cm|mm)\])?")
 _FRAC = re.compile(r"\\(?:[dtcsx]|nice|flat)frac(?![A-Za-z])|(?<![A-Za-z\\])frac(?=\s*\{)")

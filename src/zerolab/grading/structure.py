@@ -194,7 +194,7 @@ class Comparison:
         return self.unordered(self.distinct(a), self.distinct(g))
 
     def collections(self, a: Node, g: Node) -> bool:
-        if a.kind == "set" or g.kind == "set":
+        if a.kind == "set" or g.kind == "set" or all(item.kind == "seq" for item in a.args + g.args):
             return self.lists(a.args, g.args)
         return self.in_order(a.args, g.args) if self.ordered else self.unordered(a.args, g.args)
 
