@@ -251,7 +251,9 @@ def _in_base(text: str) -> str:
     match = _BASED.fullmatch(text)
     if match:
         base = match[2] if match[2].isdigit() else str(_BASES[match[2]])
-        if int(base) > 10 or match[1].isdigit():
+        digits = match[1]  # a_{11} is no number
+        letters = digits.isalpha() and (len(digits) < 2 or not digits.isupper())
+        if digits.isdigit() or (int(base) > 10 and not letters):
             return f"{match[1].upper()}_{{{base}}}"
     return _BASED_GROUP.sub(r"\1", text)
 

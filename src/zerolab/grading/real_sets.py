@@ -38,20 +38,21 @@ def same_region(a: Node, g: Node) -> bool | None:
     names = readers[0].names, readers[1].names
     if len(names[0]) > 1 or len(names[1]) > 1:
         return None if names[0] == names[1] else False
-    if names[0] and names[1] and names[0] != names[1] and not _name_one_function(*names[0], *names[1]):
+    if all(names) and names[0] != names[1] and not name_one_function(*names[0], *names[1]):
         return False
     points = _in_order([*_end_points(answer), *_end_points(gold)])
     return _cells(answer, points) == _cells(gold, points)
 
 
-def _name_one_function(a: str, g: str) -> bool:
+def name_one_function(a: str, g: str) -> bool:
     """Whether two names stand for the values of one function: y and f(x)."""
     return "y" in (a, g) and any("(" in name for name in (a, g))
 
 
 def _plain(a: Node, g: Node) -> bool:
     """Whether two relations have one operator each: they are compared as relations."""
-    return len(a.value) == len(g.value) == 1 and "abs" not in {n.value for x in (a, g) for n in x.args}
+    distances = any(side.kind == "fn" and side.value == "abs" for side in a.args + g.args)
+    return len(a.value) == len(g.value) == 1 and "in" not in a.value + g.value and not distances
 
 
 def _must_be_region(node: Node) -> bool:
@@ -62,7 +63,7 @@ def _must_be_region(node: Node) -> bool:
     if node.kind == "seq":
         return len(node.args) == 2 and (node.value != "()" or "inf" in kinds_of(node))
     if node.kind == "rel":
-        return bool(_INEQUALITIES & set(node.value))
+        return bool(_INEQUALITIES & set(node.value)) or node.value == ("in",)
     return node.kind == "list" and any(_must_be_region(item) for item in node.args)
 
 
@@ -112,7 +113,7 @@ class _Reader:
     def _relation(self, node: Node) -> Node | None:
         if node.value == ("in",):
             if is_label(node.args[0]):
-                self.names.add(_name(node.args[0]))
+                self.names.add(name_of(node.args[0]))
             return self.region(node.args[1])
         sides = tuple(_named(side) for side in node.args)
         parts = [
@@ -161,7 +162,8 @@ class _Reader:
         return Node("intersect" if operator in ("<", "<=") else "union", None, (parts[0], parts[1]))
 
 
-def _name(label: Node) -> str:
+def name_of(label: Node) -> str:
+    """The name of a label, f(x) as one."""
     return label.value if label.kind == "sym" else _named(label).value if label.kind == "fn" else str(label)
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from zerolab.grading.labels import Statement, is_geometric, is_rounded, member, stated, unlabelled
-from zerolab.grading.real_sets import FLIP, INFINITY, MINUS_INFINITY, same_region, substituted
+from zerolab.grading.real_sets import (
+    FLIP,
+    INFINITY,
+    MINUS_INFINITY,
+    name_of,
+    name_one_function,
+    same_region,
+    substituted,
+)
 from zerolab.grading.symbolic import Answer, proportional, scalar
 from zerolab.grading.tree import Node, TooHard, is_scalar, kinds_of, number, symbols_of
 from zerolab.grading.units import conversion
@@ -42,7 +50,13 @@ class Comparison:
         """Whether the answer `a` says what the gold `g` says."""
         if a == g:
             return True
-        a, g = member(a), member(g)
+        if "in" in (x.value[0] for x in (a, g) if x.kind == "rel"):
+            found = self.regions(a, g)
+            if found is not None:
+                return found
+            if a.kind == g.kind == "rel" and a.args[0] != g.args[0] and a.value == g.value:
+                return name_one_function(name_of(a.args[0]), name_of(g.args[0])) and self.same(a.args[1], g.args[1])
+            a, g = member(a), member(g)
         found = self.derivations(a, g)
         if found is not None:
             return found

@@ -124,6 +124,8 @@ def proportional(a: Node, g: Node, sign: int) -> bool:
     """
     try:
         algebra = Algebra()
+        if sign and _denominators(a, algebra) != _denominators(g, algebra):
+            return False  # a cancelled denominator leaves a hole: x(x - 3)/x < 0 is not x < 3
         x, y = ratio(a, algebra), ratio(g, algebra)
         if x.den == y.den and _proportional(x.num, y.num, sign, algebra):
             return True
@@ -135,6 +137,19 @@ def proportional(a: Node, g: Node, sign: int) -> bool:
         return _proportional(cleared[0], cleared[1], 0, algebra)
     except TooHard:
         return False
+
+
+def _denominators(node: Node, algebra: Algebra) -> set[tuple]:
+    """Normal forms of everything with a variable in it that is divided by."""
+    found: set[tuple] = set()
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        stack.extend(top.args)
+        exponent = numeric.rational(top.args[1]) if top.kind == "pow" else None
+        if exponent is not None and exponent < 0 and symbols_of(top.args[0]):
+            found.add(ratio(top.args[0], algebra).key)
+    return found
 
 
 def cleared_equation(x: Ratio, algebra: Algebra) -> Poly | None:

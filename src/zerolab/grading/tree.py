@@ -127,6 +127,7 @@ FUNCTIONS = {
     "arccos": "arccos", "arctan": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "arccot": "arccot", "cosec": "csc", "tg": "tan", "ctg": "cot", "arctg": "arctan", "ln": "log", "log": "log",
     "lg": "lg", "cis": "cis", "exp": "exp", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh",
+    "arsinh": "arsinh", "arcosh": "arcosh", "artanh": "artanh",
 }  # fmt: skip
 
 RELATIONS = {

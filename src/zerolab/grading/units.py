@@ -293,7 +293,7 @@ def split_measure(
 def _joined(value: str, unit: Unit) -> str:
     """`value` in `unit`, also if it has a part in a larger one: "5 feet 3" inches is 63 inches."""
     match = _COMPOUND.fullmatch(value)
-    larger = read_unit(match[2]) if match else None
+    larger = read_unit(re.sub(r" +and(?= *\}?$)", "", match[2])) if match else None
     if match is None or larger is None or larger.dimensions != unit.dimensions or larger.offset or unit.offset:
         return value
     ratio, rest = larger.factor / unit.factor, Fraction(match[3])
