@@ -10,7 +10,7 @@ AUDIT_STAMP := $(VENV)/.installed-audit
 SCALE  := .venv-scale
 SCALE_STAMP := $(SCALE)/.installed
 
-.PHONY: setup setup-dev demo real test test-audit test-scale audit slow lint format bench docs clean
+.PHONY: setup setup-dev demo real wheel test test-wheel test-audit test-scale audit slow lint format bench docs clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,13 @@ real: $(DEV_STAMP) ## a real model end to end: SmolLM2 before RL, then GRPO and 
 
 test: setup-dev ## under 6 minutes on two cores
 	$(BIN)/python -m pytest -n 2
+
+wheel: $(DEV_STAMP) ## dist/zerolab-VERSION-py3-none-any.whl
+	rm -rf dist
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+test-wheel: wheel ## the wheel in an environment of its own, with what it requires and nothing else; about a minute
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 test-audit: $(AUDIT_STAMP) ## the battery on an installed TRL, under 2 minutes
 	$(BIN)/python -m pytest -m audit tests/audit_peers

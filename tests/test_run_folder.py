@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from zerolab.models.fingerprint import sampled_digest
 from zerolab.models.hf import export_model
 from zerolab.recipes import find_recipe
 from zerolab.run_lock import RunLock, is_running
-from zerolab.rundir import RunDirectory, read_metrics
+from zerolab.rundir import RunDirectory, git_revision, read_metrics
 from zerolab.toml import apply_overrides, known_keys, on_resume
 
 SHORT = settings("evaluation.every=0", "checkpoint.every=1", "checkpoint.keep=3", "steps=3")
@@ -417,6 +418,24 @@ def test_a_model_on_the_command_line_takes_the_place_of_the_recipes(model: Path)
         load_run_config(shipped, ["model.path=a", "model.base=b"])
     raw = {"questions": {"sources": [{"path": "a"}], "holdout": 0.1}}
     assert apply_overrides(raw, ["questions.path=b"]) == {"questions": {"path": "b", "holdout": 0.1}}
+
+
+def test_the_revision_is_that_of_a_checkout_which_tracks_the_package(tmp_path: Path) -> None:
+    """An environment inside somebody's repository is no checkout."""
+    package = tmp_path / "env" / "zerolab"
+    package.mkdir(parents=True)
+    (package / "train.py").write_text("")
+    assert git_revision(package) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "notes"], check=True)
+    assert git_revision(package) is None
+    subprocess.run([*git, "add", "env"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "the package"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert git_revision(package) == commit
+    (package / "train.py").write_text("changed")
+    assert git_revision(package) == commit + "+"
 
 
 # What `watch` says of it

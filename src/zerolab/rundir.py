@@ -397,10 +397,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision() -> str | None:
-    """Commit of the checkout this package runs from, with a + where files were changed; None outside a checkout."""
-    here = Path(__file__).parent
+def git_revision(here: Path = Path(__file__).parent) -> str | None:
+    """Commit of the checkout this package runs from, with a + where files were changed; None outside a checkout.
+
+    An environment inside somebody's repository is no checkout: git does not track the package there.
+    """
     try:
+        subprocess.run(["git", "ls-files", "--error-unmatch", "."], cwd=here, capture_output=True, check=True)
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError):
