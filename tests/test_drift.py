@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from command import refusal, run
+from command import refusal, run, write_recipe
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.audit.certificate import drift, mean_gradient
 from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy, Puzzle
 from zerolab.audit.split_invariance import ascent, make_learner
-from zerolab.config import RewardConfig, RunConfig
+from zerolab.config import RewardConfig, RunConfig, load_run_config
+from zerolab.data.questions import side_of, split_key
 from zerolab.datatypes import Group
 from zerolab.drift import first_step
 from zerolab.drift.first_step import choose_questions, freeze, function_loss, objective_losses, trl_loss
@@ -309,6 +310,22 @@ def test_the_command_writes_table_csv_json_and_figure(
     assert record["steps"][0]["changes"][0]["metric"] == "accuracy"
     assert (tmp_path / "out/drift.png").read_bytes().startswith(b"\x89PNG")
     assert "holds a probe already" in refusal(capsys, "drift", model, *SMALL, *COIN, "--out", tmp_path / "out")
+
+
+def test_a_recipe_says_what_is_asked_and_how(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its questions, template, group size, budget and rewards; the step is measured on its held-out questions."""
+    recipe = write_recipe(tmp_path / "mine.toml", model)
+    arguments = ("drift", recipe, "--objectives", "dr_grpo", "--no-plain", "--measured", "4", "--out", tmp_path / "out")
+    assert run(*arguments, "--truncation", "keep", "--set", "reward.random=1") == 0
+    assert "not sampled" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out/drift.json").read_text())
+    config = load_run_config(recipe)
+    assert record["config"]["template"]["text"] == config.template.text
+    assert record["config"]["rollout"]["max_new_tokens"] == config.rollout.max_new_tokens == 12
+    asked, others = choose_questions(config, 4)
+    assert not {split_key(q) for q in others} & {split_key(q) for q in asked}
+    assert {side_of(split_key(q), 0.2) for q in others} == {"holdout"}
+    assert "is no recipe" in refusal(capsys, "drift", "nothing", "--out", tmp_path / "none")
 
 
 def test_layers_bound_what_moves_and_the_measured_questions_are_others(model: Path) -> None:

@@ -342,6 +342,7 @@ def _panel(axis: Any, metric: str, steps: Sequence[StepDrift], colours: Mapping[
     axis.set_yticks(range(len(steps)), [""] * len(steps))
     axis.set_ylim(len(steps) - 0.4, -0.6)
     axis.tick_params(axis="x", labelsize=8)
+    axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", alpha=0.25)
 
 
