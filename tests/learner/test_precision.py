@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from peak import step_mib
 from small_learner import make_learner, random_batch, weights
@@ -14,7 +16,10 @@ from zerolab.learner.learner import Learner
 from zerolab.learner.precision import LossScale
 from zerolab.models.hf import export_model
 from zerolab.rl.batch import Batch, micro_batches
+from zerolab.rl.logprobs import token_logprobs
 from zerolab.rl.objective import PRESETS
+from zerolab.rollout.cached_decoder import make_decoder
+from zerolab.rollout.engine import Request
 
 
 def gradient(learner: Learner) -> torch.Tensor:
@@ -140,20 +145,84 @@ def test_saved_and_loaded_learners_go_on_alike_to_the_bit(kind: str, tmp_path: P
         assert all(torch.equal(a, b) for a, b in zip(first.masters.copies, second.masters.copies, strict=True))
 
 
-@pytest.mark.parametrize("logits_mb", [1, 256])
+# --- the head's product ----------------------------------------------------------------------------------------------
+
+
+def half_head(rows: int, vocabulary: int = 300, width: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hidden states and a head in bf16 whose logits reach 30, and targets that the model expects."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(rows, width, generator=generator).bfloat16()
+    weight = torch.randn(vocabulary, width, generator=generator).bfloat16()
+    return hidden, weight, (hidden.float() @ weight.float().T).argmax(-1)
+
+
+@pytest.mark.parametrize("chunk_rows", [16, 1000])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_logits_of_half_inputs_are_not_rounded(chunk_rows: int, autocast: bool) -> None:
+    """Exact to 1e-4 nats for the bf16 inputs that there are; bf16 logits would be off by .06."""
+    hidden, weight, targets = half_head(100)
+    exact_T = (hidden.double() @ weight.double().T).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    assert float((hidden.float() @ weight.float().T).max()) > 25
+    if autocast:
+        hidden, weight = hidden.float(), weight.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found_T, _ = token_logprobs(hidden, weight, None, targets, 1.0, chunk_rows)
+        rounded_T = nn.functional.linear(hidden, weight).float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    assert float((found_T - exact_T).abs().max()) < 1e-4 < 1e-2 < float((rounded_T - exact_T).abs().max())
+
+
+def test_the_error_of_the_heads_gradient_does_not_grow_with_the_chunks() -> None:
+    hidden, weight, targets = half_head(1024)
+    targets = targets.roll(1)  # so that every row has a gradient
+    exact_VD = weight.double().requires_grad_()
+    token_logprobs(hidden.double(), exact_VD, None, targets, 1.0, 1024)[0].sum().backward()
+    error = {}
+    for chunk_rows in (1024, 1023, 8):
+        head_VD = weight.clone().requires_grad_()
+        token_logprobs(hidden, head_VD, None, targets, 1.0, chunk_rows)[0].sum().backward()
+        error[chunk_rows] = float((head_VD.grad.double() - exact_VD.grad).norm() / exact_VD.grad.norm())
+    assert error[1024] < 3e-3
+    assert max(error.values()) < 1.1 * error[1024], error
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk_rows", [16, 1000])
+def test_a_frozen_head_costs_no_product_for_its_gradient(chunk_rows: int, precision: torch.dtype) -> None:
+    hidden, weight, targets = half_head(96)
+    flops = {}
+    for trained in (True, False):
+        leaf, head = hidden.to(precision).requires_grad_(), weight.to(precision).requires_grad_(trained)
+        with FlopCounterMode(display=False) as counter:
+            token_logprobs(leaf, head, None, targets, 1.0, chunk_rows)[0].sum().backward()
+        flops[trained] = counter.get_total_flops()
+        assert leaf.grad is not None
+    assert flops[True] - flops[False] == 2 * hidden.numel() * len(weight)
+
+
 @torch.no_grad()
-def test_logits_in_fp32_are_exact_for_the_hidden_states_that_bf16_gives(logits_mb: int) -> None:
+def test_an_fp32_head_keeps_its_weights_unrounded() -> None:
+    """Both are exact for the hidden states that bf16 gives: under autocast for weights rounded to bf16, as the
+    engine's are, and with fp32_head for the weights themselves."""
     batch = random_batch(40)
     micro = micro_batches(batch, np.arange(len(batch)), 100_000)[0]
-    off = {}
-    for fp32_head in (False, True):
-        scorer = make_learner(tiny_model("qwen2"), "bf16", fp32_head=fp32_head, logits_mb=logits_mb).policy
-        scorer.chunk_rows = 10 if logits_mb == 1 else scorer.chunk_rows
+    for fp32_head, dtype in ((False, torch.bfloat16), (True, torch.float32)):
+        scorer = make_learner(tiny_model("qwen2"), "bf16", fp32_head=fp32_head).policy
         hidden_TD = scorer.hidden(micro)
-        logits_TV = hidden_TD.double() @ scorer.head.weight.double().T
+        seen_TD, head_VD = hidden_TD.to(dtype), scorer.head.weight.to(dtype)
+        logits_TV = seen_TD.double() @ head_VD.double().T
         exact_T = logits_TV.log_softmax(-1).gather(-1, micro.targets_T[:, None]).squeeze(-1)
-        off[fp32_head] = float((scorer.logprobs_at(hidden_TD, micro)[0] - exact_T).abs().max())
-    assert off[True] < 1e-4 < 3e-3 < off[False]
+        assert float((scorer.logprobs_at(hidden_TD, micro)[0] - exact_T).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])
+def test_the_engines_logits_in_bf16_are_not_rounded(family: str) -> None:
+    """Through the fused and through transformers' forward pass, at the first token and at later ones."""
+    model = tiny_model(family)
+    decoder = make_decoder(model, device=torch.device("cpu"), dtype=torch.bfloat16)
+    decoder.reserve([Request(0, (3, 4, 5), 0, 4)], 2**24, 8)
+    for logits_NV in (decoder.admit([(3, 4, 5)]), decoder.step(np.array([7]), np.array([0]))):
+        assert logits_NV.dtype == torch.float32
+        assert not torch.equal(logits_NV, logits_NV.bfloat16().float())
 
 
 # --- activation checkpointing ----------------------------------------------------------------------------------------

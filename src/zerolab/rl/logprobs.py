@@ -1,9 +1,14 @@
 """Log-probabilities of chosen tokens without ever holding the logits of a whole micro-batch."""
 
+import functools
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+
+HALF = (torch.bfloat16, torch.float16)
+# Columns of a product whose inputs are widened, or summed, at a time: bounds what is in memory beside the result.
+PIECE = 8192
 
 
 def token_logprobs(
@@ -25,7 +30,7 @@ def token_logprobs(
     if len(hidden_TD) > chunk_rows:
         wanted = entropy_gradient, entropy
         return _Chunked.apply(hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_rows, *wanted)
-    normalised_TV = torch.log_softmax(_wide(F.linear(hidden_TD, weight_VD, bias_V)) / temperature, dim=-1)
+    normalised_TV = torch.log_softmax(head_logits(hidden_TD, weight_VD, bias_V) / temperature, dim=-1)
     if entropy_gradient:
         entropy_T = _entropy(_bounded(normalised_TV))
     else:
@@ -34,9 +39,87 @@ def token_logprobs(
     return normalised_TV.gather(-1, targets_T[:, None]).squeeze(-1), entropy_T
 
 
-def _wide(logits_TV: torch.Tensor) -> torch.Tensor:
-    """At least fp32: a softmax over 150k entries in bf16 is wrong in the first digit."""
-    return logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32))
+def head_logits(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None = None) -> torch.Tensor:
+    """hidden W^T + b, [T, V], in fp32 also for inputs in half precision (float64 stays).
+
+    Logits of 30 in bf16 are off by up to .06: rounding them would move log-probabilities more than all layers do.
+    Under autocast both inputs are rounded to its dtype, as the engine's are; only the result is not.
+    """
+    dtype = _compute_dtype(hidden_TD, weight_VD)
+    if dtype not in HALF:
+        return F.linear(hidden_TD, weight_VD, bias_V)
+    logits_TV = _HeadProduct.apply(hidden_TD, weight_VD, dtype)
+    return logits_TV if bias_V is None else logits_TV + bias_V
+
+
+def _compute_dtype(hidden_TD: torch.Tensor, weight_VD: torch.Tensor) -> torch.dtype:
+    """What a linear layer would compute in here."""
+    kind = hidden_TD.device.type
+    if torch.is_autocast_enabled(kind) and weight_VD.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return weight_VD.dtype
+
+
+def wide_product(a_MK: torch.Tensor, b_KN: torch.Tensor) -> torch.Tensor:
+    """a b in fp32 for inputs in half precision: never rounded on a GPU, from widened inputs where there is no such
+    product. Knows no gradient."""
+    if a_MK.dtype not in HALF:
+        return a_MK @ b_KN
+    with torch.autocast(a_MK.device.type, enabled=False):  # which would round what was widened
+        if has_wide_product(a_MK.device, a_MK.dtype):
+            return torch.mm(a_MK, b_KN, out_dtype=torch.float32)
+        wide_MK = a_MK.float()
+        if b_KN.shape[1] <= PIECE:
+            return wide_MK @ b_KN.float()
+        product_MN = wide_MK.new_empty(len(a_MK), b_KN.shape[1])
+        for to_MN, piece_KN in zip(product_MN.split(PIECE, 1), b_KN.split(PIECE, 1), strict=True):
+            to_MN.copy_(wide_MK @ piece_KN.float())
+        return product_MN
+
+
+@functools.cache
+def has_wide_product(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch multiplies matrices of this dtype with a result in fp32 on this device."""
+    one = torch.ones(1, 16, 16, device=device, dtype=dtype)
+    try:
+        torch.mm(one[0], one[0], out_dtype=torch.float32)
+        torch.bmm(one, one, out_dtype=torch.float32)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+class _HeadProduct(torch.autograd.Function):
+    """`head_logits` without a bias, in half precision. The gradient is rounded to it once, and summed in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_TD: torch.Tensor, weight_VD: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        ctx.save_for_backward(hidden_TD, weight_VD)
+        ctx.dtype = dtype
+        return wide_product(hidden_TD.to(dtype), weight_VD.to(dtype).t())
+
+    @staticmethod
+    def backward(ctx: Any, grad_TV: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_TD, weight_VD = ctx.saved_tensors
+        grad_TV, d_hidden_TD, d_weight_VD = grad_TV.to(ctx.dtype), None, None
+        if ctx.needs_input_grad[0]:
+            d_hidden_TD = wide_product(grad_TV, weight_VD.to(ctx.dtype)).to(hidden_TD.dtype)
+        if ctx.needs_input_grad[1]:
+            d_weight_VD = _zeros(weight_VD)
+            _add_weight_gradient(d_weight_VD, grad_TV, hidden_TD.to(ctx.dtype))
+            d_weight_VD = d_weight_VD.to(weight_VD.dtype)
+        return d_hidden_TD, d_weight_VD, None
+
+
+def _zeros(like: torch.Tensor) -> torch.Tensor:
+    """Zeros to sum a gradient in: at least fp32, as a sum in bf16 keeps two digits."""
+    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
+
+
+def _add_weight_gradient(sum_VD: torch.Tensor, grad_TV: torch.Tensor, hidden_TD: torch.Tensor) -> None:
+    """sum += grad^T hidden, a piece of the vocabulary at a time."""
+    for sum_PD, grad_TP in zip(sum_VD.split(PIECE), grad_TV.split(PIECE, 1), strict=True):
+        sum_PD += wide_product(grad_TP.t(), hidden_TD)
 
 
 def _entropy(normalised_TV: torch.Tensor) -> torch.Tensor:
@@ -68,12 +151,12 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs, entropies = [], []
         for hidden, targets in zip(hidden_TD.split(chunk_rows), targets_T.split(chunk_rows), strict=True):
-            normalised = torch.log_softmax(_wide(F.linear(hidden, weight_VD, bias_V)) / temperature, dim=-1)
+            normalised = torch.log_softmax(head_logits(hidden, weight_VD, bias_V) / temperature, dim=-1)
             logprobs.append(normalised.gather(-1, targets[:, None]).squeeze(-1))
             entropies.append(_entropy(normalised) if entropy else normalised.new_full(targets.shape, torch.nan))
         ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
         ctx.temperature, ctx.chunk_rows, ctx.entropy_gradient = temperature, chunk_rows, entropy_gradient
-        ctx.autocast = torch.is_autocast_enabled(hidden_TD.device.type), torch.get_autocast_dtype(hidden_TD.device.type)
+        ctx.dtype = _compute_dtype(hidden_TD, weight_VD)
         entropy_T = torch.cat(entropies)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropy_T)
@@ -82,24 +165,29 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_T: torch.Tensor, entropy_grad_T: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_TD, weight_VD, bias_V, targets_T = ctx.saved_tensors
-        enabled, dtype = ctx.autocast
-        with torch.autocast(hidden_TD.device.type, dtype=dtype, enabled=enabled):
-            compute = dtype if enabled else weight_VD.dtype
-            weight = weight_VD.to(compute)
-            d_hidden_TD, d_weight_VD = torch.empty_like(hidden_TD), torch.zeros_like(weight_VD)
-            d_bias_V = None if bias_V is None else torch.zeros_like(bias_V)
-            for rows in torch.arange(len(hidden_TD), device=hidden_TD.device).split(ctx.chunk_rows):
-                part = slice(int(rows[0]), int(rows[-1]) + 1)
-                logits = _wide(F.linear(hidden_TD[part], weight, bias_V)).div_(ctx.temperature)
-                d_logits = torch.softmax(logits, -1).neg_()
-                d_logits.scatter_add_(-1, targets_T[part, None], torch.ones_like(d_logits[:, :1]))
-                d_logits.mul_(grad_T[part, None] / ctx.temperature)
-                if ctx.entropy_gradient:
-                    d_logits += _entropy_slope(logits) * (entropy_grad_T[part, None] / ctx.temperature)
-                d_hidden_TD[part] = d_logits.to(compute) @ weight
-                d_weight_VD += d_logits.to(compute).T @ hidden_TD[part].to(compute)
-                if d_bias_V is not None:
-                    d_bias_V += d_logits.sum(0)
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        weight = weight_VD.to(ctx.dtype)
+        d_hidden_TD = torch.empty_like(hidden_TD) if wants_hidden else None
+        d_weight_VD = _zeros(weight_VD) if wants_weight else None
+        d_bias_V = _zeros(bias_V) if wants_bias else None
+        for start in range(0, len(hidden_TD), ctx.chunk_rows):
+            part = slice(start, start + ctx.chunk_rows)
+            hidden = hidden_TD[part].to(ctx.dtype)
+            logits = head_logits(hidden, weight, bias_V).div_(ctx.temperature)
+            d_logits = torch.softmax(logits, -1).neg_()
+            d_logits.scatter_add_(-1, targets_T[part, None], torch.ones_like(d_logits[:, :1]))
+            d_logits.mul_(grad_T[part, None] / ctx.temperature)
+            if ctx.entropy_gradient:
+                d_logits += _entropy_slope(logits) * (entropy_grad_T[part, None] / ctx.temperature)
+            if d_bias_V is not None:
+                d_bias_V += d_logits.sum(0)
+            rounded = d_logits.to(ctx.dtype)
+            if d_hidden_TD is not None:
+                d_hidden_TD[part] = wide_product(rounded, weight)
+            if d_weight_VD is not None:
+                _add_weight_gradient(d_weight_VD, rounded, hidden)
+        d_weight_VD = None if d_weight_VD is None else d_weight_VD.to(weight_VD.dtype)
+        d_bias_V = None if d_bias_V is None else d_bias_V.to(bias_V.dtype)
         return d_hidden_TD, d_weight_VD, d_bias_V, None, None, None, None, None
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from zerolab.errors import UserError
 from zerolab.models.context import head_dim
+from zerolab.rl.logprobs import head_logits
 from zerolab.rollout.decoder import Decoder, Prompt, check_names, drop, refuse_other_states, take_back
 from zerolab.rollout.engine import Request
 
@@ -47,6 +49,18 @@ def refuse_ignored_soft_caps(model: PreTrainedModel) -> None:
         )
 
 
+class WideHead(nn.Module):
+    """A linear head with logits in fp32 whatever its weight is in; what a family does to logits acts on these."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = head.weight, head.bias
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = head_logits(hidden.flatten(0, -2), self.weight, self.bias)
+        return logits.unflatten(0, hidden.shape[:-1])
+
+
 class CachedDecoder:
     """transformers' forward pass and cache. Rows are padded on the left, and all of a batch begin together.
 
@@ -54,6 +68,8 @@ class CachedDecoder:
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+        from zerolab.models.hf import lm_head
+
         refuse_other_states(model)
         refuse_ignored_soft_caps(model)
         # Tied weights stay tied in a deep copy, so an update under either name reaches both.
@@ -62,7 +78,12 @@ class CachedDecoder:
         self._model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self._device, self._dtype = device, dtype
         self.vocab_size = int(model.config.vocab_size)
-        self._takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+        accepted = inspect.signature(self._model.forward).parameters
+        self._takes_positions = "position_ids" in accepted
+        # Logits of a whole prompt would be its length times what a step takes.
+        self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        if isinstance(head := lm_head(self._model), nn.Linear):
+            self._model.set_output_embeddings(WideHead(head))
         config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self._bytes_per_token = 2 * config.num_hidden_layers * heads * head_dim(config) * dtype.itemsize
@@ -148,7 +169,7 @@ class CachedDecoder:
 
     @torch.inference_mode()
     def _forward(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        extra = {"position_ids": positions} if self._takes_positions else {}
+        extra = self._last_alone | ({"position_ids": positions} if self._takes_positions else {})
         out = self._model(
             input_ids=tokens, attention_mask=self._mask_NS, past_key_values=self._cache, use_cache=True, **extra
         )

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from zerolab.models.context import head_dim
+from zerolab.rl.logprobs import has_wide_product, head_logits
 from zerolab.rollout.attention import Layout, Own, arrange, attend, prompt_bias
 from zerolab.rollout.cuda_graphs import StepGraphs
 from zerolab.rollout.decoder import Prompt
@@ -42,12 +43,9 @@ def score_product(device: torch.device, dtype: torch.dtype) -> Callable[[torch.T
     """
     if dtype == torch.float32:
         return torch.bmm
-    one = torch.ones(1, 16, 16, device=device, dtype=dtype)
-    try:
-        torch.bmm(one, one, out_dtype=torch.float32)
-    except (RuntimeError, TypeError):  # not on this device or in this torch
-        return lambda a, b: torch.bmm(a.float(), b.float())
-    return lambda a, b: torch.bmm(a, b, out_dtype=torch.float32)
+    if has_wide_product(device, dtype):
+        return lambda a, b: torch.bmm(a, b, out_dtype=torch.float32)
+    return lambda a, b: torch.bmm(a.float(), b.float())
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -213,7 +211,7 @@ class FusedDecoder:
             out = attend(i, q, self._prompt_kv[i], layout, own, self._product)
             x.addmm_(out.view(len(x), -1), layer.out.t())
             self._feed_forward(x, layer)
-        return F.linear(rms_norm(x, self._weights.norm, self._eps), self._weights.head)
+        return head_logits(rms_norm(x, self._weights.norm, self._eps), self._weights.head)
 
     def _own(self, index_N: np.ndarray) -> Own:
         """The rows' own keys and values in a step that writes at index_N.
@@ -282,7 +280,7 @@ class FusedDecoder:
             to = torch.tensor([slots[c] for c in chunk], device=self._device)
             last, kv = self._forward_whole([self._prompts[slots[c]] for c in chunk])
             self._prompt_kv[:, :, to, :, : kv.shape[4]] = kv
-            parts.append((chunk, F.linear(last, self._weights.head)))
+            parts.append((chunk, head_logits(last, self._weights.head)))
         back = np.argsort(np.concatenate([chunk for chunk, _ in parts]))
         return torch.cat([logits for _, logits in parts])[torch.from_numpy(back).to(self._device)]
 
