@@ -20,7 +20,7 @@ from zerolab.config import RewardConfig, RunConfig, load_run_config
 from zerolab.data.questions import side_of, split_key
 from zerolab.datatypes import Group
 from zerolab.drift import first_step
-from zerolab.drift.first_step import choose_questions, freeze, function_loss, objective_losses, trl_loss
+from zerolab.drift.first_step import as_first_step, choose_questions, freeze, function_loss, objective_losses, trl_loss
 from zerolab.drift.probe import Questions, StepSizes, as_batch, probe, response_logprobs
 from zerolab.evaluation.intervals import bootstrap_means, bootstrap_weights, fieller
 from zerolab.learner.learner import Learner
@@ -322,6 +322,8 @@ def test_a_recipe_says_what_is_asked_and_how(model: Path, tmp_path: Path, capsys
     config = load_run_config(recipe)
     assert record["config"]["template"]["text"] == config.template.text
     assert record["config"]["rollout"]["max_new_tokens"] == config.rollout.max_new_tokens == 12
+    half = load_run_config(recipe, ["model.precision=bf16", "model.weights=bf16"])
+    assert (as_first_step(half, []).model.precision, as_first_step(half, []).model.weights) == ("fp32", "fp32")
     asked, others = choose_questions(config, 4)
     assert not {split_key(q) for q in others} & {split_key(q) for q in asked}
     assert {side_of(split_key(q), 0.2) for q in others} == {"holdout"}
@@ -354,6 +356,7 @@ def test_layers_bound_what_moves_and_the_measured_questions_are_others(model: Pa
         (("--loss", "zerolab.audit.peers.function:load"), "parameter target is unknown"),
         (("--truncation", "keep", "--loss", f"{Path(__file__).parent}/audit_peers/losses.py:value_loss"), "a critic"),
         (("--layers", "9"), "2 decoder layers"),
+        (("--layers", "1", "--set", "lora.rank=2"), "leave one of them out"),
         (("--budget", "600"), "lower --budget"),
     ],
 )

@@ -70,6 +70,8 @@ def first_step(
     """
     if min(options.measured, options.measured_samples) < 2:
         raise UserError("a step is measured by comparing questions and responses: give at least two of each")
+    if config.lora and options.layers:
+        raise UserError("--layers says what moves, and so does lora: leave one of them out")
     asked, others = choose_questions(config, options.measured)
     config = as_first_step(config, [*asked, *others])
     path = model_path(config.model)
@@ -131,12 +133,17 @@ def _draw(stream: QuestionStream, count: int, key: Callable[[Question], str], se
 
 
 def as_first_step(config: RunConfig, questions: Sequence[Question]) -> RunConfig:
-    """The config under which ratios of the first step are exactly 1, and answers that are names are found by name."""
+    """The config under which ratios of the first step are exactly 1, and answers that are names are found by name.
+
+    One process, in fp32: a step is smaller than what bf16 rounds away.
+    """
     template = config.template
     if template.extractor is None and all(question.verifier in NAMES_ARE_ANSWERS for question in questions):
         template = template.model_copy(update={"extractor": "mention"})
     learner = config.learner.model_copy(update={"old_logprobs": "learner"})
-    return config.model_copy(update={"template": template, "learner": learner, "objective": PRESETS["dr_grpo"]})
+    model = config.model.model_copy(update={"precision": "fp32", "weights": "fp32"})
+    changes = {"model": model, "template": template, "learner": learner, "objective": PRESETS["dr_grpo"]}
+    return config.model_copy(update={**changes, "cluster": None})
 
 
 def make_prompts(questions: Sequence[Question], template: Template, tokenizer: Any) -> list[Prompt]:
