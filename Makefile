@@ -5,12 +5,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
-EXTRAS := dev,math-verify,tensorboard,wandb,trackio,lora,gguf,reasoning-gym,endpoint,browser
+EXTRAS := dev,math-verify,tensorboard,wandb,trackio,lora,gguf,reasoning-gym,endpoint,browser,site
 AUDIT_STAMP := $(VENV)/.installed-audit
 SCALE  := .venv-scale
 SCALE_STAMP := $(SCALE)/.installed
 
-.PHONY: setup setup-dev demo real wheel test test-wheel test-audit test-scale audit slow lint format bench docs clean
+.PHONY: setup setup-dev demo real wheel test test-wheel test-audit test-scale audit slow lint format bench docs site clean
 
 setup: $(STAMP)
 
@@ -87,6 +87,9 @@ bench: $(AUDIT_STAMP) $(SCALE_STAMP) ## ratios in one run, written to benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sharded.py
 	$(SCALE)/bin/python benchmarks/cluster.py
+
+site: setup-dev ## the documents as a site, in build/site; broken links fail
+	$(BIN)/mkdocs build -q
 
 docs: setup-dev ## what the code writes: docs/config.md, the tables of docs/algorithms.md and docs/scaling.md, docs/performance.md, the outputs of docs/walkthrough.md
 	$(BIN)/python -m tools.reference docs

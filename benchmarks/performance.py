@@ -14,6 +14,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 HEAD = """# Speed
 
+For whoever asks how fast it is, against what.
+
 Written by `make docs` from `benchmarks/results/`; do not edit. `make bench` measures again. Every comparison is made in
 one run, both sides in turn, and is a ratio: absolute numbers are those of the machine named beside them.
 """

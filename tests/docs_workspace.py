@@ -143,6 +143,8 @@ def write_questions(folder: Path) -> None:
 
 
 def write_responses(folder: Path) -> None:
+    capital = {"problem": "What is the capital of France?", "answer": "Paris", "response": "It is Paris.", "model": "m"}
+    (folder / "capitals.jsonl").write_text(json.dumps(capital) + "\n")
     names = ("responses", "a", "b", "c", "A/responses", "B/responses", "runs/evaluate/base/responses")
     names += ("runs/evaluate/tuned/responses", "gsm8k_gpt3_solutions_dev", "qwen_math_cot_100x8_dev")
     for number, name in enumerate(names):

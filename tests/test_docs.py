@@ -52,6 +52,17 @@ def test_the_reference_gives_every_key_a_meaning() -> None:
         assert shown in rows or name == "sources", key
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_page_begins_with_whom_it_is_for_and_a_command(page: Path) -> None:
+    head = page.read_text(encoding="utf-8").partition("\n## ")[0]
+    assert "For whoever" in head or "For a reader" in head
+    assert re.search(r"(?m)^(    )?(zerolab|make|python|git) |`(zerolab|make) \w+", head)
+
+
+def test_readme_is_read_in_a_minute() -> None:
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 120
+
+
 def test_every_preset_has_its_verdict() -> None:
     text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
     section = text.split("## What the gradient is on-policy")[1].split("\n## ")[0]

@@ -13,7 +13,8 @@ from docs_workspace import NEEDS, Command, commands_of, help_examples, leaves, m
 from zerolab.cli import app
 
 ROOT = Path(__file__).parent.parent
-HISTORY = ("CHANGELOG.md", "lab_log.md")  # what was run once, by the versions of then
+# What was run once, by the versions of then; and the examples of --help, which run as such.
+HISTORY = ("CHANGELOG.md", "lab_log.md", "commands.md")
 PAGES = [p for p in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))) if p.name not in HISTORY]
 COMMANDS = {page.name: list(dict.fromkeys(commands_of(page.read_text(encoding="utf-8")))) for page in PAGES}
 # The example at the end of the help of every verb, and what some of them need.

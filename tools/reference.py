@@ -8,13 +8,15 @@ python -m tools.reference docs        (make docs)
 import json
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from tools.command_pages import commands_page, metrics_page
 from tools.ledger_tables import headlines, ledger
+from tools.markdown import table
 from tools.scaling_tables import tables
 
 from zerolab.config import (
@@ -37,6 +39,12 @@ from zerolab.rl.objective import PRESETS, Objective
 from zerolab.toml import on_resume
 
 HEAD = """# Config reference
+
+For whoever looks for a key of a recipe.
+
+```
+zerolab train laptop/smoke --dry-run     # every value that a run would use
+```
 
 Written by `make docs` from the code; do not edit. A recipe is a TOML file with the tables below. Unknown keys are
 refused. `--set learner.lr=1e-4` overrides a key from the command line, `--dry-run` prints every value that will be
@@ -61,7 +69,7 @@ def config_page() -> str:
     parts += [
         "## Values\n",
         "### Templates\n",
-        _table(
+        table(
             ("name", "stop strings", "where the answer stands", "formatted means"),
             [
                 (t.name, ", ".join(map(json.dumps, t.stop)) or "none", t.extractor, t.strict_format)
@@ -72,7 +80,7 @@ def config_page() -> str:
         "Looked for in `questions.data_dir` first, then on the hub. *Checked against* files: rows and columns agree "
         "with copies of the files; hub page: seen there; unverified: a single source. Texts are for `corpora.path` "
         "of `zerolab pretrain`, looked for in `corpora.data_dir`. `zerolab questions list` prints this.\n",
-        _table(HEADS, listing()),
+        table(HEADS, listing()),
         "\n".join(f"* `{name}`: {b.about}" for name, b in {**BUILT_IN, **TEXTS}.items()) + "\n",
         "### reasoning-gym\n",
         '`questions.path = "reasoning_gym:TASK"`, with the task\'s config as `questions.options` and levels of its '
@@ -126,7 +134,7 @@ def _fields(model: type[BaseModel], prefix: str, recipe: type[BaseModel] | None 
         for name, info in model.model_fields.items()
         if _inner(info.annotation) is None
     ]
-    return _table(("key", "value", "default", "meaning"), rows)
+    return table(("key", "value", "default", "meaning"), rows)
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:
@@ -175,11 +183,6 @@ def _default(info: FieldInfo) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-
-
 def presets_table() -> str:
     """Every preset as a row of coordinates."""
 
@@ -194,7 +197,7 @@ def presets_table() -> str:
         return f"`{o.name}`", o.baseline, scale, o.ratio, clip, o.aggregation, kl
 
     heads = ("preset", "baseline", "scale", "ratio", "clip", "aggregation", "KL")
-    return _table(heads, [row(objective) for objective in PRESETS.values()])
+    return table(heads, [row(objective) for objective in PRESETS.values()])
 
 
 def formulas() -> str:
@@ -204,13 +207,13 @@ def formulas() -> str:
 
 def phrases_table() -> str:
     """Every phrase of self-reflection with its forms."""
-    return _table(("scope", "forms"), [(p.scope, ", ".join(f"`{form}`" for form in p.forms)) for p in PHRASES])
+    return table(("scope", "forms"), [(p.scope, ", ".join(f"`{form}`" for form in p.forms)) for p in PHRASES])
 
 
 def warnings_table() -> str:
     """The warnings that a run gives, as docs/health.md has them."""
     rows = [(f"`{rule.name}`", rule.condition, rule.message, rule.remedy) for rule in RULES]
-    return _table(("name", "given when", "what it says", "remedy"), rows)
+    return table(("name", "given when", "what it says", "remedy"), rows)
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -234,6 +237,8 @@ def pages(folder: Path) -> dict[Path, str]:
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
     return {
         folder / "config.md": config_page(),
+        folder / "commands.md": commands_page(),
+        folder / "metrics.md": metrics_page(),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
         health: between(health.read_text(encoding="utf-8"), "warnings", warnings_table()),

@@ -267,6 +267,15 @@ def test_a_headline_is_the_primary_statement_of_its_experiment() -> None:
             assert (text, verdict) == (protocol.primary.text, record["verdict"])
 
 
+def shortened(value: Any) -> Any:
+    """Numbers to ten digits: the last ones of a quantile depend on the processor."""
+    if isinstance(value, dict):
+        return {key: shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shortened(inner) for inner in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
+
+
 def test_committed_results_are_those_of_today_s_protocols() -> None:
     """A verdict in the repository follows from its table by the rule as it is now."""
     root = Path(__file__).resolve().parents[2] / "results" / "laptop"
@@ -278,7 +287,8 @@ def test_committed_results_are_those_of_today_s_protocols() -> None:
         found = findings(protocol, read_table(folder / "cells.csv"))
         assert overall(found) == record["verdict"], protocol.id
         assert [f.verdict for f in found] == [s["verdict"] for s in record["statements"]], protocol.id
-        assert judged(protocol, read_table(folder / "cells.csv"), record)[1] == record, "`zerolab claims report`"
+        again = judged(protocol, read_table(folder / "cells.csv"), record)[1]
+        assert shortened(again) == shortened(record), "`zerolab claims report`"
         with (folder / "cells.csv").open() as file:
             assert len(list(csv.DictReader(file))) == record["cells"]
 

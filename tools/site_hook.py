@@ -1,0 +1,26 @@
+"""Hook of mkdocs: pages may show figures and tables of `results/`, which lies beside the folder of documents."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parent.parent
+SHOWN = {".png", ".csv", ".json"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds every figure and table below `results/` to the site, under the same path."""
+    for path in sorted((ROOT / "results").rglob("*")):
+        if path.suffix in SHOWN:
+            name = path.relative_to(ROOT).as_posix()
+            files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links as a reader of the repository follows them, made into links of the site."""
+    markdown = re.sub(r"\]\(\.\./(results/[^)]*)\)", r"](\1)", markdown)
+    markdown = re.sub(r"<!-- needs: ([^>]*) -->", r" (needs: \1)", markdown)
+    return re.sub(r"\]\(\.\./(README|CHANGELOG|CONTRIBUTING)\.md\)", r"](index.md)", markdown)
