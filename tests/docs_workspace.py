@@ -119,11 +119,23 @@ def make_workspace(folder: Path) -> None:
         arm, seed = name.split("-seed")
         rows = [metric_row(step, 10.0 + step) for step in (1, 2, 3)]
         write_run(folder / "runs/demo" / name, rows, [response(1, "so 2")], f"laptop/{arm}", [f"seed={seed}"])
+    write_checkpoint(folder / "runs/demo/grpo-seed0", 3)
     shutil.copytree(Path(__file__).parent.parent / "results", folder / "results")
     (folder / "my_package").mkdir()
     (folder / "my_package/losses.py").write_text(LOSS)
     for name in ("grpo.yaml", "config.yaml"):
         (folder / name).write_text("loss_type: grpo\nmodel_name_or_path: MODEL\nmax_steps: 2\n")
+
+
+def write_checkpoint(run: Path, step: int) -> None:
+    """A whole checkpoint of a tiny model, from which nothing can be resumed."""
+    from zerolab.learner.checkpoint_files import STATE_FILE, folder_of, list_files
+    from zerolab.models.hf import export_model
+
+    folder = folder_of(run / "checkpoints", step)
+    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
+    (folder / STATE_FILE).write_text("{}")
+    list_files(folder)
 
 
 def write_small_gguf(path: Path) -> None:

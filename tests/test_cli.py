@@ -35,6 +35,7 @@ VERBS = {
     "sweep": ["recipe", "--seeds", "--set", "--out", "--jobs", "--overwrite", "--dry-run"],
     "pretrain": ["recipe", "--set", "--dry-run", "--resume", "--overwrite", "--force"],
     "demo": ["--out", "--recipe", "--set", "--resume"],
+    "export": ["run", "folder", "--step", "--push"],
     "report": ["runs", "--out", "--responses", "--figures"],
     "watch": ["run", "--once"],
     "doctor": [],

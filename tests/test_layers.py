@@ -26,7 +26,7 @@ LAYERS = (
     ("recipes", "processes"),
     ("evaluation",),
     ("report",),
-    ("worlds",),
+    ("worlds", "export"),
     ("build", "analysis", "plan", "document_streams", "doctor", "loop", "sweep"),
     ("train", "pretrain", "sample", "demo", "start", "drift"),
     ("claims",),

@@ -52,9 +52,9 @@ def header(path: Path) -> list[str]:
 
 def kind(path: Path) -> str:
     """The verb that runs a recipe, by what the file declares. Raises UserError where it is no TOML."""
-    from zerolab.toml import read_toml
+    from zerolab.toml import read_recipe
 
-    raw = read_toml(path)
+    raw = read_recipe(path)
     return "pretrain" if "corpus" in raw or "corpora" in raw else "demo" if "arms" in raw else "train"
 
 
@@ -64,14 +64,14 @@ DECLARES = {"train": "a [model]", "pretrain": "a [corpus] or [corpora]", "demo":
 def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
     """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
     from zerolab.config import DemoConfig, PretrainConfig, RunConfig, TextRunConfig
-    from zerolab.toml import apply_overrides, parse, read_toml
+    from zerolab.toml import apply_overrides, parse, read_recipe
 
     found = kind(path)
     if verb not in (None, found):
         raise UserError(
             f"{path} is a recipe of `zerolab {found}`: give one of `zerolab {verb}`, which has {DECLARES[str(verb)]}"
         )
-    raw = apply_overrides(read_toml(path), overrides)
+    raw = apply_overrides(read_recipe(path), overrides)
     pretrain = TextRunConfig if "corpora" in raw else PretrainConfig
     model: Any = {"train": RunConfig, "pretrain": pretrain, "demo": DemoConfig}[found]
     return parse(model, raw, str(path))

@@ -299,7 +299,7 @@ def check_deletable(folder: Path, config: RunConfig | TextRunConfig) -> None:
         return
     if any(path.name != LOCK for path in folder.iterdir()) and not is_run(folder):
         raise UserError(f"{folder} is not the folder of a run ({CONFIG} is missing): --overwrite leaves it; set `out`")
-    for text in _texts(config.model_dump(mode="json", exclude={"out", "name", "control"})):
+    for text in texts_of(config.model_dump(mode="json", exclude={"out", "name", "control"})):
         for candidate in {text, text.rpartition(":")[0]} - {""}:  # file.py:function
             with suppress(OSError, ValueError, RuntimeError):
                 read = Path(candidate).expanduser()
@@ -307,13 +307,13 @@ def check_deletable(folder: Path, config: RunConfig | TextRunConfig) -> None:
                     raise UserError(f"--overwrite would delete {folder}, and this run reads {candidate}: set `out`")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_of(value: Any) -> Iterator[str]:
     """Every string in the values of a config."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+            yield from texts_of(inner)
 
 
 def delete_run(folder: Path) -> None:

@@ -6,6 +6,7 @@ A mistake in a file becomes one line that names the key and, if there is one, th
 import copy
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,30 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` names what ships") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, endless nesting
         raise UserError(f"{path}: not valid TOML ({error})") from None
+
+
+BLOCK = re.compile(r"^```json\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The tables of a recipe: a TOML file, the resolved run.json of a run, or the model card of an exported one.
+
+    Raises UserError if the file cannot be read or holds no recipe.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".md"):
+        return read_toml(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        block = BLOCK.search(text) if path.suffix == ".md" else None
+        found = json.loads(block[1] if block else text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no recipe: give a TOML file, a run.json, or the card that zerolab export wrote")
+    return found
 
 
 # Keys that say the same thing in two ways: whoever sets one on the command line does not mean the recipe's other.

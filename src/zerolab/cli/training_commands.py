@@ -150,6 +150,24 @@ def watch(
     follow(run, once=once)
 
 
+@app.command(rich_help_panel=SHOW, epilog=example("export runs/demo/grpo-seed0 folder/exported"))
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    folder: Annotated[Path, typer.Argument(help="New folder in the Hugging Face format.")],
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest one by default.", min=0)] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload it; a new repository is private.")
+    ] = None,
+) -> None:
+    """Write the model of a run as a Hugging Face folder with a model card.
+
+    `zerolab train FOLDER/README.md` starts the run again from its card.
+    """
+    from zerolab.export import export as write
+
+    echo(write(run, folder, step, push, echo))
+
+
 @app.command(rich_help_panel=SHOW, epilog=example("report runs/demo/grpo-seed0 runs/demo/dr-grpo-seed0"))
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],

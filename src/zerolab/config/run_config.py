@@ -11,7 +11,7 @@ from zerolab.data.question_config import QuestionsConfig, tests_among
 from zerolab.data.templates import TemplateConfig
 from zerolab.rl.objective import Objective
 from zerolab.rl.reward_config import RewardConfig
-from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict, apply_overrides, parse, read_toml, refuse
+from zerolab.toml import ROUNDED, SAME, Name, Seed, Strict, apply_overrides, parse, read_recipe, refuse
 
 
 class ClusterConfig(Strict):
@@ -393,7 +393,7 @@ class RunConfig(Strict):
 
 def load_run_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
     """The resolved configuration of a recipe file."""
-    raw = apply_overrides(read_toml(path), overrides)
+    raw = apply_overrides(read_recipe(path), overrides)
     return parse(RunConfig, raw, str(path))
 
 

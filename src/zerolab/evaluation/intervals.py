@@ -69,11 +69,21 @@ def effective_responses(correct_Q: np.ndarray, samples_Q: np.ndarray) -> float:
     pass for thousands of questions.
     """
     rate_Q = correct_Q / samples_Q
-    questions, mean = len(rate_Q), float(rate_Q.mean())
+    error = float(rate_Q.std(ddof=1)) / math.sqrt(len(rate_Q)) if len(rate_Q) > 1 else 0.0
+    return _effective(float(rate_Q.mean()), error, len(rate_Q), int(samples_Q.sum()))
+
+
+def population_interval_of(mean: float, error: float, questions: int, responses: int, level: float = 0.95) -> Interval:
+    """`population_interval` from the mean over questions and its standard error."""
+    effective = _effective(mean, error, questions, responses)
+    return clopper_pearson(mean * effective, effective, level)
+
+
+def _effective(mean: float, error: float, questions: int, responses: int) -> float:
     if questions < 2:
         return 1.0
-    variance = (float(((rate_Q - mean) ** 2).sum()) + 0.25) / (questions - 1) / questions
-    return float(min(max(mean * (1 - mean) / variance, questions), samples_Q.sum()))
+    variance = error**2 + 0.25 / (questions - 1) / questions
+    return float(min(max(mean * (1 - mean) / variance, questions), responses))
 
 
 def fixed_set_interval(correct_Q: np.ndarray, samples_Q: np.ndarray, level: float = 0.95) -> Interval:

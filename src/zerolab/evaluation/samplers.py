@@ -154,7 +154,7 @@ def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
     tests = [name for name in benchmarks if benchmark_of(name)]
     if run is None or not tests:
         return None
-    looks = _read(run / TEST_LOOKS)
+    looks = read_looks(run)
     others = sorted({step for step, name in looks if name in tests and step != folder.name})
     if others and not forced:
         raise UserError(
@@ -172,9 +172,9 @@ def look(folder: Path, benchmarks: Sequence[str], forced: bool) -> str | None:
     return f"one of {len(others) + 1} checkpoints of {run.name} that were shown a test benchmark: no choice among them"
 
 
-def _read(file: Path) -> set[tuple[str, str]]:
-    """(checkpoint, benchmark) pairs; a broken line counts as none."""
-    found = set()
+def read_looks(run: Path) -> set[tuple[str, str]]:
+    """(checkpoint, test benchmark that it was shown) of a run; a broken line counts as none."""
+    file, found = run / TEST_LOOKS, set()
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
         try:
             row = json.loads(line)
