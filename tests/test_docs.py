@@ -22,7 +22,7 @@ from zerolab.toml import known_keys, parse
 ROOT = Path(__file__).parent.parent
 KEYS = {key for model in (RunConfig, PretrainConfig, TextRunConfig, DemoConfig) for key in known_keys(model)}
 VALUES = {key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)}  # tables left out
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def load_script(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """Pages that are written by the code they describe: docs/config.md, the tables of docs/algorithms.md and
 docs/scaling.md, the words of self-reflection in docs/analysis.md, the warnings in docs/health.md, the claims in
-docs/results.md and README.md.
+docs/results.md, docs/claims/*.md and README.md.
 
 python -m tools.reference docs        (make docs)
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tools.command_pages import commands_page, metrics_page
-from tools.ledger_tables import headlines, ledger
+from tools.ledger_tables import claim_pages, clipped, divisions, headlines, ledger
 from tools.markdown import table
 from tools.scaling_tables import tables
 
@@ -235,7 +235,10 @@ def pages(folder: Path) -> dict[Path, str]:
         planned = between(planned, name, content)
     readme, measured = folder.parent / "README.md", folder.parent / "results"
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
+    page = between(results.read_text(encoding="utf-8"), "ledger", ledger(measured))
+    page = between(between(page, "divisions", divisions(measured)), "clipped", clipped(measured))
     return {
+        **{folder / "claims" / name: content for name, content in claim_pages(measured).items()},
         folder / "config.md": config_page(),
         folder / "commands.md": commands_page(),
         folder / "metrics.md": metrics_page(),
@@ -243,11 +246,12 @@ def pages(folder: Path) -> dict[Path, str]:
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
         health: between(health.read_text(encoding="utf-8"), "warnings", warnings_table()),
         scaling: planned,
-        results: between(results.read_text(encoding="utf-8"), "ledger", ledger(measured)),
+        results: page,
         readme: between(readme.read_text(encoding="utf-8"), "claims", headlines(measured)),
     }
 
 
 if __name__ == "__main__":
     for path, content in pages(Path(sys.argv[1])).items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(content, encoding="utf-8")

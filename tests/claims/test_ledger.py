@@ -14,13 +14,13 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
-from tools.ledger_tables import headlines, ledger
+from tools.ledger_tables import claim_pages, headlines, ledger
 
 from command import run
 from zerolab.claims.command import run_one
 from zerolab.claims.experiments import question_weight
 from zerolab.claims.ledger import CLAIMS, MODULES, find, protocols
-from zerolab.claims.protocol import Cell, Plan, Protocol
+from zerolab.claims.protocol import LABELS, Cell, Plan, Protocol
 from zerolab.claims.results import (
     cell_folder,
     committed_cells,
@@ -245,16 +245,24 @@ def test_the_page_and_the_document_hold_what_was_measured_and_nothing_of_a_hosti
     assert "<script>alert(1)" not in page
     assert "data:image/png;base64," in page
     assert "1.41" in page
-    text = ledger(results)
-    assert "| L2 |" in text
-    assert re.search(r"\| R1 \|.*\| needs hardware \| needs hardware: .* GPU h \| needs hardware: .* GPU h \|", text)
     assert "zerolab train paper/qwen2.5-1.5b-r1" in page
-    rows = {row.split("|")[1].strip(): row for row in headlines(results).splitlines()[2:]}
-    assert {re.sub(r"\[(.*)\]\(.*", r"\1", name) for name in rows} == {p.id for p in protocols()}
-    [measured] = [row for name, row in rows.items() if "L2.weight" in name]
-    assert measured.endswith("| underpowered (quick) |")
+    assert all(word in page for word in ("if one fails", "what the paper says", "needs hardware: "))
+    rows = {re.sub(r"\| \[(.*?)\].*", r"\1", row): row for row in ledger(results).split("\n\n")[0].splitlines()[2:]}
+    assert rows.keys() == {p.id for p in protocols()}
+    assert rows["L2.weight"].endswith("| underpowered (quick, 1 seed would decide) |")
     assert rows["L1.natural"].endswith("| not run |")
     assert "GPU h |" in rows["R1.minimalist"]
+    assert len(headlines(results).splitlines()) == 3, "the README shows what has run"
+    assert "results/laptop/L2.weight/figure-dark.png" in claim_pages(results)["L2.md"]
+    assert "GRPO, G = 64" in claim_pages(results)["L2.md"]
+
+
+def test_the_readme_shows_eight_rows_at_most_and_open_questions_first() -> None:
+    rows = headlines(Path(__file__).resolve().parents[2] / "results").splitlines()[2:]
+    labels = [row.split(" | ")[1] for row in rows]
+    assert len(rows) <= 8
+    assert labels == sorted(labels, key=list(LABELS).index)
+    assert labels[0] == "open"
 
 
 def test_a_headline_is_the_primary_statement_of_its_experiment() -> None:
@@ -264,16 +272,8 @@ def test_a_headline_is_the_primary_statement_of_its_experiment() -> None:
         if name.startswith("["):
             record = json.loads((root / "results" / "laptop" / name[1:].split("]")[0] / "verdict.json").read_text())
             [protocol] = find(record["id"])
-            assert (text, verdict) == (protocol.primary.text, record["verdict"])
-
-
-def shortened(value: Any) -> Any:
-    """Numbers to ten digits: the last ones of a quantile depend on the processor."""
-    if isinstance(value, dict):
-        return {key: shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [shortened(inner) for inner in value]
-    return float(f"{value:.10g}") if isinstance(value, float) else value
+            assert text == protocol.primary.text
+            assert verdict.startswith(record["verdict"])
 
 
 def test_committed_results_are_those_of_today_s_protocols() -> None:
@@ -288,7 +288,7 @@ def test_committed_results_are_those_of_today_s_protocols() -> None:
         assert overall(found) == record["verdict"], protocol.id
         assert [f.verdict for f in found] == [s["verdict"] for s in record["statements"]], protocol.id
         again = judged(protocol, read_table(folder / "cells.csv"), record)[1]
-        assert shortened(again) == shortened(record), "`zerolab claims report`"
+        assert again == record, "`zerolab claims report`"
         with (folder / "cells.csv").open() as file:
             assert len(list(csv.DictReader(file))) == record["cells"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tools.ledger_tables import ledger
+from tools.ledger_tables import claim_pages
 
 from zerolab.claims.experiments import length_transformer, random_reward
 from zerolab.claims.experiments.length_statements import GROWS, STAYS, UNTRAINED, main_statements
@@ -200,5 +200,6 @@ def test_what_a_number_is_net_of_its_control_stands_beside_it_and_decides_nothin
     session = {"quick": True, "seeds": [0, 1, 2], "cells": 12, "date": "", "cores": 1, "seconds": 1, "platform": ""}
     write_results(tmp_path / "laptop" / protocol.id, protocol, table, session)
     assert "<th>net of control</th>" in page(tmp_path)
-    assert "| role | statement | estimate | interval | n | holds in | net of control | verdict |" in ledger(tmp_path)
-    assert "| 0.21, 0.185 .. 0.235 |" in ledger(tmp_path)
+    text = claim_pages(tmp_path)["C0.md"]
+    assert "| role | statement | estimate | interval | replicates | holds in | net of control | verdict |" in text
+    assert "| 0.21, 0.185 .. 0.235 |" in text

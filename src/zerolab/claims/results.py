@@ -3,7 +3,8 @@
     results/SCALE/ID/cells.csv       a line per cell: factors, trained steps, numbers, fingerprint; the same for the
                                      same seeds
     results/SCALE/ID/verdict.json    statements with estimate, interval and verdict; versions, revision, machine, time
-    results/SCALE/ID/figure.png
+    results/SCALE/ID/figure.png      statements with their intervals; some experiments have curves.png beside it; both
+                                     also for dark pages, NAME-dark.png
 
 Raw cells lie in runs/claims/SCALE/ID, one folder each, so that an interrupted run goes on. A stored cell is used again
 if its fingerprint and its base model are those of today. Where the code lies and what it is called do not count. What
@@ -21,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zerolab.claims.figure import draw_figures
 from zerolab.claims.protocol import Cell, Protocol, Row
 from zerolab.claims.verdict import RULES, Finding, Verdict, control_state, findings, needed_in_all, overall
 from zerolab.errors import UserError
@@ -191,8 +193,8 @@ def write_results(
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "cells.csv", table)
         write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
-        if protocol.draw and figures:
-            protocol.draw(table, folder / "figure.png")
+        if figures:
+            draw_figures(protocol, table, folder)
     return found, record["verdict"]
 
 
@@ -225,10 +227,13 @@ def judge_again(folder: Path, protocol: Protocol) -> dict[str, Any] | None:
     before = read_verdict(folder)
     if before is None:
         return None
-    record = judged(protocol, read_table(folder / "cells.csv"), before)[1]
-    if record != before:
-        with clear_errors(folder):
+    table = read_table(folder / "cells.csv")
+    record = judged(protocol, table, before)[1]
+    with clear_errors(folder):
+        if record != before:
             write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
+        if record != before or not (folder / "figure-dark.png").is_file():
+            draw_figures(protocol, table, folder)
     return record
 
 
@@ -261,14 +266,14 @@ def read_verdict(folder: Path) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null and text."""
+    """JSON has no NaN and no infinity: null and text. Ten digits: the last ones of a quantile depend on the processor."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
+    return float(_cell(value)) if isinstance(value, float) else value
 
 
 def _cell(value: Any) -> Any:

@@ -68,11 +68,15 @@ def findings(protocol: Protocol, table: Sequence[Row]) -> list[Finding]:
 
 
 def _finding(protocol: Protocol, statement: Statement, table: Sequence[Row]) -> Finding:
-    rows, fewest, of = table, protocol.fewest, protocol.replicate
-    if statement.replicate == "seed":
-        rows, fewest, of = runs_apart(table), FEWEST, "seed"
-    found = judge(statement, statement.values(rows), fewest)
-    return replace(found, replicate=of, net=net_of_control(statement, rows))
+    apart = statement.replicate == "seed"
+    found = judge(statement, values_of(statement, table), FEWEST if apart else protocol.fewest)
+    net = net_of_control(statement, runs_apart(table) if apart else table)
+    return replace(found, replicate="seed" if apart else protocol.replicate, net=net)
+
+
+def values_of(statement: Statement, table: Sequence[Row]) -> list[float]:
+    """A statement's number for every unit of replication."""
+    return list(statement.values(runs_apart(table) if statement.replicate == "seed" else table))
 
 
 def net_of_control(statement: Statement, table: Sequence[Row]) -> tuple[float, float, float] | None:

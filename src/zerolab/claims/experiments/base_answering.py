@@ -13,7 +13,7 @@ between answering and continuing, and that the rules see it. How common such mod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import KINDS, TEMPLATES, bars, base, responses, sampling
+from zerolab.claims.experiments.base_models import KINDS, TEMPLATES, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
@@ -34,12 +34,6 @@ def share(kind: str, template: str) -> Callable[[Sequence[Row]], list[float]]:
 
 def gain(kind: str, template: str, over: str) -> Callable[[Sequence[Row]], list[float]]:
     return measured(lambda row: float(row[f"answers_{template}"]) - float(row[f"answers_{over}"]), kind=kind)
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    bars(
-        path, {kind: {t: share(kind, t)(table) for t in TEMPLATES} for kind in KINDS}, "share of responses that answer"
-    )
 
 
 PROTOCOL = Protocol(
@@ -70,5 +64,4 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="base",
-    draw=draw,
 )

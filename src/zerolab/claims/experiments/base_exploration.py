@@ -9,7 +9,7 @@ reinforce: at least .05, and more than a single try brings. Replicates are bases
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
@@ -26,12 +26,6 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
 def over_one_try(kind: str) -> Callable[[Sequence[Row]], list[float]]:
     return measured(lambda row: float(row["pass8_T1"]) - float(row["pass1_T1"]), kind=kind)
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    groups = {f"{kind}, T = {t:g}": {f"pass@{k}": number(f"pass{k}_T{t:g}", kind=kind)(table) for k in (1, 8)}
-              for kind in KINDS for t in TEMPERATURES}  # fmt: skip
-    bars(path, groups, "strict accuracy")
 
 
 PROTOCOL = Protocol(
@@ -66,5 +60,4 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="base",
-    draw=draw,
 )

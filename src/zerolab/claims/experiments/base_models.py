@@ -1,7 +1,6 @@
 """Base models whose pretraining decides which form of text they answer, and their recorded responses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerolab.claims.protocol import Factors
@@ -106,32 +105,3 @@ def _sampled(
             )
         )
     return found
-
-
-def bars(path: Path, groups: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> None:
-    """A group of bars for each key, dots for the replicates."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    figure, axis = plt.subplots(figsize=(8, 3.6), constrained_layout=True)
-    names = list(dict.fromkeys(name for group in groups.values() for name in group))
-    for k, name in enumerate(names):
-        places = np.arange(len(groups)) + 0.8 * (k - (len(names) - 1) / 2) / len(names)
-        values = [list(group.get(name, ())) for group in groups.values()]
-        axis.bar(
-            places,
-            np.array([float(np.nanmean(v)) if v else 0.0 for v in values]),
-            0.7 / len(names),
-            label=name,
-            alpha=0.8,
-        )
-        for place, dots in zip(places, values, strict=True):
-            axis.plot([place] * len(dots), dots, ".", color="black", markersize=3)
-    axis.set_xticks(range(len(groups)), list(groups))
-    axis.set_ylabel(label)
-    axis.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, bars, base, responses, sampling
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPERATURES, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, measured, number
 
 
@@ -39,13 +39,6 @@ def slope(kind: str) -> Callable[[Sequence[Row]], list[float]]:
         return float(np.polyfit(np.array(TEMPERATURES), shares, 1)[0])
 
     return measured(of, kind=kind)
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    groups = {
-        kind: {f"T = {t:g}": number(f"reflects_T{t:g}", kind=kind)(table) for t in TEMPERATURES} for kind in KINDS
-    }
-    bars(path, groups, "share of responses that reflect")
 
 
 PROTOCOL = Protocol(
@@ -78,5 +71,4 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="base",
-    draw=draw,
 )

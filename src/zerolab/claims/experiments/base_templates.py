@@ -13,7 +13,7 @@ read under the best template, and by how much the others fall short.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPLATES, bars, base, responses, sampling
+from zerolab.claims.experiments.base_models import HOME, KINDS, TEMPLATES, base, responses, sampling
 from zerolab.claims.protocol import Cell, Factors, Plan, Protocol, Row, Statement, chosen, number
 
 
@@ -48,15 +48,6 @@ def lead(kind: str, measure: str) -> Callable[[Sequence[Row]], list[float]]:
     return of
 
 
-def draw(table: Sequence[Row], path: Path) -> None:
-    groups = {
-        f"{kind}, {measure}": {t: number(f"{measure}_{t}", kind=kind)(table) for t in TEMPLATES}
-        for kind in KINDS
-        for measure in ("strict", "lenient")
-    }
-    bars(path, groups, "accuracy")
-
-
 PROTOCOL = Protocol(
     id="T1.templates",
     claim="T1",
@@ -85,5 +76,4 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="base",
-    draw=draw,
 )

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerolab.claims.experiments.base_models import bars
 from zerolab.claims.experiments.column_models import framed_recipe, rebuilt
 from zerolab.claims.experiments.domain_pretraining import RL, pretraining
 from zerolab.claims.experiments.length_statements import length_numbers
@@ -50,12 +49,7 @@ def early_gap(table: Sequence[Row]) -> list[float]:
     return [incorrect - correct for incorrect, correct in zip(*starts, strict=True)]
 
 
-def draw(table: Sequence[Row], path: Path) -> None:
-    names = {"incorrect": "growth", "all": "growth_all"}
-    bars(path, {text: {arm: number(name, arm=arm)(table) for arm in ARMS} for text, name in names.items()}, GROWTH)
-
-
-TOKENS, GROWTH = "tokens", "growth in length (tokens)"
+TOKENS = "tokens"
 PROTOCOL = Protocol(
     id="D3.columns",
     claim="D3",
@@ -88,5 +82,4 @@ PROTOCOL = Protocol(
     ),
     label="designed",
     replicate="base",
-    draw=draw,
 )

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerolab.claims.experiments.length_statements import (
-    draw,
     holds_at,
     length_numbers,
     main_statements,
@@ -131,6 +130,5 @@ PROTOCOL = Protocol(
     label="open",
     replicate="base",
     fixed="before the runs, but for growth from the base and the difference at the end, which came after them",
-    draw=draw,
     quick_seeds=3,
 )

@@ -21,7 +21,6 @@ import numpy as np
 from zerolab.claims.experiments.length_statements import (
     ARMS,
     UNTRAINED,
-    draw,
     holds_at,
     length_numbers,
     main_statements,
@@ -123,9 +122,10 @@ PROTOCOL = Protocol(
     statements=(
         *main_statements("reference"),
         Statement(
-            "the better the signal, the more GRPO grows (tokens per unit of signal accuracy)",
+            "the better the signal, the longer GRPO's incorrect answers",
             dose_response,
             (10.0, INFINITY),
+            unit="tokens per unit of signal accuracy",
         ),
         vanishes_at("signal .5", "without information in the signal both arms grow alike"),
         vanishes_at("coin", "with a coin for a reward both arms grow alike"),
@@ -138,7 +138,6 @@ PROTOCOL = Protocol(
     label="planted",
     replicate="seed",
     fixed="before the first runs; growth from the base before training came after them, so it is exploratory",
-    draw=draw,
     seeds=8,
     quick_seeds=3,
 )

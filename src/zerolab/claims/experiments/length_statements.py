@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, measured, number, paired, window
+from zerolab.claims.protocol import INFINITY, Row, Statement, chosen, difference, number, paired, window
 from zerolab.rl.bias_meter import mean_or_nan
 
 ARMS = ("grpo", "grpo_length_fix", "grpo_std_fix", "dr_grpo")  # both biases, one each, none
@@ -99,7 +99,7 @@ def growth_over_base(arm: str, condition: str) -> Callable[[Sequence[Row]], list
     def values(table: Sequence[Row]) -> list[float]:
         if chosen(table, **base):
             return paired(table, "incorrect_end", trained, base)
-        return measured(lambda row: float(row["growth"]), **trained)(table)
+        return number("growth", **trained)(table)
 
     return values
 
@@ -201,29 +201,3 @@ def vanishes_at(condition: str, text: str) -> Statement:
 def end_minus_end(condition: str) -> Callable[[Sequence[Row]], list[float]]:
     """Length of incorrect answers at the end, GRPO minus Dr. GRPO, from the same base and seed."""
     return difference("incorrect_end", *({"arm": arm, "condition": condition} for arm in ("grpo", "dr_grpo")))
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    """Length of incorrect answers at the start and at the end, every arm of every condition; dots are replicates."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
-
-    conditions = list(dict.fromkeys(row["condition"] for row in table))
-    figure, axis = plt.subplots(figsize=(max(7, 1.1 * len(conditions)), 4), constrained_layout=True)
-    colours = dict(zip(ARMS, ("#c44e52", "#dd8452", "#8172b3", "#4c72b0"), strict=True))
-    for place, condition in enumerate(conditions):
-        for k, arm in enumerate(ARMS):
-            values = [float(row["growth"]) for row in chosen(table, arm=arm, condition=condition)]
-            if values:
-                x = place + 0.18 * (k - 1.5)
-                axis.bar(x, np.nanmean(values), 0.17, color=colours[arm], alpha=0.75)
-                axis.plot([x] * len(values), values, ".", color="black", markersize=3)
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(conditions)), conditions, rotation=30, ha="right")
-    axis.set_ylabel("growth of incorrect answers (tokens)")
-    axis.legend(handles=[Patch(color=colours[arm], label=arm) for arm in ARMS], frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from zerolab.claims.experiments.length_statements import (
     ARMS,
     UNTRAINED,
-    draw,
     holds_at,
     length_numbers,
     main_statements,
@@ -137,7 +136,6 @@ PROTOCOL = Protocol(
     ),
     label="planted",
     replicate="base",
-    draw=draw,
     seeds=2,
     version="2",
 )

@@ -48,22 +48,6 @@ def measured(loss: str, row: str) -> Callable[[Sequence[Row]], list[float]]:
     return number(row, loss=loss)
 
 
-def draw(table: Sequence[Row], path: Path) -> None:
-    """Weight of a token in the long response over one in the short, every loss."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 3.2), constrained_layout=True)
-    axis.barh([f"trl:{row['loss']}" for row in table], [float(row["length"]) for row in table], color="#4c72b0")
-    axis.axvline(1, color="black", linewidth=0.8)
-    axis.set_xlabel("weight of a token in a response of 32 tokens over one of 4")
-    axis.invert_yaxis()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 BIASED = (0.0, 0.5)
 PROTOCOL = Protocol(
     id="T2.trl",
@@ -98,7 +82,6 @@ PROTOCOL = Protocol(
     ),
     label="algebra",
     replicate="measurement",
-    draw=draw,
     seeds=1,
     quick_seeds=1,
 )

@@ -113,6 +113,14 @@ def draw(table: Sequence[Row], path: Path) -> None:
     plt.close(figure)
 
 
+def exact(arm: str, size: int, text: str, region: tuple[float, float]) -> Statement:
+    return Statement(text, ratio(arm, size), region, "check", exact=True, arm=arm)
+
+
+def in_training(arm: str, text: str, region: tuple[float, float]) -> Statement:
+    return Statement(text, measured_ratio(arm), region, "check", exact=True, arm=arm)
+
+
 RARE_OVER_HALF = "weight at p = .01 over p = .5"
 NEAR_SQRT = (float(np.sqrt(8 / 3.5)) - 0.01, float(np.sqrt(8 / 3.5)) + 0.01)
 
@@ -128,17 +136,11 @@ PROTOCOL = Protocol(
     run=run,
     base=base,
     statements=(
-        *(
-            Statement(f"GRPO, G = {size}: {RARE_OVER_HALF}", ratio("grpo", size), (1.2, INFINITY), "check", exact=True)
-            for size in SIZES[1:]
-        ),
-        Statement(f"GRPO, G = 2: {RARE_OVER_HALF}", ratio("grpo", 2), (1 - 1e-6, 1 + 1e-6), "check", exact=True),
-        *(
-            Statement(f"Dr. GRPO, G = {size}", ratio("dr_grpo", size), (1 - 1e-9, 1 + 1e-9), "check", exact=True)
-            for size in SIZES
-        ),
-        Statement("GRPO in training, against sqrt(8 / 3.5)", measured_ratio("grpo"), NEAR_SQRT, "check", exact=True),
-        Statement("Dr. GRPO in training", measured_ratio("dr_grpo"), (1 - 1e-6, 1 + 1e-6), "check", exact=True),
+        *(exact("grpo", size, f"GRPO, G = {size}: {RARE_OVER_HALF}", (1.2, INFINITY)) for size in SIZES[1:]),
+        exact("grpo", 2, f"GRPO, G = 2: {RARE_OVER_HALF}", (1 - 1e-6, 1 + 1e-6)),
+        *(exact("dr_grpo", size, f"Dr. GRPO, G = {size}", (1 - 1e-9, 1 + 1e-9)) for size in SIZES),
+        in_training("grpo", "GRPO in training, against sqrt(8 / 3.5)", NEAR_SQRT),
+        in_training("dr_grpo", "Dr. GRPO in training", (1 - 1e-6, 1 + 1e-6)),
     ),
     label="algebra",
     replicate="seed",

@@ -8,14 +8,12 @@ responses earn nothing, which pays for being short (`--control random-reward-tru
 for scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from zerolab.claims.experiments.length_statements import length_numbers
-from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Row, Statement, chosen, difference, number
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Statement, difference, number
 
 if TYPE_CHECKING:
     from zerolab.config import PretrainConfig, RunConfig
@@ -54,27 +52,6 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
 
     numbers = length_numbers(trained(place_in(folder, recipe(factors))))
     return {**numbers, "gain": numbers["accuracy_end"] - numbers["accuracy_start"]}
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    """Gain in accuracy, every arm and reward; dots are seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
-    names = [(arm, reward) for reward in REWARDS for arm in RECIPES]
-    for place, (arm, reward) in enumerate(names):
-        values = [float(row["gain"]) for row in chosen(table, arm=arm, reward=reward)]
-        if values:
-            axis.bar(place, np.mean(values), 0.7, color="#4c72b0" if arm == "dr_grpo" else "#c44e52", alpha=0.75)
-            axis.plot([place] * len(values), values, ".", color="black")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(names)), [f"{arm}\n{reward}" for arm, reward in names], fontsize=8)
-    axis.set_ylabel("gain in accuracy")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 PROTOCOL = Protocol(
@@ -121,5 +98,4 @@ PROTOCOL = Protocol(
     ),
     label="open",
     replicate="seed",
-    draw=draw,
 )
