@@ -266,7 +266,8 @@ def read_verdict(folder: Path) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null and text. Ten digits: the last ones of a quantile depend on the processor."""
+    """As JSON, which has no NaN and no infinity: null and text. Numbers have ten digits: the last ones of a quantile
+    depend on the processor."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
