@@ -14,7 +14,7 @@ from run_folders import metric_row, response, write_run
 
 from command import refusal, run
 from zerolab.report.arms import differences, group_arms, read_run
-from zerolab.report.html_report import build_report, data_of
+from zerolab.report.html_report import build_report, data_of, finding
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
 
@@ -140,3 +140,27 @@ def test_the_example_of_the_document_makes_a_page(tmp_path: Path) -> None:
     shown = json.loads(data_of((tmp_path / "claim.html").read_text(), "figures"))
     assert [item["kind"] for item in shown] == ["lines", "table"]
     assert shown[0]["series"][0]["values"] == [0.3, 0.36, 0.42]
+
+
+def test_the_report_says_first_what_happened_to_lengths_and_accuracy(tmp_path: Path) -> None:
+    folders = [
+        write_run(
+            tmp_path / preset,
+            [metric_row(s, 10.0 if s <= 10 else end, **{"eval/accuracy": 0.25 if s <= 10 else 0.5}) for s in range(31)],
+            changes=[f"objective={preset}"],
+        )
+        for preset, end in (("grpo", 30.0), ("dr_grpo", 10.0))
+    ]
+    sentence = finding(group_arms([read_run(folder) for folder in folders]))
+    assert sentence.startswith(
+        "Under grpo incorrect responses went from 11.0 to 31.0 tokens and held-out accuracy went"
+    )
+    assert "from 25.0% to 50.0%; under dr_grpo incorrect responses stayed at 11.0 tokens" in sentence
+    assert "illustration" in sentence  # one seed an arm
+    assert finding(group_arms([read_run(write_run(tmp_path / "empty"))])) == "Nothing was measured yet."
+
+
+def test_a_run_without_a_name_is_called_by_its_folder(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "my-experiment", [metric_row(1)], name="run")
+    assert [arm.label for arm in group_arms([read_run(folder)])] == ["my-experiment"]
+    assert "<title>my-experiment" in build_report([read_run(folder)])

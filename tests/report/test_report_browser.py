@@ -225,7 +225,7 @@ def test_the_group_stands_side_by_side_with_its_marks(browser: Browser, page: Pa
     marks = browser.js("[...document.querySelectorAll('.card mark')].map(m => [m.className, m.textContent])")
     words = [["reflection", WAIT_ROW[hit.start : hit.end]] for hit in find_phrases(WAIT_ROW, "wide")]
     assert [word for _, word in words] == ["Wait", "let me check"]
-    assert marks == [*words, ["answer", "2"], ["answer", "3"]]
+    assert marks == [*words, ["answer right", "2"], ["answer wrong", "3"]]
     assert browser.js("document.querySelector('.gold').textContent") == "Answer: 21 of 4 solved"
 
 
@@ -319,6 +319,27 @@ def test_curves_are_means_over_seeds_with_their_range_and_their_data(browser: Br
     assert lines[21].endswith(",0,20,2100,0.5")
     browser.js("document.querySelector('.legend .key').click()")
     browser.until(f"!{chart}.ariaLabel.includes(' grpo from') && {chart}.ariaLabel.includes('dr_grpo from')")
+
+
+def test_what_no_run_has_measured_is_not_drawn(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.js("[...document.querySelectorAll('#overview .empty, #curves .empty, #bias .empty')].length") == 0
+
+
+def test_every_axis_has_its_unit_and_shares_have_one_scale(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    texts = browser.js(
+        "[...document.querySelectorAll('#overview figure, #curves figure')].map(figure =>"
+        " [...figure.querySelectorAll('.axis-label')].map(label => label.textContent))"
+    )
+    assert len(texts) > 3
+    assert all(len([text for text in labels if text]) == 2 for labels in texts if labels)
+    scales = browser.js(
+        "[...document.querySelectorAll('#curves figure')].filter(f => [...f.querySelectorAll('.axis-label')]"
+        ".some(l => l.textContent === 'share')).map(f => [...f.querySelectorAll('.tick')].map(t => t.textContent))"
+    )
+    assert scales
+    assert all({"0", "1"} <= set(ticks) for ticks in scales)
 
 
 def test_the_bias_meter_shows_each_arm(browser: Browser, page: Path) -> None:

@@ -153,12 +153,18 @@ def _differences(groups: Sequence[Sequence[ReportRun]]) -> list[Difference]:
     return [d for d in shown if len(set(d.values)) > 1]
 
 
+def name_of(run: ReportRun) -> str:
+    """The name of a run; one that was given none is called by its folder."""
+    name = run.config.get("name")
+    return run.folder.name if name in (None, "run") else as_text(name)
+
+
 def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _labels(groups: Sequence[Sequence[ReportRun]]) -> list[str]:
-    names = [as_text(runs[0].config.get("name", runs[0].folder.name)) for runs in groups]
+    names = [name_of(runs[0]) for runs in groups]
     if len(groups) == 1:
         return [short(names[0])]
     found = _differences(groups)

@@ -1,21 +1,25 @@
 """`zerolab report`: any runs side by side in one HTML file."""
 
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zerolab.data.question_config import forced_note
 from zerolab.errors import UserError
 from zerolab.phrases import javascript_pattern
-from zerolab.report.arms import Arm, ReportRun, as_text, differences, flatten, group_arms, numbers, read_run
+from zerolab.report.arms import Arm, ReportRun, as_text, differences, flatten, group_arms, name_of, numbers, read_run
 from zerolab.report.curves import draw, has_bias, write_bias, write_csv
 from zerolab.report.effects import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
-from zerolab.rundir import WINDOWS, clear_errors, step_windows, write_atomically
+from zerolab.rl.metrics import MEANINGS
+from zerolab.rundir import WINDOWS, clear_errors, step_windows, window_mean, write_atomically
 
 MOST_RESPONSES = 50_000
 STYLES = ("report.css", "reader.css")
@@ -98,7 +102,7 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES, sentence
     arms = group_arms(runs)
     ordered = [run for arm in arms for run in arm.runs]
     found = columns(ordered, most)
-    title = as_text(runs[0].config.get("name", runs[0].folder.name)) if len(runs) == 1 else " / ".join(_names(arms))
+    title = name_of(runs[0]) if len(runs) == 1 else " / ".join(_names(arms))
     summary = {
         "arms": [arm.label for arm in arms],
         "runs": [_run(run, number) for number, arm in enumerate(arms) for run in arm.runs],
@@ -108,6 +112,8 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES, sentence
         "reflection": javascript_pattern("wide"),
         "thinned": found["thinned"],
         "windows": WINDOWS,
+        "finding": finding(arms),
+        "units": [(name, unit) for name, unit, _ in MEANINGS],
     }
     sizes = f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}"
     notes = [f"{run.folder.name}: {note}" for run in ordered if (note := forced_note(run.config))]
@@ -122,6 +128,44 @@ def build_report(runs: Sequence[ReportRun], most: int = MOST_RESPONSES, sentence
         scripts=SCRIPTS,
     )
     return render(page)
+
+
+def finding(arms: Sequence[Arm]) -> str:
+    """One sentence on what happened to lengths and accuracy, arm by arm, from the start and the end of the runs."""
+    accuracy = "eval/accuracy" if any(_move(arm, "eval/accuracy") for arm in arms) else "accuracy"
+    parts = []
+    for arm in arms:
+        wrong, right = _move(arm, "length/incorrect"), _move(arm, accuracy)
+        words = [_grown("incorrect responses", wrong, "{:.1f}", " tokens")] if wrong else []
+        if right:
+            name = "held-out accuracy" if accuracy == "eval/accuracy" else "accuracy in training"
+            words.append(_grown(name, right, "{:.1%}"))
+        if words:
+            parts.append(f"under {arm.label} {' and '.join(words)}")
+    if not parts:
+        return "Nothing was measured yet."
+    few = min(len(arm.runs) for arm in arms) < 3
+    note = " With fewer than 3 seeds an arm this is an illustration." if few else ""
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}.{note}"
+
+
+def _move(arm: Arm, metric: str) -> tuple[float, float] | None:
+    """Means over the runs of an arm at the start and at the end; None if one of them was not measured."""
+    ends: list[list[float]] = [[], []]
+    for run in arm.runs:
+        pairs = [(row["step"], row[metric]) for row in map(numbers, run.rows) if row.get(metric) is not None]
+        windows = step_windows(run.done)
+        for values, window in zip(ends, (windows["start"], windows["end"]), strict=True):
+            values.append(window_mean([s for s, _ in pairs], [v for _, v in pairs], window))
+    means = [float(np.mean(values)) for values in ends]
+    return (means[0], means[1]) if all(map(math.isfinite, means)) else None
+
+
+def _grown(what: str, move: tuple[float, float], digits: str, unit: str = "") -> str:
+    """`what` went from .. to .., or stayed at .. if both read the same."""
+    before, after = (digits.format(value) for value in move)
+    return f"{what} stayed at {after}{unit}" if before == after else f"{what} went from {before} to {after}{unit}"
 
 
 def _names(arms: Sequence[Arm]) -> list[str]:

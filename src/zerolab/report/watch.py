@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zerolab.errors import UserError
-from zerolab.report.arms import ReportRun, as_text, is_number, read_run
+from zerolab.report.arms import ReportRun, as_text, is_number, name_of, read_run
 from zerolab.report.progress import sparkline
 from zerolab.run_lock import is_running
 from zerolab.rundir import CONFIG, METRICS
@@ -96,7 +96,7 @@ def frame(run: ReportRun, silent_seconds: float, width: int) -> RenderableType:
     """Head, bar, curves and status of a run as it stands."""
     objective = run.config.get("objective")
     preset = as_text(objective.get("name", "")) if isinstance(objective, dict) else ""
-    title = Text.assemble((as_text(run.config.get("name", run.folder.name)), "bold"), f"  {preset}  {run.folder}")
+    title = Text.assemble((name_of(run), "bold"), f"  {preset}  {run.folder}")
     title.truncate(width, overflow="ellipsis")
     bar = Table.grid(padding=(0, 1))
     goes_on = not finished(run) and not has_stopped(run) and not is_silent(run, silent_seconds)

@@ -5,7 +5,13 @@ const metrics = []; // per run: {name: column over the logged steps}
 const view = {window: 0, showRuns: false, x: "step", hidden: new Set()};
 const redraws = [];
 
-const armColour = arm => `c${arm % 8}`;
+const FIXED_COLOURS = {grpo: 0, dr_grpo: 1}; // red and blue on every page
+const COLOUR_NUMBERS = (() => {
+  const fixed = summary.arms.map(label => FIXED_COLOURS[label]);
+  const free = Array.from({length: summary.arms.length + 8}, (_, i) => i).filter(i => !fixed.includes(i % 8));
+  return fixed.map(number => number ?? free.shift() ?? 0);
+})();
+const armColour = arm => `c${COLOUR_NUMBERS[arm] % 8}`;
 const armRuns = arm => summary.runs.flatMap((run, i) => run.arm === arm ? [i] : []);
 const visibleArms = () => summary.arms.map((_, arm) => arm).filter(arm => !view.hidden.has(arm));
 const lastStep = () => Math.max(0, ...summary.runs.map(run => run.done));

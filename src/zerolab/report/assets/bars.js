@@ -2,13 +2,13 @@
 
 /**
  * categories: [text]; series: [{label, colour, values: [number], low, high}] with one value per category.
- * options: {width, height, xLabel, stacked, top, label, reference}
+ * options: {width, height, xLabel, yLabel (the unit), stacked, top, label, reference}
  */
 function barChart(categories, series, options) {
   const shown = series.filter(one => one.values.some(isNumber));
   if (!shown.length) return emptyPlot("not measured in these runs");
   const {width, height = 210} = options;
-  const area = {left: 44, right: width - 8, top: 8, bottom: height - 34, height};
+  const area = {left: 44, right: width - 8, top: 20, bottom: height - 34, height};
   const [low, high] = barRange(categories, shown, options);
   const y = linear(low, high, area.bottom, area.top);
   const step = (area.right - area.left) / categories.length;
@@ -19,7 +19,7 @@ function barChart(categories, series, options) {
   const bars = categories.map((_, i) => options.stacked ? stack(shown, i, area.left + i * step, step, y)
     : sideBySide(shown, i, area.left + i * step, step, y));
   const drawing = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"},
-    yAxis(area, y, low, high), bars.flat(), labels,
+    yAxis(area, y, low, high, options.yLabel), bars.flat(), labels,
     isNumber(options.reference)
       ? svg("line", {class: "reference", x1: area.left, x2: area.right, y1: y(options.reference), y2: y(options.reference)}) : null,
     svg("line", {class: "axis", x1: area.left, x2: area.right, y1: y(Math.max(low, 0)), y2: y(Math.max(low, 0))}),
@@ -47,6 +47,7 @@ function barRange(categories, shown, options) {
     const sums = categories.map((_, i) => shown.reduce((sum, one) => sum + (one.values[i] || 0), 0));
     return extent([0, ...sums, options.top ?? 0], true);
   }
+  if (options.top) return [0, options.top];
   return extent([...shown.flatMap(one => [...one.values, ...(one.high ?? []), ...(one.low ?? [])]), options.reference], true);
 }
 

@@ -43,13 +43,14 @@ function readingNote() {
 
 /** All of them share one scale, so that their sizes compare. */
 function pressureFigure(host, name, title) {
+  if (!isMeasured(name)) return;
   addFigure(host, {
     title, file: name.replaceAll("/", "-"), rows: () => metricRows([name]),
     draw: width => {
       const all = PRESSURES.flatMap(([other]) => armSeries(other));
       const values = all.flatMap(one => one.points.flatMap(point => [point.low, point.high]));
       return lineChart(armSeries(name), {
-        width, height: 180, range: extent(values, true), label: title, showRuns: view.showRuns,
+        width, height: 190, range: extent(values, true), label: title, yLabel: unitOf(name), showRuns: view.showRuns,
         xLabel: view.x === "step" ? "step" : "tokens sampled",
       });
     },
@@ -57,6 +58,8 @@ function pressureFigure(host, name, title) {
 }
 
 function bucketFigure(host, [prefix, names, title, xLabel, reference], state) {
+  if (!names.some(name => isMeasured(prefix + name))) return;
+  const unit = unitOf(`${prefix}*`);
   const values = arm => {
     return names.map(name => windowMeans(arm, prefix + name, state.window));
   };
@@ -68,6 +71,6 @@ function bucketFigure(host, [prefix, names, title, xLabel, reference], state) {
         label: summary.arms[arm], colour: armColour(arm), values: seeds.map(mean),
         low: seeds.map(list => Math.min(...list)), high: seeds.map(list => Math.max(...list)),
       };
-    }), {width, height: 190, xLabel, label: title, reference}),
+    }), {width, height: 200, xLabel, yLabel: unit, top: unit === "share" ? 1 : undefined, label: title, reference}),
   });
 }

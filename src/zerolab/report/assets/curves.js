@@ -2,11 +2,20 @@
 
 const PANELS = [
   ["reward/mean", "Reward", true],
-  ["length/mean", "Response length", true],
-  ["length/correct", "Length of correct responses", true],
-  ["length/incorrect", "Length of incorrect responses", true],
   ["eval/accuracy", "Held-out accuracy", false],
+  ["accuracy", "Accuracy in training", false],
+  ["length/mean", "Response length", true],
+  ["truncated", "Truncated responses", false],
 ];
+const SHARES = [0, 1]; // the scale of every share, so that figures compare
+
+/** The unit of a metric, by its name or by the pattern that it falls under. */
+function unitOf(name) {
+  const found = summary.units.find(([known]) => known === name || (known.endsWith("*") && name.startsWith(known.slice(0, -1))));
+  return found?.[1] ?? "";
+}
+
+const isMeasured = name => metrics.some(run => run[name]?.some(isNumber));
 
 function metricNames() {
   const names = new Set(metrics.flatMap(run => Object.keys(run)));
@@ -14,12 +23,15 @@ function metricNames() {
   return [...names].sort();
 }
 
-function metricFigure(host, name, title, zero, x = () => view.x) {
+/** Draws nothing for a metric that no run has measured. */
+function metricFigure(host, name, title, zero, x = () => view.x, height = 210) {
+  if (!isMeasured(name)) return null;
+  const unit = unitOf(name);
   return addFigure(host, {
     title, file: title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-"),
     rows: () => metricRows([name]),
     draw: width => lineChart(armSeries(name, x()), {
-      width, zero, label: title, xLabel: x() === "step" ? "step" : "tokens sampled", showRuns: view.showRuns,
+      width, height, zero, label: title, yLabel: unit, range: unit === "share" ? SHARES : undefined, xLabel: x() === "step" ? "step" : "tokens sampled", showRuns: view.showRuns,
     }),
   });
 }
@@ -48,7 +60,8 @@ function anyMetric() {
   addFigure(host, {
     title: "Any metric", file: "metric", rows: () => metricRows([state.name]),
     draw: width => lineChart(armSeries(state.name), {
-      width, height: 240, zero: false, label: state.name, showRuns: view.showRuns,
+      width, height: 240, zero: false, label: state.name, showRuns: view.showRuns, yLabel: unitOf(state.name),
+      range: unitOf(state.name) === "share" ? SHARES : undefined,
       xLabel: view.x === "step" ? "step" : "tokens sampled",
     }),
   });

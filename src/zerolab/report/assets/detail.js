@@ -21,6 +21,7 @@ function showDetail(host, store, row, search) {
   const run = summary.runs[store.run[row]];
   const short = group.every(one => store.response[one].length < SHORT_TEXT);
   const cards = el("div", {class: short ? "cards wrapped" : "cards"}, group.map(one => card(store, one, one === row, search)));
+  host.parentElement.classList.toggle("wide", !short); // long responses get the width of the page
   host.replaceChildren(
     el("header", {},
       el("button", {type: "button", class: "back", onclick: () => byId("responses").scrollIntoView({block: "center"})}, "↑ List"),
@@ -49,5 +50,5 @@ function card(store, row, chosen, search) {
   return el("article", {class: chosen ? "card chosen" : "card", "aria-current": chosen ? "true" : null},
     el("div", {class: "card-head"}, el("span", {class: "sample"}, `#${store.sample[row]}`), badge(flags)),
     el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    el("pre", {class: "response", dir: "auto"}, marked(store.response[row], extracted, search)));
+    el("pre", {class: "response", dir: "auto"}, marked(store.response[row], extracted, search, Boolean(flags & CORRECT))));
 }

@@ -32,13 +32,14 @@ function emptyPlot(text) {
   return el("p", {class: "empty"}, text);
 }
 
-/** Left axis with grid lines, and a bottom line. */
-function yAxis(area, scale, low, high) {
+/** Left axis with grid lines and its unit on top. */
+function yAxis(area, scale, low, high, unit) {
   const parts = ticks(low, high, area.height < 140 ? 3 : 4).map(value => [
     svg("line", {class: value === 0 ? "grid zero" : "grid", x1: area.left, x2: area.right, y1: scale(value), y2: scale(value)}),
     svg("text", {class: "tick", x: area.left - 6, y: scale(value) + 4, "text-anchor": "end"}, tickText(value)),
   ]);
-  return parts.flat();
+  const label = unit ? [svg("text", {class: "axis-label", x: 2, y: area.top - 8}, unit)] : [];
+  return [...parts.flat(), ...label];
 }
 
 function linear(from, to, start, end) {

@@ -33,6 +33,6 @@ function lengthFigure(host, panel, top) {
       ...bins.map((_, i) => [summary.arms[panel.arm], panel.window, panel.edges[i] + 1, panel.edges[i + 1],
         ...OUTCOMES.map(([kind]) => panel.of[kind][i])])],
     draw: width => barChart(bins, OUTCOMES.map(([kind, colour]) => ({label: kind, colour, values: panel.shares.of[kind]})),
-      {width, height: 170, xLabel: "tokens", stacked: true, top, label: `Lengths of ${label}`}),
+      {width, height: 180, xLabel: "tokens", yLabel: "share of responses", stacked: true, top, label: `Lengths of ${label}`}),
   });
 }

@@ -1,11 +1,11 @@
 // A chart of lines with bands.
 
-const LINE_MARGIN = {left: 44, right: 10, top: 8, bottom: 34};
+const LINE_MARGIN = {left: 44, right: 10, top: 20, bottom: 34};
 
 /**
  * series: [{label, colour, dashed, points: [{x, mean, low, high}], runs: [[{x, y}]], banded}]; low and high are drawn
  * where there are several runs or `banded` says so.
- * options: {width, height, xLabel, zero, range: [low, high], label, showRuns}
+ * options: {width, height, xLabel, yLabel (the unit), zero, range: [low, high], label, showRuns}
  */
 function lineChart(series, options) {
   const shown = series.filter(one => one.points.length);
@@ -22,7 +22,7 @@ function lineChart(series, options) {
   const cross = svg("line", {class: "cross", y1: area.top, y2: area.bottom, visibility: "hidden"});
   const points = svg("g", {});
   const drawing = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"},
-    yAxis(area, y, low, high), xAxis(area, x, xs, options.xLabel, width),
+    yAxis(area, y, low, high, options.yLabel), xAxis(area, x, xs, options.xLabel, width),
     shown.map(one => drawSeries(one, x, y, options.showRuns)), cross, points);
   const host = el("div", {class: "chart", tabindex: "0", role: "group", "aria-label": describe(shown, options)}, drawing);
   watch(host, {xs, x, y, area, cross, points, shown, options});

@@ -19,13 +19,13 @@ function answerSpan(text, extracted) {
 }
 
 /** The text as nodes with marks; where two overlap, the first in this order wins: answer, search, reflection. */
-function marked(text, extracted, search) {
+function marked(text, extracted, search, right) {
   const spans = [];
   const add = (from, to, kind) => {
     if (to > from && !spans.some(span => from < span.to && span.from < to)) spans.push({from, to, kind});
   };
   const answer = answerSpan(text, extracted);
-  if (answer) add(...answer, "answer");
+  if (answer) add(...answer, right ? "answer right" : "answer wrong");
   if (search.trim()) {
     let count = 0;
     for (const match of text.matchAll(new RegExp(escapePattern(search.trim()), "giu"))) {
@@ -45,4 +45,4 @@ function marked(text, extracted, search) {
   return nodes;
 }
 
-const MARK_TITLES = {answer: "extracted answer", found: "search", reflection: "word of self-reflection"};
+const MARK_TITLES = {"answer right": "extracted answer, right", "answer wrong": "extracted answer, wrong", found: "search", reflection: "word of self-reflection"};

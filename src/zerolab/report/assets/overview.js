@@ -21,12 +21,22 @@ function showOverview(section) {
       ...known.map(([name]) => move(windowMeans(arm, name, "start"), windowMeans(arm, name, "end"))),
     ];
   });
+  section.append(el("p", {class: "lead"}, summary.finding));
+  showHeadline(section);
   const unfinished = summary.runs.some(run => run.done < run.steps);
   section.append(
     table(["arm", "seeds", "steps", "tokens per run", ...known.map(([, title]) => title)], rows, {numeric: true, label: "Arms"}),
     el("p", {class: "hint"}, `Start → end, mean over seeds (${summary.windows}).`,
       unfinished ? " At least one run has not reached its last step." : ""));
   showEffects(section);
+}
+
+/** The two curves that the question of the paper is about, large. */
+function showHeadline(section) {
+  const grid = el("div", {class: "figures two"});
+  metricFigure(grid, "length/incorrect", "Length of incorrect responses", true, undefined, 300);
+  metricFigure(grid, "length/correct", "Length of correct responses", true, undefined, 300);
+  if (grid.children.length) section.append(grid);
 }
 
 /** Tables of the end of the runs, each number with its interval over seeds. */
