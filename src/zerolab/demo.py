@@ -21,7 +21,7 @@ from zerolab.config import DemoConfig, RunConfig, load_run_config
 from zerolab.errors import UserError
 from zerolab.processes import Job, cores, metrics_so_far, run_all, training_job
 from zerolab.recipes import find_recipe
-from zerolab.report.curves import Runs, column, draw, has_bias, write_bias, write_csv
+from zerolab.report.curves import HEADLINE, Runs, column, draw, has_bias, write_bias, write_csv
 from zerolab.report.html_report import write_report
 from zerolab.report.progress import sparkline
 from zerolab.rundir import WINDOWS, step_windows, window_mean, write_atomically
@@ -308,7 +308,7 @@ def write_results(
 ) -> None:
     write_csv(out / "curves.csv", runs)
     title = f"{config.name}: {len(config.seeds)} seeds, thin lines are single runs"
-    draw(out / "curves.png", runs, title)
+    draw(out / "curves.png", runs, title, HEADLINE, size=13)
     if has_bias(runs):
         write_bias(out / "bias.png", runs, f"bias meter of {title}")
     rows = [{"arm": s.name, "windows": {k: [list(w) for w in v] for k, v in s.windows.items()}} for s in summaries]

@@ -22,6 +22,12 @@ PANELS = (
     ("length/incorrect", "length of incorrect"),
     ("eval/accuracy", "held-out accuracy"),
 )
+# What the question of the paper is about, for a figure that is shown small.
+HEADLINE = (
+    ("length/incorrect", "length of incorrect, tokens"),
+    ("length/correct", "length of correct, tokens"),
+    ("eval/accuracy", "held-out accuracy"),
+)
 NAMES = tuple(name for name, _ in PANELS)
 COLOURS = ("#c44e52", "#4c72b0", "#55a868", "#8172b3", "#ccb974", "#64b5cd", "#da8bc3", "#8c8c8c")
 SMOOTH = 10  # steps of the running mean drawn on top of the raw curve
@@ -46,15 +52,17 @@ def write_csv(path: Path, runs: Runs, names: Sequence[str] = NAMES) -> None:
                     writer.writerow([arm, number, row["step"], *("" if row.get(n) is None else row[n] for n in names)])
 
 
-def draw(path: Path, runs: Runs, title: str) -> None:
-    """Thin lines: single runs. Thick line: mean of the runs, smoothed over a few steps."""
+def draw(path: Path, runs: Runs, title: str, panels: Sequence[tuple[str, str]] = PANELS, size: int = 10) -> None:
+    """Thin lines: single runs. Thick line: mean of the runs, smoothed over a few steps. Text has `size` points."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(3.4 * len(PANELS), 3.2), constrained_layout=True)
-    for axis, (name, label) in zip(axes, PANELS, strict=True):
+    plt.rcParams.update({"font.size": size, "axes.titlesize": size + 2})
+    width = 0.34 * size * len(panels)
+    figure, axes = plt.subplots(1, len(panels), figsize=(width, 0.32 * size), constrained_layout=True)
+    for axis, (name, label) in zip(axes, panels, strict=True):
         for colour, (arm, seeds) in zip(cycle(COLOURS), runs.items(), strict=False):
             draw_arm(axis, arm, colour, [column(rows, name) for rows in seeds])
         axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
@@ -62,9 +70,10 @@ def draw(path: Path, runs: Runs, title: str) -> None:
         axis.set_xlabel("step")
         axis.grid(alpha=0.25)
     axes[0].legend(frameon=False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=size + 1)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+    plt.rcdefaults()
 
 
 def draw_arm(axis: Any, arm: str, colour: str, curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
