@@ -115,6 +115,24 @@ def divisions(results: Path) -> str:
     return _table(("division", "accuracy at the end, with minus without", "95 % interval", "replicates"), rows)
 
 
+PRESSURES = (  # experiment, condition, what tells the experiments apart
+    ("L1.transformer", "reference", "a word of confidence, right in 85 %"),
+    ("L1.transformer", "no information", "a word of confidence, right in 50 %"),
+    ("L1.transformer", "same filler", "the same filler after both words"),
+    ("L1.natural", "reference", "no such word, several steps"),
+)
+
+
+def pressures(results: Path) -> str:
+    """The bias meter at the start of GRPO's runs beside the growth of incorrect answers."""
+    rows = []
+    for name, condition, text in PRESSURES:
+        runs = chosen(read_table(results / "laptop" / name / "cells.csv"), arm="grpo", condition=condition)
+        pressure, growth = (np.mean([float(r[k]) for r in runs]) for k in ("normaliser_pressure_start", "growth"))
+        rows.append((f"{name}, {condition}", text, f"{pressure:+.1f}", f"{growth:+.1f}", f"{len(runs)} runs"))
+    return _table(("experiment", "base model", "pressure at the start", "growth (tokens)", "replicates"), rows)
+
+
 def clipped(results: Path) -> str:
     """Shares of optimizer steps at the end of runs whose gradient was clipped, at the reference condition."""
     rows = []

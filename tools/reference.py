@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tools.command_pages import commands_page, metrics_page
-from tools.ledger_tables import claim_pages, clipped, divisions, headlines, ledger
+from tools.ledger_tables import claim_pages, clipped, divisions, headlines, ledger, pressures
 from tools.markdown import table
 from tools.scaling_tables import tables
 
@@ -233,7 +233,7 @@ def pages(folder: Path) -> dict[Path, str]:
     planned = scaling.read_text(encoding="utf-8")
     for name, content in tables(folder.parent / "benchmarks" / "results").items():
         planned = between(planned, name, content)
-    readme, measured = folder.parent / "README.md", folder.parent / "results"
+    readme, measured, meter = folder.parent / "README.md", folder.parent / "results", folder / "bias_meter.md"
     text = between(algorithms.read_text(encoding="utf-8"), "presets", presets_table())
     page = between(results.read_text(encoding="utf-8"), "ledger", ledger(measured))
     page = between(between(page, "divisions", divisions(measured)), "clipped", clipped(measured))
@@ -242,6 +242,7 @@ def pages(folder: Path) -> dict[Path, str]:
         folder / "config.md": config_page(),
         folder / "commands.md": commands_page(),
         folder / "metrics.md": metrics_page(),
+        meter: between(meter.read_text(encoding="utf-8"), "pressures", pressures(measured)),
         algorithms: between(text, "formulas", formulas()),
         analysis: between(analysis.read_text(encoding="utf-8"), "phrases", phrases_table()),
         health: between(health.read_text(encoding="utf-8"), "warnings", warnings_table()),

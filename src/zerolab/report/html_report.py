@@ -47,10 +47,10 @@ SECTIONS = (
     Section(
         "bias",
         "Bias meter",
-        "Does the model think longer because it pays, or because of the loss? Length pressure is the covariance of a "
+        "Where does length pressure come from, in each step? It is the covariance of a "
         "response's coefficient with its length within questions, in reward × tokens: above 0 the update lengthens. "
         "The reward part is what pays; the normaliser part is what the weighting of tokens adds, and is 0 where every "
-        "token counts the same.",
+        "token counts the same. It describes a step and predicts no growth.",
     ),
     Section("lengths", "Lengths", "Responses in transcripts.jsonl by length and by what became of them."),
     Section("config", "Config", "Keys in which the arms differ; seeds, folders and names aside."),
