@@ -76,3 +76,29 @@ def finite_mean(values: Sequence[float]) -> float:
     array = np.asarray(values, float)
     array = array[np.isfinite(array)]
     return float(array.mean()) if len(array) else float("nan")
+
+
+def held_out_numbers(config: RunConfig, path: str, most: int, samples: int) -> dict[str, float]:
+    """Accuracy, lengths and truncation of a policy on at most `most` held-out questions, sampled as the run samples."""
+    from zerolab.build import pick_device
+    from zerolab.data.questions import QuestionStream, load_questions
+    from zerolab.models.hf import load_model, load_tokenizer
+    from zerolab.start import StartOptions, try_templates
+
+    stream = QuestionStream(load_questions(config.questions).holdout, 0, "shuffle")
+    questions = list({draw.question.id: draw.question for draw in stream.take(most)}.values())
+    device, tokenizer = pick_device(config.model.device), load_tokenizer(path)
+    options = StartOptions(path, "", samples=samples, budget=config.rollout.max_new_tokens, seed=config.seed)
+    [trial] = try_templates(options, [config.template], questions, load_model(path, device=device), tokenizer, device)
+    solved = np.array([grade.correct for group in trial.groups for grade in group.grades])
+
+    def mean(lengths: np.ndarray) -> float:
+        return float(lengths.mean()) if len(lengths) else float("nan")
+
+    return {
+        "accuracy": float(solved.mean()),
+        "incorrect": mean(trial.lengths[~solved]),
+        "correct": mean(trial.lengths[solved]),
+        "tokens": mean(trial.lengths),
+        "truncated": trial.share("truncated"),
+    }
