@@ -58,3 +58,15 @@ def test_facts_asked_before_rl_are_held_out_from_both_arms(real: Any) -> None:
     for config in configs:
         pools = load_questions(config.questions).train
         assert asked.isdisjoint(q.text for pool in pools if isinstance(pool, Pool) for q in pool.questions)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks by phase are Linux's")
+def test_a_peak_of_memory_belongs_to_the_phase_that_reached_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    memory = importlib.import_module("memory")
+    peaks = memory.Peaks()
+    with peaks.phase("large"):
+        bytearray(300 * 2**20).find(1)
+    with peaks.phase("small"):
+        bytearray(2**20).find(1)
+    assert peaks.kib["large"] - peaks.kib["small"] > 250 * 2**10
