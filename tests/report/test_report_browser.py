@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from run_folders import metric_row, response, write_run
 
+from zerolab.claims.report import page as claims_page
 from zerolab.phrases import PHRASES, find_phrases, javascript_pattern
 from zerolab.report.arms import read_run
 from zerolab.report.html_report import build_report
@@ -26,6 +27,8 @@ KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Right": "\ue014", "Down": "\ue01
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\"><b>bold</b>"
 MANY = 50_000
 WAIT_SECONDS = 20
+READY = "document.documentElement.dataset.ready === 'true'"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 class Browser:
@@ -40,12 +43,12 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "deny"})
 
-    def open(self, page: Path, width: int = 1280, dark: bool = False) -> None:
+    def open(self, page: Path, width: int = 1280, dark: bool = False, ready: str = READY) -> None:
         self.size(width)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
         self.driver.get(page.as_uri())
-        self.until("document.documentElement.dataset.ready === 'true'")
+        self.until(ready)
 
     def size(self, width: int) -> None:
         metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
@@ -453,6 +456,25 @@ def test_text_has_contrast_in_light_and_dark_by_system_and_by_button(browser: Br
     light, dark_ground = grounds[:2]
     assert grounds == [light, dark_ground, dark_ground, light]
     assert light != dark_ground
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_claims_page_is_legible_on_a_phone_with_figures_of_its_theme(
+    dark: bool, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "claims.html").write_text(claims_page(RESULTS), encoding="utf-8")
+    browser.open(tmp_path / "claims.html", 360, dark, ready="document.readyState === 'complete'")
+    browser.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert browser.js(OVERFLOW) == 0
+    assert browser.js(CONTRAST)[0] == []
+    sizes = browser.js("[...document.querySelectorAll('main *')].map(n => parseFloat(getComputedStyle(n).fontSize))")
+    assert min(sizes) >= 11
+    widths = browser.js("[...document.querySelectorAll('.strip')].map(strip => strip.getBoundingClientRect().width)")
+    assert min(widths) > 250, "a strip is as wide as the screen"
+    shown = browser.js("[...document.images].filter(i => i.getBoundingClientRect().width).map(i => i.className)")
+    assert shown
+    assert set(shown) == {f"figure on-{'dark' if dark else 'light'}"}
+    assert browser.complaints() == []
 
 
 def test_the_check_of_contrast_can_fail(browser: Browser, page: Path) -> None:

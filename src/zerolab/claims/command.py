@@ -30,12 +30,12 @@ COLOURS = {"good": "green", "bad": "red", "unsure": "yellow", "muted": "dim"}
 def list_claims(results: Path) -> None:
     """A line per experiment; a claim without one is listed as such."""
     shown = Table(box=None, padding=(0, 1))
-    for heading in ("experiment", "claim in a sentence", "scales", "cost", "last verdict"):
+    for heading in ("experiment", "label", "claim in a sentence", "scales", "cost", "last verdict"):
         shown.add_column(heading, no_wrap=heading in ("experiment", "cost"))
     for claim, sentence in CLAIMS.items():
         found = [p for p in protocols() if p.claim == claim]
         if not found:
-            shown.add_row(claim, sentence, "", "", Text("no experiment yet", style="dim"))
+            shown.add_row(claim, "", sentence, "", "", Text("no experiment yet", style="dim"))
         for protocol in found:
             cells = protocol.cells(protocol.plan())
             record = read_verdict(results / "laptop" / protocol.id)
@@ -43,7 +43,7 @@ def list_claims(results: Path) -> None:
             verdict = Text(standing, style=COLOURS[tone(standing)])
             scales = ", ".join([*(["laptop"] if cells else []), *LARGER.get(claim, {})])
             takes = duration(cost(cells) / cores()) if cells else "-"
-            shown.add_row(protocol.id, protocol.sentence, scales, takes, verdict)
+            shown.add_row(protocol.id, protocol.label, protocol.sentence, scales, takes, verdict)
     make_console(WIDTH).print(shown)
 
 
