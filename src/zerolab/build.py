@@ -85,7 +85,8 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
 
 def make_vllm_engine(config: RunConfig, model_config: Any, device: torch.device) -> Engine:
     """Loads the model by itself."""
-    from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
+    from zerolab.rollout.vllm_engine import VllmEngine
+    from zerolab.rollout.vllm_start import VllmOptions
 
     options = VllmOptions(
         precision=config.model.precision,

@@ -106,7 +106,7 @@ def installed(package: str) -> bool:
 def caches(problems: list[str]) -> Rows:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from zerolab.worlds.base_model import cache_root
+    from zerolab.models.fetch import cache_root
 
     rows = []
     for name, folder in (("laptop base models", cache_root()), ("hub", Path(HF_HUB_CACHE)), ("runs", Path("runs"))):

@@ -55,7 +55,7 @@ class Job:
     name: str
     arguments: list[str]
     log: Path
-    process: subprocess.Popen | None = field(default=None, repr=False)
+    process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         with clear_errors(self.log):

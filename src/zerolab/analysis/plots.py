@@ -224,7 +224,7 @@ def histogram(found: Sequence[Lengths]) -> Table:
     parts = [part for part in found if part.kind in KIND_COLOURS]
     longest = max((float(part.lengths_N.max()) for part in parts), default=1.0)
     edges = np.linspace(0, max(longest, 1.0), BINS + 1)
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     for part in parts:
         counts, _ = np.histogram(part.lengths_N, edges)
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):

@@ -358,7 +358,7 @@ def draw_certificates(path: Path, certificates: Sequence[Certificate]) -> None:
 
 def merge(curves: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
     """Curves that agree to six digits as one, labelled with all their names, three to a line."""
-    names: dict[tuple, list[str]] = {}
+    names: dict[tuple[Any, ...], list[str]] = {}
     for name, curve in curves.items():
         names.setdefault(tuple(round(v, 6) for v in curve), []).append(name)
     return {

@@ -20,6 +20,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def _plus(counts: Counts, k: int) -> Counts:
     return (*counts[:k], counts[k] + 1, *counts[k + 1 :])
 
 
-def _add(law: dict, key: tuple, mass: np.ndarray) -> None:
+def _add(law: dict[Any, np.ndarray], key: tuple[Any, ...], mass: np.ndarray) -> None:
     old = law.get(key, np.zeros(0))
     short, long = sorted((old, mass), key=len)
     total = long.copy()
@@ -120,11 +121,11 @@ class StepLaw:
         self.situations = [list(self._situations(q)) for q in range(len(self.classes))]
 
     def _situations(self, q: int) -> Iterator[Situation]:
-        rest: dict[tuple, np.ndarray] = {((), 0): np.ones(1)}
+        rest: dict[tuple[Any, ...], np.ndarray] = {((), 0): np.ones(1)}
         for other, of in enumerate(self.classes):
             if other == q:
                 continue
-            grown: dict[tuple, np.ndarray] = {}
+            grown: dict[tuple[Any, ...], np.ndarray] = {}
             for (known, entering), mass in rest.items():
                 for counts, more in group_law(of, self.size).items():
                     key = ((*known, counts) if self.coupled else (), entering + of.entering(counts))
@@ -183,7 +184,7 @@ class _Advantages:
     def __init__(self, objective: Objective, of: Sequence[Classes], q: int):
         self.objective, self.mine = objective, of[q]
         self.others = [c for other, c in enumerate(of) if other != q]
-        self.known: dict[tuple, np.ndarray] = {}
+        self.known: dict[tuple[Any, ...], np.ndarray] = {}
 
     def __call__(self, counts: Counts, others: tuple[Counts, ...]) -> np.ndarray:
         if (counts, others) not in self.known:

@@ -60,7 +60,7 @@ def run_cells(protocol: Protocol, plan: Plan, work: Path, console: Any, committe
 
 
 @contextmanager
-def _finished(pool: ProcessPoolExecutor, futures: Collection[Future]) -> Iterator[Iterator[Future]]:
+def _finished(pool: ProcessPoolExecutor, futures: Collection[Future[Any]]) -> Iterator[Iterator[Future[Any]]]:
     """Futures as they finish. An error, Ctrl-C or SIGTERM, here or in a worker, cancels the others and ends workers.
 
     A training run ends after its step and keeps a checkpoint. Raises Interrupted if a signal ended a worker, UserError

@@ -80,9 +80,8 @@ def finite_mean(values: Sequence[float]) -> float:
 
 def held_out_numbers(config: RunConfig, path: str, most: int, samples: int) -> dict[str, float]:
     """Accuracy, lengths and truncation of a policy on at most `most` held-out questions, sampled as the run samples."""
-    from zerolab.build import pick_device
     from zerolab.data.questions import QuestionStream, load_questions
-    from zerolab.models.hf import load_model, load_tokenizer
+    from zerolab.models.hf import load_model, load_tokenizer, pick_device
     from zerolab.start import StartOptions, try_templates
 
     stream = QuestionStream(load_questions(config.questions).holdout, 0, "shuffle")

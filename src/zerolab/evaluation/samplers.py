@@ -227,7 +227,8 @@ def load_sampler(path: str, machine: Machine) -> tuple[Sampler, Any]:
     tokenizer = load_tokenizer(path)
     device, kv_bytes = pick_device(machine.device), int(machine.kv_gb * 2**30)
     if machine.engine == "vllm":
-        from zerolab.rollout.vllm_engine import VllmEngine, VllmOptions
+        from zerolab.rollout.vllm_engine import VllmEngine
+        from zerolab.rollout.vllm_start import VllmOptions
 
         options = VllmOptions(precision=machine.precision, device=str(device), kv_bytes=kv_bytes)
         sampling = VllmEngine(path, options)

@@ -8,7 +8,7 @@ from zerolab.grading.parser import parse
 from zerolab.grading.structure import Comparison
 from zerolab.grading.tree import Node, TooHard, Unreadable, is_scalar
 from zerolab.grading.unit_table import Unit
-from zerolab.grading.units import conversion, nouns_of, split_measure
+from zerolab.grading.units import SAME_UNIT, conversion, nouns_of, split_measure
 
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?!,)")
 # conditions behind an answer: "k \pi, k \in \Z", "where n is an integer", sets {2k : k \in \Z}
@@ -120,7 +120,7 @@ def judge(answer: str, gold: str, ordered: bool = False, confirm: bool = False) 
     change = conversion(unit, gold_unit)
     if change is None:
         return "different", "unit"
-    if change == (1, 0):
+    if change == SAME_UNIT:
         if unit is not None and gold_unit is not None and "=" not in answer:  # another side may have another unit
             unit = gold_unit = None
         if answer and bare(answer) == bare(gold):

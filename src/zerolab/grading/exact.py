@@ -9,7 +9,7 @@ Schirra, 2000).
 from collections import defaultdict
 from fractions import Fraction
 from math import comb, factorial, lcm, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 
@@ -27,7 +27,7 @@ _ALGEBRAIC = frozenset(("integer", "unit", "base"))
 
 def is_zero_combination(num: Poly, algebra: "Algebra") -> bool:
     """Whether every coefficient of `num`, read as a polynomial in its transcendental atoms, is the number 0."""
-    groups: dict[tuple, Poly] = defaultdict(dict)
+    groups: dict[tuple[Any, ...], Poly] = defaultdict(dict)
     algebraic = {i for i in range(len(algebra.atoms)) if _is_algebraic(i, algebra)}
     for m, c in num.items():
         rest = tuple((i, e) for i, e in m if i not in algebraic)
@@ -329,7 +329,7 @@ def is_zero(difference: Ratio, algebra: Algebra) -> bool:
     return not num or is_zero_combination(num, algebra)
 
 
-def lowered(num: dict, algebra: Algebra) -> dict:
+def lowered(num: dict[Any, Any], algebra: Algebra) -> dict[Any, Any]:
     """`num` times powers of integers that shorten the powers of its terms, if these have one in common."""
     for index, (kind, _) in enumerate(algebra.atoms):
         if kind == "integer" and num:
@@ -341,7 +341,7 @@ def lowered(num: dict, algebra: Algebra) -> dict:
     return num
 
 
-def settled(num: dict, algebra: Algebra) -> dict:
+def settled(num: dict[Any, Any], algebra: Algebra) -> dict[Any, Any]:
     """`num` times a non-zero factor, with every root of a sum brought to powers in [0, 1), newest root first."""
     for index in range(len(algebra.atoms) - 1, -1, -1):
         kind, base = algebra.atoms[index]
@@ -352,7 +352,7 @@ def settled(num: dict, algebra: Algebra) -> dict:
         low, high = min(wholes, default=0), max(wholes, default=0)
         if low == high == 0:
             continue
-        out: dict = {}
+        out: dict[Any, Any] = {}
         for (m, c), e, k in zip(num.items(), exponents, wholes, strict=True):
             powers = dict(m)
             powers[index] = e - k

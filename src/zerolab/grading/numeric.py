@@ -98,7 +98,7 @@ def _gamma(x: mpmath.mpc) -> mpmath.mpc:
     return mpmath.gamma(x + 1)
 
 
-def _function(name: str, args: list) -> mpmath.mpc:
+def _function(name: str, args: list[mpmath.mpc]) -> mpmath.mpc:
     x = args[0]
     if name in _DIRECT:
         if name not in ("abs", "log") and abs(x) > 2000:

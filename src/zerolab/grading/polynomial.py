@@ -7,6 +7,7 @@ exponent a Fraction (2^(1/2), e^(x/2) and x^(1/2) are powers of the atoms 2, e^x
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
+from typing import Any
 
 from zerolab.grading.tree import TooHard
 
@@ -26,7 +27,7 @@ class Ratio:
     den: Poly
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Any, ...]:
         """Hashable form."""
         return (tuple(sorted(self.num.items())), tuple(sorted(self.den.items())))
 

@@ -7,6 +7,8 @@ in order; two end points that no proof tells apart leave the comparison open.
 
 from collections.abc import Iterator, Mapping
 
+import mpmath
+
 from zerolab.grading import numeric
 from zerolab.grading.labels import is_label
 from zerolab.grading.symbolic import Answer, scalar
@@ -209,7 +211,7 @@ def _half_line(operator: str, end: Node) -> Node:
 # -- cells
 
 
-def _real(node: Node) -> "numeric.mpmath.mpf":
+def _real(node: Node) -> mpmath.mpf:
     value = numeric.value(node)
     if abs(value.imag) > _TINY * max(1, abs(value)):
         raise TooHard("an end point that is not real")

@@ -18,7 +18,7 @@ from zerolab.grading.real_sets import (
 )
 from zerolab.grading.symbolic import Answer, proportional, scalar
 from zerolab.grading.tree import Node, TooHard, is_scalar, kinds_of, number, symbols_of
-from zerolab.grading.units import conversion
+from zerolab.grading.units import SAME_UNIT, conversion
 
 MOST_ITEMS = 60
 UNIT_VECTORS = {"hat i": 1, "hat j": 2, "hat k": 3}
@@ -113,7 +113,7 @@ class Comparison:
         if any(x.kind != "qty" and "qty" in kinds_of(x) for x in (a, g)):
             return False
         a, g = (x.args[0] if x.kind == "qty" else x for x in (a, g))
-        if change != (1, 0):
+        if change != SAME_UNIT:
             if not is_scalar(a):
                 return False
             a = Node("add", None, (Node("mul", None, (number(change[0]), a)), number(change[1])))

@@ -6,6 +6,7 @@ caller may ask confirm.py, and else counts it as wrong.
 
 from enum import Enum
 from fractions import Fraction
+from typing import Any
 
 from zerolab.grading import numeric
 from zerolab.grading.algebra import Algebra
@@ -139,9 +140,9 @@ def proportional(a: Node, g: Node, sign: int) -> bool:
         return False
 
 
-def _denominators(node: Node, algebra: Algebra) -> set[tuple]:
+def _denominators(node: Node, algebra: Algebra) -> set[tuple[Any, ...]]:
     """Normal forms of everything with a variable in it that is divided by."""
-    found: set[tuple] = set()
+    found: set[tuple[Any, ...]] = set()
     stack = [node]
     while stack:
         top = stack.pop()

@@ -225,19 +225,23 @@ def nouns_of(unit: Unit | None) -> frozenset[str]:
     return frozenset(name[1:] for name, _ in unit.dimensions if name[0] == "#") if unit else frozenset()
 
 
+# The conversion between a unit and itself: factor 1, offset 0.
+SAME_UNIT = (Fraction(1), Fraction(0))
+
+
 def conversion(unit: Unit | None, to: Unit | None) -> tuple[Fraction, Fraction] | None:
     """(factor, offset) that turn a value in `unit` into one in `to`. None: the two measure different things.
 
     A missing unit is the one that was asked for. "5 units" may be any length, "5 square units" any area.
     """
     if unit is None or to is None or unit == to or not unit.dimensions or not to.dimensions:
-        return Fraction(1), Fraction(0)
+        return SAME_UNIT
     if unit.dimensions == to.dimensions:
         return unit.factor / to.factor, (unit.offset - to.offset) / to.factor
     for generic, other in ((unit, to), (to, unit)):
         power = dict(generic.dimensions).get("length")
         if generic.dimensions == (("length", power),) and other.dimensions == (("m", power),):
-            return Fraction(1), Fraction(0)
+            return SAME_UNIT
     return None
 
 

@@ -6,7 +6,7 @@ With activation checkpointing a layer keeps only its input, and its forward pass
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -161,7 +161,7 @@ class Scorer:
             found_T[spans(batch.response_len_N, micro.rows_B)] = self.logprobs(micro)[0].cpu().numpy()
         return self.ranks.joined(found_T)
 
-    def _autocast(self) -> AbstractContextManager:
+    def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32" or is_half(self.head.weight):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=COMPUTE[self.precision])

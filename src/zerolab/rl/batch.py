@@ -100,7 +100,7 @@ def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
     return pack(tokens, logprobs, rows)
 
 
-def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Sequence[tuple]) -> Batch:
+def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Sequence[tuple[Any, ...]]) -> Batch:
     """Columns from rows (prompt_len, response_len, group, reward, advantage, version)."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(ROW_COLUMNS)
     kinds = {"reward_N": np.float64, "advantage_N": np.float64}

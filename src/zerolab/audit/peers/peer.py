@@ -169,7 +169,7 @@ def _elsewhere(
         return list(json.loads((folder / "answer.json").read_text(encoding="utf-8")))
 
 
-def _start(python: str, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+def _start(python: str, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         with (folder / "stderr").open("ab") as errors:
             return subprocess.Popen(
