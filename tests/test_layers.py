@@ -41,6 +41,21 @@ IMPORTERS = {
     "wandb": {"track"},
     "trackio": {"track"},
 }
+# Imports stand at the top of a file. Inside functions stand imports of command modules, of libraries that are not on
+# every machine or take long to load, and those of these modules, for these reasons.
+LATE_LIBRARIES = {
+    *("ray", "vllm", "trl", "peft", "gguf", "openai", "wandb", "trackio", "reasoning_gym"),
+    *("torch", "transformers", "matplotlib", "datasets", "pyarrow", "sympy"),
+}
+LATE_MODULES = {
+    "__init__.py": "import zerolab loads nothing",
+    "claims": "claims list reads every protocol without torch",
+    "cluster/launch.py": "what it imports needs Ray",
+    "evaluation/samplers.py": "compare and overlap read response files without torch",
+    "grading/comparison.py": "confirm needs sympy, which most answers do not",
+    "grading/sandbox_worker.py": "a worker starts without sympy and reasoning-gym",
+    "models/gguf_file.py": "plan and --dry-run read the header of a GGUF file without torch",
+}
 # What untrusted text must never reach.
 CALLS = {"eval", "exec", "compile", "__import__"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -91,6 +106,26 @@ def dangers(tree: ast.AST) -> list[str]:
             if keyword.arg in allowed and ast.unparse(keyword.value) != "False":
                 found.append(f"{name}({keyword.arg}={ast.unparse(keyword.value)})")
     return found
+
+
+def late_imports(name: str, tree: ast.AST) -> list[str]:
+    """Imports inside functions of a module that should stand at its top."""
+    if name.startswith("cli/") or name.endswith("command.py") or {name, name.split("/")[0]} & LATE_MODULES.keys():
+        return []
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = {module for function in functions for module in imports(function)}
+    return sorted(module for module in found if module.split(".")[0] not in LATE_LIBRARIES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_stand_at_the_top(path: Path) -> None:
+    assert late_imports(path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+def test_the_rule_of_late_imports_can_be_broken() -> None:
+    late = ast.parse("def f():\n    from zerolab.errors import UserError\n    import torch")
+    assert late_imports("rl/loss.py", late) == ["zerolab.errors"]
+    assert late_imports("rl/command.py", late) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -27,6 +27,7 @@ GRADED = '{"problem": "1 + 1 = ?", "answer": "1/2", "response": "It is \\\\boxed
         ("recipe list", ""),
         ("claims list", ""),
         ("grade responses.jsonl", ""),
+        ("compare responses.jsonl responses.jsonl", "scipy.stats"),
         ("plan paper/qwen2.5-math-7b --gpus 8xA100-80", ""),
         ("train paper/qwen2.5-math-7b --dry-run", ""),
         ("train laptop/smollm2-grpo --dry-run", ""),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from zerolab.cluster.launch import launch
 from zerolab.config import CriticConfig, EvaluationConfig, ModelConfig, RunConfig
 from zerolab.data.questions import Pools, QuestionSet, QuestionStream, load_questions, overlap
 from zerolab.data.templates import Template, make_encode, make_template
@@ -20,6 +21,7 @@ from zerolab.learner.checkpoint import check_checkpoint
 from zerolab.learner.learner import Learner, LearnerProtocol
 from zerolab.learner.lora import Adapters
 from zerolab.learner.precision import COMPUTE
+from zerolab.learner.sharded import sharded_learner
 from zerolab.models.context import context_length, largest_budget, prompt_limit
 from zerolab.models.fetch import local_model
 from zerolab.models.hf import load_config, load_model, load_tokenizer, pick_device
@@ -30,8 +32,11 @@ from zerolab.rl.reward_function import close_terms, load_terms
 from zerolab.rollout.engine import Engine, Grader, SamplingParameters
 from zerolab.rollout.stream import Stream
 from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.rollout.vllm_engine import VllmEngine
+from zerolab.rollout.vllm_start import VllmOptions
 from zerolab.rollout.weight_check import Probe
 from zerolab.terminal import echo
+from zerolab.worlds.base_model import base_model
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,6 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
 
 def make_vllm_engine(config: RunConfig, model_config: Any, device: torch.device) -> Engine:
     """Loads the model by itself."""
-    from zerolab.rollout.vllm_engine import VllmEngine
-    from zerolab.rollout.vllm_start import VllmOptions
-
     options = VllmOptions(
         precision=config.model.precision,
         device=str(device),
@@ -170,8 +172,6 @@ def make_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: Engin
 
 def start_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
     """Both in processes of a Ray cluster."""
-    from zerolab.cluster.launch import launch
-
     model_config = load_config(path)
     longest_prompt(config, model_config)
     workers_started = launch(
@@ -199,8 +199,6 @@ def new_rank(config: RunConfig, path: str) -> LearnerProtocol:
     """A learner in a process of its own, or one rank of several."""
     torch.manual_seed(config.seed)
     if config.cluster and config.cluster.learner_ranks > 1:
-        from zerolab.learner.sharded import sharded_learner
-
         return sharded_learner(path, config)
     return make_learner(config, *load_policy(config, path))
 
@@ -210,7 +208,6 @@ def model_path(config: ModelConfig) -> str:
     if config.base is None:
         assert config.path is not None
         return local_model(config.path)
-    from zerolab.worlds.base_model import base_model
 
     return str(base_model(config.base))
 

@@ -27,6 +27,8 @@ from zerolab.report.progress import sparkline
 from zerolab.rundir import WINDOWS, step_windows, window_mean, write_atomically
 from zerolab.sweep import PRESSURE, REFRESH_SECONDS, number, shown, watch_jobs
 from zerolab.terminal import make_console
+from zerolab.worlds.base_model import base_model_is_cached
+from zerolab.worlds.confidence_policy import simulate
 
 Window = tuple[float, float]  # means over the start and the end of a run: rl.metrics.step_windows
 
@@ -195,8 +197,6 @@ def the_base(arms: Mapping[Any, RunConfig]) -> str:
 
 def prepare_base(recipe: str, out: Path, console: Console) -> None:
     """Pretrains the base unless it is cached; a second core shows the effect in a five-parameter policy meanwhile."""
-    from zerolab.worlds.base_model import base_model_is_cached
-
     cached = base_model_is_cached(recipe)
     console.print(f"base model {recipe}: {'from the cache' if cached else 'pretraining from scratch'}")
     job = Job("pretraining", ["pretrain", recipe], out / "base.log")
@@ -230,7 +230,6 @@ class Preview:
     """The five-parameter policy under GRPO and Dr. GRPO, a little at a time."""
 
     def __init__(self) -> None:
-        from zerolab.worlds.confidence_policy import simulate
 
         self.streams: dict[str, Iterator[Any]] = {
             n: simulate(n, seed=0, steps=PREVIEW_STEPS) for n in ("grpo", "dr_grpo")

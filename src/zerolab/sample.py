@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.text import Text
 
 from zerolab.build import make_grader, model_path
 from zerolab.config import SampleConfig
@@ -48,8 +49,6 @@ class Screen:
     def legend(self) -> None:
         """What the colours mean; nothing where there are none."""
         if self.console.is_terminal and not self.console.no_color:
-            from rich.text import Text
-
             parts = [("tokens by probability:  ", "dim"), *((f"{words}  ", style) for _, style, words in BANDS)]
             self.console.print(Text.assemble(*parts))
 
@@ -58,15 +57,12 @@ class Screen:
         return self.console.status("sampling") if self.console.is_terminal else nullcontext()
 
     def prompt(self, text: str, heading: str) -> None:
-        from rich.text import Text
 
         self.console.rule(Text(visible(heading), style="bold"), align="left")
         self.console.print(Text(visible(text), style="dim"))
 
     def response(self, number: str, pieces: Sequence[str], completion: Completion, verdict: str) -> None:
         """One response; `pieces` is the text of each token, special ones named."""
-        from rich.text import Text
-
         probabilities = np.exp(completion.logprobs_L.astype(float))
         body = Text()
         for piece, probability in zip(pieces, probabilities, strict=True):
@@ -76,7 +72,6 @@ class Screen:
         self.console.print(Text(facts(completion, verdict), style="cyan"))
 
     def line(self, text: str) -> None:
-        from rich.text import Text
 
         self.console.print(Text(visible(text), style="cyan"))
 

@@ -32,6 +32,7 @@ from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.models.context import context_length
 from zerolab.models.hf import load_config, load_model, load_tokenizer, pick_device
 from zerolab.plan.shapes import model_shape
+from zerolab.recipes import shipped
 from zerolab.rl.batch import make_batch
 from zerolab.rl.reward import has_right_and_wrong, make_group
 from zerolab.rollout.engine import SamplingParameters, sample_graded
@@ -146,8 +147,6 @@ def start(options: StartOptions) -> Path | None:
 
 def as_model_config(target: str) -> ModelConfig:
     """The model as a recipe names it: a folder, a hub id or the like, or the recipe of a laptop base."""
-    from zerolab.recipes import shipped
-
     return parse(ModelConfig, {"base" if target in shipped() else "path": target}, "zerolab start")
 
 

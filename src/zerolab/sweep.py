@@ -30,6 +30,7 @@ from zerolab.report.progress import sparkline
 from zerolab.rundir import CONFIG, WINDOWS, differing_keys, read_object
 from zerolab.terminal import make_console
 from zerolab.toml import on_resume
+from zerolab.worlds.base_model import base_model_is_cached
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 15.0  # between tables if the output is no terminal
@@ -206,8 +207,6 @@ def _counts(states: Sequence[str]) -> list[str]:
 
 def prepare_bases(runs: Sequence[SweepRun], out: Path, jobs: int, console: Console) -> None:
     """Pretrain the laptop bases that the runs start from, unless the cache has them."""
-    from zerolab.worlds.base_model import base_model_is_cached
-
     bases = [base for base in dict.fromkeys(run.config.model.base for run in runs) if base]
     todo = [base for base in bases if not base_model_is_cached(base)]
     if todo:

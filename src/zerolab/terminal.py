@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from rich.console import Console
+from rich.segment import Segment
+
 
 def visible(text: str) -> str:
     """`text` with control and direction characters as escapes; line feeds and tabs stay."""
@@ -50,8 +53,6 @@ def make_console(width: int | None = None, error: bool = False, **options: Any) 
 @cache
 def _console_class() -> type:
     """Made on first use, because rich is slow to import."""
-    from rich.console import Console
-    from rich.segment import Segment
 
     class VisibleConsole(Console):
         """Escapes control characters of texts, not those that rich itself sends to the terminal."""

@@ -13,6 +13,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
+from rich.console import Group
+from rich.text import Text
 
 from zerolab.analysis.judge import REFLECTING, Verdict, find_passage
 from zerolab.analysis.rates import (
@@ -223,9 +225,6 @@ def _escaped(text: str) -> str:
 
 def rich_examples(found: Sequence[Example]) -> Any:
     """Each passage with the text around it, for a rich console."""
-    from rich.console import Group
-    from rich.text import Text
-
     lines = []
     for example in found:
         r = example.response

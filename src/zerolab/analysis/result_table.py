@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
 from zerolab.evaluation.intervals import Interval
 from zerolab.terminal import make_console, visible
 
@@ -63,9 +67,6 @@ class Table:
         """For a rich console, without columns that hold nothing. Text of models is never markup or control codes."""
         if self.screen is not None:
             return self.screen.rich()
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table as RichTable
-        from rich.text import Text
 
         table = RichTable(
             title=Text(self.title, style="bold"),

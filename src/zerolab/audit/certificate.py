@@ -20,7 +20,7 @@ import numpy as np
 
 from zerolab.audit.enumerate import BUDGET, POLICIES, EnumerablePolicy
 from zerolab.audit.expectation import Expectation, couples_questions, critic_expectation, expectation, representative
-from zerolab.audit.split_invariance import make_learner, score_residual, split_changes
+from zerolab.audit.split_invariance import make_learner, rank_changes, score_residual, split_changes
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.batch import Batch, make_batch
 from zerolab.rl.objective import Objective
@@ -220,8 +220,6 @@ def certify(
     policy = EnumerablePolicy(POLICY_SEED)
     shared: list[float] = []
     if ranks:
-        from zerolab.audit.split_invariance import rank_changes
-
         shared = rank_changes(policy, objectives)
     certificates = []
     for number, objective in enumerate(objectives):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from zerolab.audit.enumerate import BUDGET, EnumerablePolicy, flat_gradient, tiny_qwen2
@@ -220,8 +221,6 @@ def share(batch: Batch, rank: int, ranks: int, uneven: bool) -> np.ndarray:
 
 def rank_gradient(model: nn.Module, batch: Batch, objective: Objective, uneven: bool) -> np.ndarray:
     """The gradient summed over the ranks of the running process group (never averaged)."""
-    import torch.distributed as dist
-
     rows = share(batch, dist.get_rank(), dist.get_world_size(), uneven)
     mine = ascent(model, batch, objective, MICRO_BATCHES[1], rows)
     total = torch.from_numpy(mine)
@@ -247,7 +246,6 @@ def rank_changes(policy: EnumerablePolicy, objectives: Sequence[Objective]) -> l
 
 
 def _rank(rank: int, folder: str, seed: int, jobs: Sequence[Job]) -> None:
-    import torch.distributed as dist
 
     torch.set_num_threads(1)
     if any(name == "lo" for _, name in socket.if_nameindex()):  # a host name that resolves nowhere would stop gloo

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.audit import targets
+from zerolab.audit.peers import function
 from zerolab.audit.peers.peer import HERE, Peer
 from zerolab.errors import UserError
 from zerolab.importing.trl_file import SUFFIXES, read_trl_file, whole_number
@@ -205,7 +206,6 @@ def trl_config(path: Path, python: str) -> Peer:
 
 
 def _function(target: str) -> Peer:
-    from zerolab.audit.peers import function
 
     try:
         asked = set(function.wanted(function.load(target)).values())

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from zerolab.rundir import step_windows, window_mean
+
 Scale = Literal["laptop", "gpu", "paper"]
 INFINITY = float("inf")
 FEWEST, FEWEST_BASES = 3, 5
@@ -181,7 +183,5 @@ def difference(name: str, first: Factors, second: Factors) -> Callable[[Sequence
 
 def window(values: Sequence[float]) -> tuple[float, float]:
     """Means over the start and the end of a run with one value for each step; NaN does not count."""
-    from zerolab.rundir import step_windows, window_mean
-
     steps, windows = range(1, len(values) + 1), step_windows(len(values))
     return window_mean(steps, values, windows["start"]), window_mean(steps, values, windows["end"])

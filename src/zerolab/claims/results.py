@@ -25,9 +25,12 @@ from typing import Any
 from zerolab.claims.figure import draw_figures
 from zerolab.claims.protocol import Cell, Protocol, Row
 from zerolab.claims.verdict import RULES, Finding, Verdict, control_state, findings, needed_in_all, overall
+from zerolab.config import QuestionsConfig
+from zerolab.data.questions import load_questions
 from zerolab.errors import UserError
 from zerolab.grading import GRADER_VERSION
 from zerolab.rundir import clear_errors, write_atomically
+from zerolab.toml import on_resume
 
 CELL, FINGERPRINT = "cell.json", "fingerprint"
 EXPLORATORY = "after these runs, which are of an earlier version: exploratory"
@@ -58,7 +61,6 @@ def fingerprint(protocol: Protocol, cell: Cell) -> str:
 def deciding_keys(config: Any) -> dict[str, Any]:
     """The resolved recipe as nested tables, without the keys that change no number (names, folders, memory, speed) and
     without the place of the model, whose content is hashed apart."""
-    from zerolab.toml import on_resume
 
     def kept(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         return {
@@ -75,8 +77,6 @@ def deciding_keys(config: Any) -> dict[str, Any]:
 
 @cache
 def _questions_hash(config: str) -> list[str]:
-    from zerolab.config import QuestionsConfig
-    from zerolab.data.questions import load_questions
 
     sides = load_questions(QuestionsConfig.model_validate_json(config))
     return [pool.fingerprint for pool in (*sides.train, *sides.holdout)]

@@ -13,6 +13,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 from zerolab.claims.ledger import find
 from zerolab.claims.protocol import Cell, Plan, Protocol, Row
 from zerolab.claims.results import cell_folder, load_cell, save_cell
@@ -161,7 +163,6 @@ def end_with_parent() -> None:
 
 
 def _progress(console: Any) -> Any:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zerolab.claims.protocol import Scale
+from zerolab.data.builtin import BUILT_IN
 from zerolab.errors import UserError
+from zerolab.evaluation.benchmarks import benchmark_names
+from zerolab.plan.command import operations
+from zerolab.plan.cost import HALF, Machine, estimate, sampling_seconds
+from zerolab.plan.gpus import choose, parse_cluster
+from zerolab.plan.job import Assumptions, Job, Lengths, Sampled
+from zerolab.plan.shapes import published
+from zerolab.recipes import controlled, find_recipe, load
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,6 @@ class Training:
 
     def configs(self) -> list[Any]:
         """The resolved config of every run."""
-        from zerolab.recipes import controlled, find_recipe, load
-
         found = []
         for overrides, control in self.runs():
             config = load(find_recipe(self.recipe), overrides, verb="train")
@@ -51,9 +57,6 @@ class Training:
         return found
 
     def gpu_hours(self, gpus: str) -> float:
-        from zerolab.plan.cost import estimate
-        from zerolab.plan.gpus import choose, parse_cluster
-        from zerolab.plan.job import Job
 
         cluster = parse_cluster(gpus)
         jobs = [Job(config, _shape(config.model.path), cluster) for config in self.configs()]
@@ -84,18 +87,12 @@ class Sampling:
 
     def settings(self) -> list[tuple[int, int]]:
         """(responses, responses to a question) of every template and temperature; a greedy one has one a question."""
-        from zerolab.data.builtin import BUILT_IN
-        from zerolab.evaluation.benchmarks import benchmark_names
-
         sizes = [BUILT_IN[name].rows or 0 for name in benchmark_names(self.benchmarks)]
         questions = sum(min(size, self.limit) if self.limit else size for size in sizes)
         samples = [1 if float(t) == 0 else self.samples for t in self.temperatures.split(",")]
         return [(questions * k, k) for k in samples for _ in self.templates.split(",")]
 
     def gpu_hours(self, gpus: str) -> float:
-        from zerolab.plan.cost import HALF, Machine, sampling_seconds
-        from zerolab.plan.gpus import parse_cluster
-        from zerolab.plan.job import Assumptions, Lengths, Sampled
 
         assumed = Assumptions()
         machine = Machine(parse_cluster(gpus).gpu, assumed, HALF)
@@ -119,10 +116,6 @@ class Pretraining:
         return [shlex.join(["zerolab", "pretrain", self.recipe])]
 
     def gpu_hours(self, gpus: str) -> float:
-        from zerolab.plan.command import operations
-        from zerolab.plan.gpus import parse_cluster
-        from zerolab.plan.job import Assumptions
-        from zerolab.recipes import find_recipe, load
 
         config = load(find_recipe(self.recipe), verb="pretrain")
         rate = parse_cluster(gpus).gpu.flops * Assumptions().learn_utilisation
@@ -150,8 +143,6 @@ class Larger:
 
 def _shape(path: str) -> Any:
     """Of a published family, so that a cost is the same on every machine."""
-    from zerolab.plan.shapes import published
-
     shape = published(path)
     if shape is None:
         raise UserError(f"the shape of {path} is not known, and so no cost: add its family to zerolab.plan.shapes")

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from zerolab.data.builtin import BUILT_IN
+from zerolab.data.families import PREFIX, make_family
 from zerolab.toml import SAME, Seed, Strict, as_value_error, refuse
 
 
@@ -35,7 +37,6 @@ class QuestionSource(Strict):
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> QuestionSource:
-        from zerolab.data.families import PREFIX, make_family
 
         refuse(
             (
@@ -174,8 +175,6 @@ def benchmark_of(path: str, split: str | None = None) -> str | None:
 
     A benchmark under another name is not recognised.
     """
-    from zerolab.data.builtin import BUILT_IN
-
     tests = {name: entry for name, entry in BUILT_IN.items() if entry.use == "evaluation"}
     name = Path(path).stem if Path(path).suffix in (".jsonl", ".ndjson", ".json", ".csv", ".parquet") else path
     if name in tests:

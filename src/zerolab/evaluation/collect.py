@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zerolab.data.templates import Template
 from zerolab.datatypes import Question
@@ -28,6 +29,7 @@ from zerolab.evaluation.responses import Response, ResponseFile, grade_responses
 from zerolab.evaluation.samplers import Ask, Failed, Sampler
 from zerolab.processes import GracefulStop
 from zerolab.rollout.engine import request_seed
+from zerolab.rundir import clear_errors, write_atomically
 from zerolab.terminal import echo, make_console
 
 SETTINGS = "evaluation.json"
@@ -71,7 +73,6 @@ class Settings:
 
 
 def save(settings: Settings, folder: Path) -> None:
-    from zerolab.rundir import clear_errors, write_atomically
 
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,8 +125,6 @@ class Bar:
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
             label = TextColumn("{task.description}", markup=False)
             columns = (label, BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=make_console(error=True))

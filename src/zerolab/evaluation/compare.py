@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table as RichTable
 
 from zerolab.data.templates import TEMPLATES
 from zerolab.errors import UserError
@@ -28,6 +29,7 @@ from zerolab.evaluation.responses import Response, grade_responses
 from zerolab.evaluation.samplers import CUT_TOKENS
 from zerolab.evaluation.score import Score, Table, average, population_of, score, tables
 from zerolab.evaluation.tables import WIDTH, count, format_warnings, percent, span
+from zerolab.rundir import clear_errors, write_atomically
 from zerolab.terminal import echo, make_console
 
 FEWEST = CUT_TOKENS
@@ -319,7 +321,6 @@ def show_frontier(curves: dict[str, list[Point]], console: Any) -> None:
 
 
 def _table(title: str, header: Sequence[str]) -> Any:
-    from rich.table import Table as RichTable
 
     table = RichTable(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     left = {"benchmark", "verdict"}
@@ -331,7 +332,6 @@ def _table(title: str, header: Sequence[str]) -> Any:
 def write(
     folder: Path, comparisons: Sequence[Comparison], margin: float, curves: dict[str, list[Point]], png: bool
 ) -> None:
-    from zerolab.rundir import clear_errors, write_atomically
 
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

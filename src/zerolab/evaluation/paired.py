@@ -11,6 +11,7 @@ from zerolab.evaluation.responses import Response, text_id
 from zerolab.evaluation.score import Table
 from zerolab.evaluation.significance import (
     Equivalence,
+    holm,
     mcnemar,
     paired_interval,
     paired_t,
@@ -189,8 +190,6 @@ def _average_tokens(pairs: Sequence[Pair], seed: int) -> tuple[float | None, Int
 
 def holm_columns(comparisons: Sequence[Comparison]) -> Mapping[str, list[float | None]]:
     """The p values of each question asked, corrected over all its rows: one family a column."""
-    from zerolab.evaluation.significance import holm
-
     adjusted: dict[str, list[float | None]] = {
         "better": list(holm([c.p_better for c in comparisons])),
         "equal": list(holm([c.equal.p for c in comparisons])),

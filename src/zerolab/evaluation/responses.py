@@ -24,6 +24,7 @@ from zerolab.grading.command import read_row_gold, read_rows
 from zerolab.grading.extract import MENTION, NAMES_ARE_ANSWERS
 from zerolab.grading.golds import GoldNotes
 from zerolab.grading.rules import STANDARD, Rules
+from zerolab.rundir import write_atomically
 
 RESPONSES = "responses.jsonl"
 
@@ -228,8 +229,6 @@ class ResponseFile:
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
     """All of them at once, in place of what was there: whole or not at all."""
-    from zerolab.rundir import write_atomically
-
     write_atomically(path, "".join(json.dumps(r.row()) + "\n" for r in responses))
 
 

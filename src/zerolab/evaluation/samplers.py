@@ -19,6 +19,7 @@ import numpy as np
 from zerolab.data.question_config import benchmark_of, forced_note
 from zerolab.data.templates import make_encode
 from zerolab.errors import UserError
+from zerolab.learner.checkpoint_files import newest_whole
 from zerolab.models.fetch import local_model
 from zerolab.rollout.engine import Engine, Request
 from zerolab.rollout.stop_strings import decode
@@ -197,8 +198,6 @@ def find_model(target: str, benchmarks: Sequence[str] = (), forced: bool = False
 
     Raises UserError for a run without one, and for `look`'s reason.
     """
-    from zerolab.learner.checkpoint_files import newest_whole
-
     skipped: list[str] = []
     target = local_model(target)
     folder = Path(target).expanduser()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.table import Table
+
 from zerolab.evaluation.collect import Settings
 from zerolab.evaluation.intervals import Interval
 from zerolab.evaluation.score import Score
@@ -118,7 +120,6 @@ def format_warnings(scores: Sequence[Score]) -> list[str]:
 
 
 def render(scores: Sequence[Score], settings: Settings | None, console: Any) -> None:
-    from rich.table import Table
 
     parts = (("accuracy, %", accuracy_rows(scores)), ("format (%) and length in tokens", length_rows(scores)))
     for title, (header, rows) in parts:

@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from zerolab.errors import UserError
+
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _GLUE = re.compile(
     r"(?:[ \t$,;&]|\\[()\[\],;: ]|\\q?quad|\\text\{\s*(?:,|and|or)?\s*\}|,?\s?\b(?:and|or)\b)*\n?", re.IGNORECASE
@@ -185,8 +187,6 @@ def first_mention(text: str, verifier: str) -> str | None:
     Raises UserError for a verifier whose answers are not names.
     """
     if verifier not in NAMES_ARE_ANSWERS:
-        from zerolab.errors import UserError
-
         raise UserError(
             f"mode {MENTION} looks for names, and answers of verifier {verifier} are none: choose another mode, or "
             "questions of synthetic:facts"
@@ -214,7 +214,5 @@ def extract(response: str, mode: str = "boxed", verifier: str = "math") -> str |
     if mode == MENTION:
         return first_mention(response, verifier)
     if mode not in MODES:
-        from zerolab.errors import UserError
-
         raise UserError(f"unknown extraction mode {mode!r}; choose one of {', '.join(MODE_NAMES)}")
     return MODES[mode](response)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from zerolab.datatypes import Grade
 from zerolab.errors import UserError
+from zerolab.grading.countdown import decode_gold, verify
 from zerolab.grading.equal import DEADLINE, Verdict, verdict
 from zerolab.grading.extract import NAMES_ARE_ANSWERS, extract, first_mention
 from zerolab.grading.rules import STANDARD, Rules
@@ -34,8 +35,6 @@ def _math(answer: str, gold: str) -> bool:
 
 
 def _countdown(answer: str, gold: str) -> bool:
-    from zerolab.grading.countdown import verify
-
     return bool(verify(answer, gold))
 
 
@@ -95,8 +94,6 @@ def check_golds(golds: Sequence[str], verifier: str) -> None:
     for gold in golds:
         try:
             if verifier == "countdown":
-                from zerolab.grading.countdown import decode_gold
-
                 decode_gold(gold)
             elif verifier == "reasoning_gym" and "task" not in json.loads(gold):
                 raise ValueError("no task in it")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zerolab.errors import UserError
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -20,12 +22,7 @@ def read_trl_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}; give a file") from None
     try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            import yaml
-
-            found = yaml.safe_load(text)
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except Exception as error:  # YAML's errors are many
         raise UserError(f"{path}: not {path.suffix[1:].upper()}: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):

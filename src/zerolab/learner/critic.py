@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from zerolab.config import CriticConfig, LearnerConfig
@@ -58,7 +59,6 @@ class Critic(nn.Module):
         return {f"critic/{name}": value for name, value in done.items()}
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
 
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS_FILE)
         save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)

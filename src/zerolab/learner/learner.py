@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from zerolab.config import CriticConfig, LearnerConfig
 from zerolab.learner.checkpoint import load_weights, read_state
@@ -234,8 +235,6 @@ class Learner:
 
     def save(self, folder: Path) -> None:
         """Optimizer moments, critic and version; the weights are the model's own folder (see `checkpoint.py`)."""
-        from safetensors.torch import save_file
-
         save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
         if self.adapters:
             self.adapters.save(folder)

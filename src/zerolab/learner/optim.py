@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from zerolab.config import OptimizerConfig
@@ -70,8 +71,6 @@ def clip_and_step(
 
 def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
     """The moments of every parameter, by its number; of sharded parameters this rank's rows."""
-    from safetensors.torch import save_file
-
     state = optimizer.state_dict()["state"]
     save_file({f"{i}.{name}": rows_of_this_rank(t) for i, entry in state.items() for name, t in entry.items()}, file)
 

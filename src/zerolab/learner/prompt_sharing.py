@@ -8,6 +8,7 @@ gradient is that of whole rows to the last digits.
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import DynamicCache
 
 from zerolab.models.hf import hidden_states
 from zerolab.rl.batch import MicroBatch, PromptPart, PromptStates
@@ -22,7 +23,6 @@ class Prompts:
     """One forward pass over the prompts of a part; `backward` after the last micro-batch that continues them."""
 
     def __init__(self, model: "PreTrainedModel", part: PromptPart):
-        from transformers import DynamicCache
 
         cache: Any = DynamicCache()
         hidden_QPD = model.get_decoder()(input_ids=part.ids_QP, past_key_values=cache, use_cache=True).last_hidden_state
@@ -63,7 +63,6 @@ def continued_hidden_states(model: "PreTrainedModel", micro: MicroBatch) -> torc
 
 
 def _cache(states: PromptStates, prompt_B: torch.Tensor, longest: int) -> Any:
-    from transformers import DynamicCache
 
     cache = DynamicCache()
     for number, (keys, values) in enumerate(zip(states.keys, states.values, strict=True)):

@@ -17,7 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from zerolab.errors import UserError
 from zerolab.rl.batch import PASS_TOKENS, Batch, MicroBatch, no_work
@@ -71,7 +75,6 @@ class GroupRanks:
     pass_tokens = 3 * PASS_TOKENS
 
     def __init__(self, device: torch.device):
-        import torch.distributed as dist
 
         self.rank, self.count, self.device = dist.get_rank(), dist.get_world_size(), device
 
@@ -79,7 +82,6 @@ class GroupRanks:
         return balanced(length_N, rows, self.count)[self.rank]
 
     def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
-        import torch.distributed as dist
 
         mine = list(pieces)
         most = torch.tensor(len(mine), device=self.device)
@@ -98,14 +100,11 @@ class GroupRanks:
 
     def first(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rank 0's tensor, on every rank."""
-        import torch.distributed as dist
-
         tensor = tensor.to(self.device)
         dist.broadcast(tensor, 0)
         return tensor
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        import torch.distributed as dist
 
         values = values.to(self.device)
         dist.all_reduce(values, dist.ReduceOp.SUM)
@@ -130,7 +129,6 @@ class Shards:
     """The rows of a tensor are those of the first file that has it, then of the next."""
 
     def __init__(self, files: Sequence[Path]):
-        from safetensors import SafetensorError, safe_open
 
         self._parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
         for path in files:
@@ -173,7 +171,6 @@ class Shards:
             raise UserError(f"tensor {name} has shape {shapes}: they do not belong together")
         if not is_sharded(parameter):
             return self.whole(name).to(parameter.device)
-        from torch.distributed.tensor import DTensor
 
         local = self.rows(name, *owned(parameter)).to(parameter.device)
         return DTensor.from_local(
@@ -269,7 +266,6 @@ def write_weights(
     held: dict[str, torch.Tensor] = {}
 
     def flush() -> None:
-        from safetensors.torch import save_file
 
         assert folder is not None
         save_file(held, _partial(folder, len(files)), metadata={"format": "pt"})

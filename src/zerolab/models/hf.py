@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import cached_file, logging
 
 from zerolab.errors import UserError
 from zerolab.models.context import rotary_limit
@@ -87,9 +90,6 @@ def load_model(
     Raises UserError for a missing folder, no config, no safetensors weights, weights that do not fill the model,
     an unknown architecture, an unreachable hub, and a family whose logits are not lm_head(hidden state).
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
     folder = check_folder(path)
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no *.safetensors weights{_other_weights(folder)}")
@@ -133,8 +133,6 @@ def warn_of_rotary_limit(config: Any, name: str) -> None:
 
 def load_config(path: str | Path) -> Any:
     """The config of the model in a folder or under a hub id. Raises UserError where there is none."""
-    from transformers import AutoConfig
-
     folder = check_folder(path)
     with quiet_transformers():
         try:
@@ -146,8 +144,6 @@ def load_config(path: str | Path) -> Any:
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id. Raises UserError where there is none or it has no end-of-sequence token."""
-    from transformers import AutoTokenizer
-
     folder = check_folder(path)
     # Without this check transformers makes an empty tokenizer up from config.json alone.
     if folder is not None and not any((folder / name).exists() for name in TOKENIZER_FILES):
@@ -170,9 +166,6 @@ def _as_the_file_says(tokenizer: Any, path: str) -> Any:
 
     For some model types (qwen2 among them) it keeps the vocabulary alone and splits text by the family's own rule.
     """
-    from transformers import PreTrainedTokenizerFast
-    from transformers.utils import cached_file
-
     file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if file is None or backend is None:
@@ -246,8 +239,6 @@ def write_description(
 
 def count_parameters(config: Any) -> int:
     """Parameters of the causal LM of this config; nothing is allocated."""
-    from transformers import AutoModelForCausalLM
-
     with quiet_transformers(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return sum(parameter.numel() for parameter in model.parameters())
@@ -380,8 +371,6 @@ def _explain(path: str | Path, error: Exception, what: str = "model") -> str:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars or loading reports of transformers: what matters is raised as one line."""
-    from transformers.utils import logging
-
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

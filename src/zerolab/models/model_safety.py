@@ -8,6 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
 from zerolab.errors import UserError
 
 INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
@@ -86,9 +89,6 @@ def _check_name(name: str, source: str) -> None:
 @lru_cache(maxsize=16)
 def check_hub(path: str) -> None:
     """Asks the hub once, without retries, if it knows a model that is not in the local cache. UserError if not."""
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
     try:
         if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(path, "config.json"), str):
             return

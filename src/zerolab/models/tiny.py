@@ -10,6 +10,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+
+from zerolab.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
@@ -32,8 +36,6 @@ def tiny_qwen2(
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from zerolab.errors import UserError
 
     if hidden_size % heads or hidden_size // heads % 2:
         raise UserError(
@@ -69,7 +71,6 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     A word of letters or digits only is taken where it stands alone ("10", not in "105"). Characters beyond ASCII have
     no token and are left out; <eos> is id 0, <pad> id 1.
     """
-    from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
 
     vocabulary = {token: number for number, token in enumerate([EOS, PAD, *ASCII])}
@@ -82,10 +83,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of at most `vocab_size` tokens (at least 258) trained on `texts`. Any text fits."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
-
-    from zerolab.errors import UserError
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < len(alphabet) + 2:

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
 from zerolab.config import ArchitectureConfig, ModelConfig, PretrainConfig
 from zerolab.models.context import context_length, head_dim
+from zerolab.models.fetch import catalogue, local_model, model_folder
+from zerolab.models.model_safety import check_folder
+from zerolab.recipes import base_recipe
+from zerolab.worlds.corpora import make_corpus
 
 
 @dataclass(frozen=True)
@@ -76,15 +83,12 @@ def model_shape(model: ModelConfig) -> ModelShape | None:
     """
     if model.path is not None:
         return _at_hand(model.path) or published(model.path) or _by_name(model.path)
-    from zerolab.recipes import base_recipe
 
     return recipe_shape(base_recipe(str(model.base)))
 
 
 def recipe_shape(recipe: PretrainConfig) -> ModelShape:
     """Shape of the model that a pretraining recipe makes."""
-    from zerolab.worlds.corpora import make_corpus
-
     return tiny_shape(recipe.architecture, len(make_corpus(recipe.corpus, recipe.seed).tokenizer))
 
 
@@ -121,9 +125,6 @@ def decoder_shape(sizes: Dimensions, source: str, context: int | None = None) ->
 
 def _at_hand(path: str) -> ModelShape | None:
     """Shape by config.json, if it is on this machine."""
-    from zerolab.models.fetch import catalogue, local_model, model_folder
-    from zerolab.models.model_safety import check_folder
-
     if path in catalogue() and not model_folder(path).is_dir():
         return None
     path = local_model(path)
@@ -136,9 +137,6 @@ def _at_hand(path: str) -> ModelShape | None:
 
 def _cached_config(name: str) -> Path | None:
     """config.json of a hub id in the hub's local cache."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
     try:
         found = try_to_load_from_cache(name, "config.json")
     except HFValidationError:

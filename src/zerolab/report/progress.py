@@ -8,6 +8,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
 from zerolab.terminal import echo, make_console
 
 COLUMNS = (  # (metric, heading, format)
@@ -49,9 +55,6 @@ class Progress:
             self._display.stop()
 
     def _start(self) -> None:
-        from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
 
         label = TextColumn("{task.description}", markup=False)
         self._bar = Bar(label, BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
@@ -75,9 +78,6 @@ class Progress:
 
     def _frame(self, shown: list[tuple[str, str]]) -> Any:
         """The bar, and under it a table of two lines that fits 80 columns."""
-        from rich.console import Group
-        from rich.table import Table
-
         table = Table(box=None, padding=(0, 1, 0, 0))
         for heading, _ in shown:
             table.add_column(heading, justify="right", no_wrap=True)

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from zerolab.errors import UserError
 from zerolab.models.context import head_dim
+from zerolab.models.hf import lm_head
 from zerolab.rl.logprobs import head_logits
 from zerolab.rollout.decoder import Decoder, Prompt, check_names, drop, refuse_other_states, take_back
 from zerolab.rollout.engine import Request
+from zerolab.rollout.fused_decoder import FusedDecoder
+from zerolab.rollout.fused_weights import why_unsupported
+from zerolab.rollout.kv_cache import plan_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,9 +31,6 @@ def make_decoder(
     model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
 ) -> Decoder:
     """The fused decoder if it knows the family, else transformers' forward pass. Both copy the weights."""
-    from zerolab.rollout.fused_decoder import FusedDecoder
-    from zerolab.rollout.fused_weights import why_unsupported
-
     reason = why_unsupported(model)
     if reason is None:
         return FusedDecoder(model, device=device, dtype=dtype, cuda_graphs=cuda_graphs)
@@ -68,7 +70,6 @@ class CachedDecoder:
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
-        from zerolab.models.hf import lm_head
 
         refuse_other_states(model)
         refuse_ignored_soft_caps(model)
@@ -96,7 +97,6 @@ class CachedDecoder:
         self._mask_NS = torch.zeros(0, 0, dtype=torch.int64, device=self._device)
 
     def reserve(self, requests: Sequence[Request], budget_bytes: int, max_rows: int) -> int:
-        from zerolab.rollout.kv_cache import plan_memory
 
         # A cache of transformers holds the prompt once per row.
         alone = [Request(r.id, (0,), 0, len(r.prompt_ids) + r.max_new_tokens - 1) for r in requests]
@@ -158,8 +158,6 @@ class CachedDecoder:
 
     def _forward_all(self, sequences: Sequence[Prompt]) -> torch.Tensor:
         """Starts a cache with these sequences and returns the logits after the last token of each."""
-        from transformers import DynamicCache
-
         longest = max(map(len, sequences))
         tokens = torch.tensor([[s[0]] * (longest - len(s)) + list(s) for s in sequences], device=self._device)
         lengths = torch.tensor([len(s) for s in sequences], device=self._device)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from zerolab.models.context import head_dim
+from zerolab.models.hf import named_weights
 from zerolab.rl.logprobs import has_wide_product, head_logits
 from zerolab.rollout.attention import Layout, Own, arrange, attend, prompt_bias
 from zerolab.rollout.cuda_graphs import StepGraphs
@@ -62,7 +63,6 @@ class FusedDecoder:
     def __init__(
         self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype, cuda_graphs: bool = True
     ) -> None:
-        from zerolab.models.hf import named_weights
 
         config: Any = model.config
         self._device, self._dtype = device, dtype

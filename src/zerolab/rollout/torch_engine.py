@@ -15,6 +15,7 @@ import torch
 
 from zerolab.datatypes import Completion, FinishReason
 from zerolab.models.context import context_length
+from zerolab.models.hf import as_dtype, eos_token_ids
 from zerolab.rollout.cached_decoder import make_decoder
 from zerolab.rollout.engine import EngineState, Request, check_request
 from zerolab.rollout.in_flight import Rows, close_gaps, make_completion, unbegun
@@ -47,7 +48,6 @@ class TorchEngine:
         max_rows: int = 1024,
         cuda_graphs: bool = True,
     ) -> None:
-        from zerolab.models.hf import as_dtype, eos_token_ids
 
         self.version = 0
         self.steps = 0  # forward passes so far: a sign of life for who watches from outside

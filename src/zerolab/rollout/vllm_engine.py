@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from zerolab.datatypes import Completion, FinishReason
 from zerolab.errors import UserError
@@ -37,8 +38,6 @@ class Expected:
     @classmethod
     def of(cls, config: Any) -> Expected:
         """From a transformers config, without memory for the weights."""
-        from transformers import AutoModelForCausalLM
-
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         model.tie_weights()
@@ -96,7 +95,6 @@ class VllmEngine:
     """
 
     def __init__(self, path: str | Path, options: VllmOptions | None = None) -> None:
-        from transformers import AutoConfig
 
         self.version = self.steps = 0  # steps: forward passes so far, a sign of life for who watches
         self.options = options = options or VllmOptions()
@@ -268,7 +266,6 @@ class VllmEngine:
 
 
 def _generation_config(path: str | Path) -> Any:
-    from transformers import GenerationConfig
 
     try:
         return GenerationConfig.from_pretrained(str(path))

@@ -24,6 +24,7 @@ from zerolab.models.fetch import cache_root
 from zerolab.models.hf import export_model, load_model, load_tokenizer
 from zerolab.models.tiny import tiny_qwen2
 from zerolab.processes import GracefulStop
+from zerolab.recipes import base_recipe
 from zerolab.report.progress import Progress
 from zerolab.rl.batch import Batch, pack
 from zerolab.rl.objective import PRESETS
@@ -96,7 +97,6 @@ def cache_folder(config: PretrainConfig) -> Path:
 
 
 def base_model_is_cached(recipe: str) -> bool:
-    from zerolab.recipes import base_recipe
 
     return is_complete(cache_folder(base_recipe(recipe)))
 
@@ -108,8 +108,6 @@ def is_complete(folder: Path) -> bool:
 
 def base_model(recipe: str) -> Path:
     """The folder of a base model, pretrained now unless the cache has it."""
-    from zerolab.recipes import base_recipe
-
     return pretrain(base_recipe(recipe))
 
 
