@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tools import notebook
 
 import zerolab
 from test_docs import load_script
@@ -16,6 +18,7 @@ from zerolab.errors import UserError
 from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
 
+NOTEBOOK = Path(__file__).parent.parent / "examples" / "first_run.ipynb"
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 RUNS = {"train": "api", "objective": "own-objective", "reward": "own-reward", "engine": "own-engine"}
 
@@ -88,3 +91,25 @@ def test_train_can_be_called_whoever_imported_the_loop_first() -> None:
 def test_importing_zerolab_and_asking_for_train_is_all_it_takes() -> None:
     code = "import zerolab, sys; assert 'torch' not in sys.modules; zerolab.train; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a base model of seconds instead of the real one; in a kernel, as Jupyter runs it."""
+    pytest.importorskip("nbclient", reason="the extra [notebook] is not installed")
+    monkeypatch.setenv("ZEROLAB_CACHE", str(tmp_path / "cache"))
+    values = {"MODEL": "laptop/smoke-base", "QUESTIONS": "synthetic:modular", "TEMPLATE": {"name": "none"}}
+    ran = notebook.execute(NOTEBOOK, tmp_path, {**values, "BUDGET": 16, "STEPS": 2})
+    printed = [output_text(cell) for cell in ran.cells]
+    assert sum("tokens, ended by itself" in text or "tokens, truncated" in text for text in printed) == 1
+    assert any("template none:" in text and 'preset = "dr_grpo"' in text for text in printed)
+    assert any("change by one step" in text for text in printed)
+    (page,) = notebook.tagged(ran, notebook.LARGE)
+    assert "srcdoc=" in page.outputs[0].data["text/html"]
+    assert (tmp_path / "runs/notebook/drift/drift.png").exists()
+    assert [row["step"] for row in read_metrics(tmp_path / "runs/notebook/run") if "reward/mean" in row] == [1, 2]
+
+
+def output_text(cell: Any) -> str:
+    """What a cell printed, and what it showed as text."""
+    outputs = cell.get("outputs", ())
+    return "".join(o.text if o.output_type == "stream" else o.data.get("text/plain", "") for o in outputs)

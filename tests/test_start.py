@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from command import refusal, run
+from command import refusal, run, settings
 from tiny_models import tiny_model, tiny_tokenizer
 from zerolab import start
 from zerolab.config import load_run_config
@@ -58,17 +58,19 @@ def test_the_recipe_takes_the_template_with_mixed_groups_and_trains_as_it_is(
 ) -> None:
     grade_by(monkeypatch, {"qwen-math": 0})
     arguments = ("start", model, "synthetic:modular", "--templates", "none,qwen-math")
-    assert run(*arguments, *SMALL, "--out", "mine.toml") == 0
+    assert run(*arguments, *SMALL, "--out", "new/mine.toml") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["template", "right", "in", "format", "truncated", "mixed", "tokens", "s/step"]
     assert lines[1].startswith("none")
     assert " 0%" in lines[1]
-    config = load_run_config(Path("mine.toml"))
+    config = load_run_config(Path("new/mine.toml"))
     assert (config.template.name, config.model.path) == ("qwen-math", str(model))
     assert config.questions.holdout > 0
-    chosen = [line for line in Path("mine.toml").read_text().splitlines() if line.startswith(('name = "q', "max_new"))]
+    lines = Path("new/mine.toml").read_text().splitlines()
+    chosen = [line for line in lines if line.startswith(('name = "q', "max_new"))]
     assert all("#" in line for line in chosen)
-    assert run("train", "mine.toml", "--set", "steps=1", "--set", "rollout.max_new_tokens=8", "--set", 'out="run"') == 0
+    small = settings("steps=1", "rollout.max_new_tokens=8", 'out="run"')
+    assert run("train", "new/mine.toml", *small) == 0
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) >= 1
 
 
@@ -102,4 +104,5 @@ def test_what_cannot_be_used_is_refused_in_one_line(model: Path, capsys: pytest.
     ):
         assert message in refusal(capsys, "start", model, *arguments)
     assert Path("there.toml").read_text() == "mine"
+    assert "cannot write" in refusal(capsys, "start", model, "synthetic:modular", "--out", "there.toml/new.toml")
     assert "model" in refusal(capsys, "start", "./absent", "synthetic:modular")

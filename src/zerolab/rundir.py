@@ -352,6 +352,12 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [d for key in keys for d in differing_keys(old.get(key), new.get(key), f"{prefix}{key}.")]
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder that a file will be written to. Raises UserError if that cannot be; call it before any work."""
+    with clear_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

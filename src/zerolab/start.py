@@ -37,7 +37,7 @@ from zerolab.rl.batch import make_batch
 from zerolab.rl.reward import has_right_and_wrong, make_group
 from zerolab.rollout.engine import SamplingParameters, sample_graded
 from zerolab.rollout.torch_engine import TorchEngine
-from zerolab.rundir import write_atomically
+from zerolab.rundir import make_parent, write_atomically
 from zerolab.terminal import echo
 from zerolab.toml import parse
 
@@ -117,6 +117,7 @@ def start(options: StartOptions) -> Path | None:
     out = options.out or Path(f"{Path(options.model).stem or 'model'}-start.toml")
     if out.exists():
         raise UserError(f"{out} is already there: delete it, or give another file with --out")
+    make_parent(out)
     source = as_questions(options)
     questions = choose(source, options)
     device = pick_device("auto")
