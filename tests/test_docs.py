@@ -121,7 +121,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def leaf(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words call, and the words left for it."""
     command = typer.main.get_command(app)
-    while words and words[0] != "--help" and hasattr(command, "commands"):
+    while words and not words[0].startswith("--") and hasattr(command, "commands"):
         assert words[0] in command.commands, f"no verb {words[0]}"
         command, words = command.commands[words[0]], words[1:]
     return command, words
