@@ -1,5 +1,7 @@
 """The five-parameter policy: its score is exact, and the length bias appears, in the right arms only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,20 @@ from zerolab.errors import UserError
 from zerolab.rl.advantage import advantages
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.objective import PRESETS
-from zerolab.worlds.confidence_policy import LEVELS, Rollout, Setting, loss_gradient, sample, score, simulate
+from zerolab.worlds.confidence_policy import (
+    LEVELS,
+    STYLE,
+    Rollout,
+    Setting,
+    Style,
+    drift_of_incorrect_length,
+    enumerate_responses,
+    expected_step,
+    loss_gradient,
+    sample,
+    score,
+    simulate,
+)
 
 SEEDS = (0, 1)
 
@@ -37,8 +52,8 @@ def logprob(parameters: np.ndarray, right: bool, level: int, sure: int, length: 
 )
 def test_score_is_the_gradient_of_logprob(right: bool, sure: int, length: int, stopped: bool) -> None:
     parameters = np.array([-2.5, -1.0, 0.5, -1.3, 0.4])
-    arrays = [np.array([[value]]) for value in (1, right, sure, length, stopped)]
-    exact = score(Rollout(*arrays), parameters)[0, 0]
+    arrays = [np.array([[value]]) for value in (1, False, right, right, sure, length, stopped)]
+    exact = score(Rollout(*arrays), parameters, Setting())[0, 0]
     h = 1e-6
     for k in range(5):
         up, down = parameters.copy(), parameters.copy()
@@ -56,8 +71,8 @@ def test_gradient_is_coefficient_times_score_on_policy_and_clipped_off_it(object
     advantage = np.stack([advantages(r, PRESETS[objective]) for r in rollout.solved.astype(float)])
     weight = token_weights(rollout.length.ravel(), PRESETS[objective].aggregation, 64)
     rows = np.arange(rollout.length.size)
-    found = loss_gradient(rollout, old, PRESETS[objective], 64, advantage, old, rows)
-    expected = -(weight * advantage.ravel()) @ score(rollout, old).reshape(-1, 5)
+    found = loss_gradient(rollout, old, PRESETS[objective], setting, advantage, old, rows)
+    expected = -(weight * advantage.ravel()) @ score(rollout, old, setting).reshape(-1, 5)
     assert np.allclose(found, expected, atol=1e-14)
 
     def surrogate(parameters: np.ndarray) -> float:
@@ -76,7 +91,7 @@ def test_gradient_is_coefficient_times_score_on_policy_and_clipped_off_it(object
         return -total
 
     moved = old + np.array([0.3, -0.2, 0.4, 0.5, -0.4])
-    found = loss_gradient(rollout, moved, PRESETS[objective], 64, advantage, old, rows)
+    found = loss_gradient(rollout, moved, PRESETS[objective], setting, advantage, old, rows)
     h = 1e-6
     for k in range(5):
         up, down = moved.copy(), moved.copy()
@@ -98,7 +113,7 @@ def test_a_coin_teaches_nothing_on_policy() -> None:
 def test_score_has_mean_zero_under_its_own_policy() -> None:
     setting = Setting(questions=4000)
     parameters = setting.parameters()
-    scores = score(sample(parameters, setting, 0, 1), parameters).reshape(-1, 5)
+    scores = score(sample(parameters, setting, 0, 1), parameters, setting).reshape(-1, 5)
     standard_error = scores.std(0) / np.sqrt(len(scores))
     assert (np.abs(scores.mean(0)) < 4 * standard_error).all()
 
@@ -150,3 +165,51 @@ def test_same_seed_same_rows() -> None:
 def test_unknown_objective_is_named() -> None:
     with pytest.raises(UserError, match="dr_grpo"):
         next(simulate("dr_grop"))
+
+
+STYLED = Setting(style=Style(association=2.0), mending=0.02, signal_accuracy=0.7)
+
+
+def test_enumerated_responses_are_those_that_are_sampled() -> None:
+    law = enumerate_responses(STYLED.parameters(), STYLED)
+    assert law.probability.sum() == pytest.approx(1, abs=1e-12)
+    sampled = sample(STYLED.parameters(), replace(STYLED, questions=20_000), 0, 1)
+    for column in ("brief", "answered", "right", "sure", "length", "stopped"):
+        values = getattr(sampled, column).astype(float).mean(1)  # a question is a replicate
+        exact = (law.probability * getattr(law.responses, column)).sum()
+        assert abs(values.mean() - exact) < 4 * values.std() / np.sqrt(len(values)), column
+    wrong = sampled.length[~sampled.solved]
+    assert law.incorrect_length() == pytest.approx(wrong.mean(), abs=4 * wrong.std() / np.sqrt(len(wrong)))
+
+
+@pytest.mark.parametrize("truncation", ["zero", "keep"])
+@pytest.mark.parametrize("objective", ["dr_grpo", "grpo_std_fix"])
+def test_the_expected_step_is_the_mean_of_sampled_gradients(objective: str, truncation: str) -> None:
+    setting = replace(STYLED, truncation=truncation)
+    start, rows, found = setting.parameters(), np.arange(setting.questions * setting.samples), []
+    for step in range(400):
+        rollout = sample(start, setting, 0, step)
+        rewards = (rollout.solved if truncation == "zero" else rollout.right).astype(float)
+        advantage = np.stack([advantages(r, PRESETS[objective]) for r in rewards])
+        found.append(-loss_gradient(rollout, start, PRESETS[objective], setting, advantage, start, rows))
+    mean, error = np.mean(found, 0)[1:], np.std(found, 0)[1:] / np.sqrt(len(found))
+    exact = expected_step(objective, setting)
+    assert exact[0] == 0
+    assert (np.abs(mean - exact[1:]) < 4 * error).all()
+
+
+def test_the_drift_of_a_direction_is_a_derivative_and_a_style_moves_lengths() -> None:
+    towards_brief = np.eye(6)[STYLE]
+    assert drift_of_incorrect_length(towards_brief, STYLED) < 0
+    up, down = (drift_of_incorrect_length(sign * towards_brief, STYLED) for sign in (1, -1))
+    assert up == pytest.approx(-down, rel=1e-6)
+    with pytest.raises(UserError, match="reward minus the group's mean"):
+        expected_step("grpo", STYLED)
+
+
+def test_without_styles_nothing_has_changed() -> None:
+    """The numbers of results/laptop/L1.policy: a style that decides nothing leaves the other parameters alone."""
+    plain, styled = (
+        list(simulate("grpo", steps=40, setting=Setting(style=style))) for style in (None, Style(0.0, spread=0.0))
+    )
+    assert plain == styled

@@ -26,7 +26,7 @@ CLAIMS = {
 # Modules with a PROTOCOL.
 MODULES = (
     *("length_policy", "length_transformer", "length_natural", "question_weight", "other_losses", "random_reward"),
-    "length_smollm2",
+    *("length_smollm2", "length_map"),
     *("base_answering", "base_exploration", "base_reflection", "base_accuracy", "base_templates"),
     "minimalist",
     *("template_questions", "domain_pretraining", "domain_lengths"),

@@ -62,7 +62,8 @@ def cells(plan: Plan) -> list[Cell]:
 
 def recipe(factors: Factors) -> Mapping[str, object]:
     steps, setting = plan_of(factors)
-    return {"steps": steps, **asdict(setting)}
+    settings = {name: value for name, value in asdict(setting).items() if value is not None}
+    return {"steps": steps, **settings}
 
 
 def plan_of(factors: Factors) -> tuple[int, Setting]:
