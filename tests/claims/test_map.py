@@ -6,19 +6,9 @@ import numpy as np
 import pytest
 
 from zerolab.claims.experiments import length_map
-from zerolab.claims.experiments.length_map import (
-    COIN,
-    CONDITIONS,
-    CONSTANT,
-    DIVIDED,
-    PROTOCOL,
-    condition,
-    rank_correlation,
-    recipe,
-    run,
-)
+from zerolab.claims.experiments.length_map import PROTOCOL, recipe, run
+from zerolab.claims.experiments.map_conditions import COIN, CONDITIONS, CONSTANT, DIVIDED, condition, rank_correlation
 from zerolab.claims.protocol import Row
-
 
 NUMBERS = ("incorrect_end", "incorrect_before", "drift", "drift_sign")
 

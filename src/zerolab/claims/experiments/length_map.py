@@ -17,65 +17,34 @@ paired difference at the end (Spearman's rank correlation). The probe along the 
 shown beside it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from zerolab.claims.protocol import (
-    INFINITY,
-    Cell,
-    Factors,
-    Plan,
-    Protocol,
-    Row,
-    Statement,
-    chosen,
-    difference,
-    measured,
+from zerolab.claims.experiments.map_conditions import (
+    COIN,
+    CONDITIONS,
+    CONSTANT,
+    CORNERS,
+    DIVIDED,
+    NONE,
+    PAYS,
+    STRONG,
+    TRUNCATIONS,
+    condition,
+    draw,
+    ends,
+    growth,
+    rank_correlation,
+    setting_of,
 )
-from zerolab.worlds.confidence_policy import (
-    Setting,
-    Style,
-    drift_of_incorrect_length,
-    enumerate_responses,
-    expected_step,
-    simulate,
-)
+from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Statement
+from zerolab.worlds.confidence_policy import drift_of_incorrect_length, enumerate_responses, expected_step, simulate
 
 STEPS = 1000
-DIVIDED, CONSTANT = "grpo_std_fix", "dr_grpo"
-SIGNALS, ASSOCIATIONS, MENDINGS, TRUNCATIONS = (
-    (0.5, 0.6, 0.7, 0.9),
-    (0.0, 1.5, 3.0),
-    (0.0, 0.01, 0.03),
-    ("zero", "keep"),
-)
-NONE, STRONG, PAYS = ASSOCIATIONS[0], ASSOCIATIONS[-1], MENDINGS[-1]
 LONGER = 5.0  # tokens that count as longer
-DRAWS = 2000  # of the bootstrap over conditions
-
-
-def condition(signal: float, association: float, mending: float, truncation: str, reward: str = "verdict") -> Factors:
-    """The factors of one condition."""
-    return {
-        "signal": signal,
-        "association": association,
-        "mending": mending,
-        "truncation": truncation,
-        "reward": reward,
-    }
-
-
-CONDITIONS = [condition(*levels) for levels in product(SIGNALS, ASSOCIATIONS, MENDINGS, TRUNCATIONS)]
-CORNERS = [
-    *(condition(signal, association, 0.0, "zero") for signal, association in ((0.5, NONE), (0.5, STRONG), (0.9, NONE))),
-    condition(0.7, NONE, PAYS, "zero"),
-]
-COIN = condition(0.9, STRONG, 0.0, "keep", "coin")
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -85,16 +54,6 @@ def cells(plan: Plan) -> list[Cell]:
         for arm in (DIVIDED, CONSTANT)
         for seed in plan.seeds
     ]
-
-
-def setting_of(factors: Factors) -> Setting:
-    return Setting(
-        signal_accuracy=float(factors["signal"]),
-        style=Style(float(factors["association"])),
-        mending=float(factors["mending"]),
-        truncation="keep" if factors["truncation"] == "keep" else "zero",
-        reward="coin" if factors["reward"] == "coin" else "verdict",
-    )
 
 
 def recipe(factors: Factors) -> Mapping[str, object]:
@@ -117,48 +76,6 @@ def run(factors: Factors, folder: Path) -> Mapping[str, float]:
     }
 
 
-def paired_conditions(table: Sequence[Row], drift: str, seeds: Sequence[Any]) -> np.ndarray:
-    """[conditions, 2]: drift and end difference, 1/|o| minus constant, over the conditions that were run."""
-    found = []
-    for where in CONDITIONS:
-        arms = [[row for row in chosen(table, **where, arm=arm) if row["seed"] in seeds] for arm in (DIVIDED, CONSTANT)]
-        if all(arms):
-            means = [[np.mean([row[name] for row in rows]) for name in (drift, "incorrect_end")] for rows in arms]
-            found.append(np.array(means[0]) - np.array(means[1]))
-    return np.array(found)
-
-
-def rank_correlation(drift: str) -> Callable[[Sequence[Row]], list[float]]:
-    """Seed by seed: how well the probe orders the conditions by what training did."""
-
-    def values(table: Sequence[Row]) -> list[float]:
-        from scipy.stats import spearmanr
-
-        pairs = (paired_conditions(table, drift, [seed]) for seed in dict.fromkeys(row["seed"] for row in table))
-        return [float(spearmanr(*points.T).statistic) for points in pairs if len(points) > 2]
-
-    return values
-
-
-def bootstrap_correlation(points: np.ndarray) -> tuple[float, float, float]:
-    """Spearman over conditions, with the percentile interval of a bootstrap over them."""
-    from scipy.stats import spearmanr
-
-    random = np.random.default_rng(0)
-    draws = [spearmanr(*points[random.integers(len(points), size=len(points))].T).statistic for _ in range(DRAWS)]
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return float(spearmanr(*points.T).statistic), float(low), float(high)
-
-
-def ends(where: Factors) -> Callable[[Sequence[Row]], list[float]]:
-    """Length of incorrect answers at the end, 1/|o| minus constant, seed by seed."""
-    return difference("incorrect_end", {**where, "arm": DIVIDED}, {**where, "arm": CONSTANT})
-
-
-def growth(where: Factors, arm: str) -> Callable[[Sequence[Row]], list[float]]:
-    return measured(lambda row: float(row["incorrect_end"]) - float(row["incorrect_before"]), **where, arm=arm)
-
-
 def _differs(text: str, where: Factors, region: tuple[float, float], primary: bool = False) -> Statement:
     text = f"{text}, truncated earn {'their reward' if where['truncation'] == 'keep' else 'nothing'}"
     return Statement(text, ends(where), region, unit="tokens", primary=primary)
@@ -172,8 +89,7 @@ def _registered(truncation: str) -> list[Statement]:
         _differs("style alone (signal .5): 1/|o| shortens", condition(0.5, STRONG, 0.0, truncation), (-INFINITY, 0.0)),
         *(
             _differs(f"signal {s} alone: 1/|o| lengthens", condition(s, NONE, 0.0, truncation), (LONGER, INFINITY))
-            for s in SIGNALS
-            if s >= 0.7
+            for s in (0.7, 0.9)
         ),
         _differs("signal 0.7, length pays: 1/|o| brakes", pays, (-INFINITY, 0.0)),
         Statement(
@@ -184,58 +100,6 @@ def _registered(truncation: str) -> list[Statement]:
             arm=CONSTANT,
         ),
     ]
-
-
-def draw(table: Sequence[Row], path: Path) -> None:
-    """The map: end differences by signal and association, a panel for each reward of length and rule of truncation;
-    beside it the probe against them."""
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(12.6, 5.6), layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(2.1, 1))
-    left, right = halves
-    axes = left.subplots(len(TRUNCATIONS), len(MENDINGS), sharex=True, sharey=True)
-    values = {tuple(w.values()): np.mean(found) for w in CONDITIONS if (found := ends(w)(table))}
-    bound = max(map(abs, values.values()), default=1.0)
-    for (row, truncation), (column, mending) in product(enumerate(TRUNCATIONS), enumerate(MENDINGS)):
-        grid = np.array(
-            [
-                [values.get(tuple(condition(s, a, mending, truncation).values()), np.nan) for s in SIGNALS]
-                for a in ASSOCIATIONS
-            ]
-        )
-        axis = axes[row, column]
-        axis.imshow(grid, cmap="RdBu_r", vmin=-bound, vmax=bound, origin="lower", aspect="auto")
-        for (i, j), value in np.ndenumerate(grid):
-            ink = "white" if abs(value) > 0.55 * bound else "black"
-            axis.text(
-                j, i, "" if np.isnan(value) else f"{value:+.0f}", ha="center", va="center", color=ink, fontsize=10
-            )
-        axis.set_xticks(range(len(SIGNALS)), [f"{s:g}" for s in SIGNALS])
-        axis.set_yticks(range(len(ASSOCIATIONS)), [f"{a:g}" for a in ASSOCIATIONS])
-        if row == 0:
-            axis.set_title("length earns nothing" if not mending else f"a token mends {mending:.0%}", fontsize=10)
-        if column == 0:
-            axis.set_ylabel(f"truncated: {truncation}\nassociation (logits)")
-        if row == len(TRUNCATIONS) - 1:
-            axis.set_xlabel("accuracy of the signal")
-    left.suptitle("Incorrect answers at the end, 1/|o| minus constant divisor (tokens)", fontsize=11, weight="bold")
-    _draw_probe(right, table)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _draw_probe(figure: Any, table: Sequence[Row]) -> None:
-    points = paired_conditions(table, "drift", list({row["seed"] for row in table}))
-    axis = figure.subplots()
-    axis.plot(*points.T, "o", markersize=4, alpha=0.7)
-    axis.axhline(0, linewidth=0.6, color="gray")
-    axis.axvline(0, linewidth=0.6, color="gray")
-    axis.set_xlabel("probe before training: tokens per unit of step")
-    axis.set_ylabel("difference at the end (tokens)")
-    estimate, low, high = bootstrap_correlation(points) if len(points) > 2 else (np.nan,) * 3
-    title = f"Spearman {estimate:.2f} [{low:.2f}, {high:.2f}]"
-    figure.suptitle(title, fontsize=11, weight="bold")
 
 
 PROTOCOL = Protocol(
