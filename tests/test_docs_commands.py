@@ -42,9 +42,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def result_of(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def result_of(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, cache: str = "cache") -> int:
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("ZEROLAB_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("ZEROLAB_CACHE", str(folder / cache))
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is 3 + 4?\n"))
     return run(*command.words)
@@ -80,5 +80,9 @@ def test_every_verb_has_an_example_of_itself() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SLOW, ids=lambda command: command.text)
-def test_commands_of_minutes_run_as_written(command: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert result_of(command, workspace, monkeypatch) == 0
+def test_commands_of_minutes_run_as_written(
+    command: Command, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a folder of its own, since two pages may train the same recipe; all with one cache of bases."""
+    make_workspace(tmp_path)
+    assert result_of(command, tmp_path, monkeypatch, cache=str(workspace / "cache")) == 0
