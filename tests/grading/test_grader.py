@@ -46,6 +46,15 @@ def test_no_gold_is_right_for_a_question_with_another_answer(shared: Path) -> No
         assert plain[0] == plain[1], (given, gold)
 
 
+def test_labelled_pairs_are_graded_as_labelled(shared: Path) -> None:
+    """Natural and adversarial answers whose label nobody disputes."""
+    found = [json.loads(line) for line in (shared / "grader" / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [row for row in found if not row["disputed"]]
+    assert len(found) > 300
+    wrong = [row for row in found if grade(row["response"], row["gold"], row["mode"]).correct is not row["expected"]]
+    assert wrong == []
+
+
 def test_agreement_with_recorded_verdicts(shared: Path) -> None:
     """GPT-3 on GSM8K: all of them. Qwen: all but one question, where the record counts a space (docs/grading.md)."""
     for name, mode, disputed in (
