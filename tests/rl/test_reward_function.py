@@ -118,7 +118,7 @@ def test_truncated_answers_earn_nothing_from_any_term_under_zero(module: Any) ->
         ("def f(completions):\n    return None\n", ["TypeError"]),
         ("def f(completions):\n    return ['x', 0, 0, 0]\n", ["returned 'x'", "neither a number nor None"]),
         ("def f(completions):\n    return [1e999, 0, 0, 0]\n", ["infinite reward"]),
-        ("def f(completions):\n    return [0, float('nan'), 0, 0]\n", ["returned NaN", "None says"]),
+        ("def f(completions):\n    return [0, float('nan'), 0, 0]\n", ["returned NaN", "return None"]),
         ("import os\ndef f(completions):\n    os._exit(0)\n", ["ended its process with code 0"]),
         ("import os\ndef f(completions):\n    os.abort()\n", ["ended its process with code -6"]),
         ("def f(completions):\n    raise ValueError('two\\nlines')\n", ["ValueError: two lines (mine.py:2)"]),

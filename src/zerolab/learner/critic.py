@@ -16,7 +16,7 @@ from zerolab.learner.optim import clip_and_step, load_optimizer, make_optimizer,
 from zerolab.learner.precision import trained_weights
 from zerolab.learner.ranks import Shards
 from zerolab.learner.scorer import Scorer
-from zerolab.rl.batch import Batch, MicroBatch, micro_batches, spans
+from zerolab.rl.batch import Batch, MicroBatch, micro_batches, token_indices
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "critic.safetensors", "critic_optimizer.safetensors"
 
@@ -50,7 +50,7 @@ class Critic(nn.Module):
         found_T = np.empty_like(batch.old_logprobs_T)
         for micro in micro_batches(batch, np.arange(len(batch)), token_budget, self.scorer.device):
             values_T = self.head(self.scorer.hidden(micro).to(self.head.weight.dtype)).squeeze(-1)
-            found_T[spans(batch.response_len_N, micro.rows_B)] = values_T.cpu().numpy()
+            found_T[token_indices(batch.response_len_N, micro.rows_B)] = values_T.cpu().numpy()
         return found_T
 
     def optim_step(self, step: int, total_steps: int) -> dict[str, float]:

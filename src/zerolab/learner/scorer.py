@@ -26,7 +26,7 @@ from zerolab.rl.batch import (
     packed_micro_batches,
     prompt_parts,
     saved_share,
-    spans,
+    token_indices,
 )
 from zerolab.rl.logprobs import token_logprobs
 
@@ -159,7 +159,7 @@ class Scorer:
         found_T = np.zeros_like(batch.old_logprobs_T)
         rows = self.ranks.share(batch.total_len_N, np.arange(len(batch)))
         for micro in self.micro_batches(batch, rows, token_budget):
-            found_T[spans(batch.response_len_N, micro.rows_B)] = self.logprobs(micro)[0].cpu().numpy()
+            found_T[token_indices(batch.response_len_N, micro.rows_B)] = self.logprobs(micro)[0].cpu().numpy()
         return self.ranks.joined(found_T)
 
     def _autocast(self) -> AbstractContextManager[Any]:

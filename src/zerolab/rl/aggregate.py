@@ -1,18 +1,20 @@
-"""The weight of a token in the loss. The one place where the length bias lives.
+"""The weight of a token in the loss. The length bias of an objective comes from this weight alone.
 
-The weights of a whole optimizer step are computed here at once, before it is cut into micro-batches or ranks: the loss
-of a part is its weighted sum, and no split can change the gradient.
+The weights of a whole optimizer step are computed at once, before the step is split into micro-batches or ranks. The
+loss of a part is a weighted sum, so no split changes the gradient.
 """
 
 import numpy as np
 
 
 def token_weights(response_len_N: np.ndarray, aggregation: str, budget: int) -> np.ndarray:
-    """weight_N in float64: what every token of response i counts in an optimizer step of N responses.
+    """weight_N in float64: the weight of every token of response i in an optimizer step of N responses.
 
-    constant       1 / (N L_max)   2503.20783: a constant, so that length earns nothing
+    constant       1 / (N L_max)   2503.20783: the same for all responses, whatever their length
     response_mean  1 / (N L_i)     2402.03300: a long wrong answer is punished less per token
-    token_mean     1 / sum_j L_j   2503.14476: constant within the step, over the tokens of the whole step
+    token_mean     1 / sum_j L_j   2503.14476: the same for all tokens of the step
+
+    `budget` is L_max in tokens. Raises ValueError for an unknown aggregation.
     """
     lengths_N = np.asarray(response_len_N, dtype=np.float64)
     size = len(lengths_N)

@@ -1,9 +1,9 @@
-"""A rollout, or one optimizer step of it, as packed columns; and its micro-batches.
+"""The batch of a rollout or of one optimizer step, stored as packed columns, and its micro-batches.
 
-Responses are the rows and are never split. Rows with the same prompt can be arranged so that the prompt is forwarded
-once. Several documents can share a row without attention across their borders: positions start anew with every
-document, and transformers reads that as the border (block-diagonal masks in eager and sdpa attention, own sequences in
-flash attention). The padding at the end of a row is a document of its own.
+A row is a prompt with one response, and is never split. Rows with the same prompt can be arranged so that the prompt is
+forwarded once. Several rows can share a line of a micro-batch without attention across their borders: position ids
+start at 0 with every row, and transformers reads that as a border (block-diagonal masks in eager and sdpa attention,
+separate sequences in flash attention). The padding at the end of a line counts as one more row.
 """
 
 import bisect
@@ -23,9 +23,9 @@ from zerolab.rl.objective import Objective
 
 @dataclass(frozen=True)
 class Batch:
-    """N responses with their prompts: row i owns prompt_len_N[i] + response_len_N[i] consecutive elements of tokens_S.
+    """N responses with their prompts. Row i has prompt_len_N[i] + response_len_N[i] consecutive elements of tokens_S.
 
-    The response tokens of all rows, concatenated, are the axis T of old_logprobs_T.
+    The axis T is the response tokens of all rows, concatenated.
     """
 
     tokens_S: np.ndarray  # int64, prompt then response of each row
@@ -36,11 +36,11 @@ class Batch:
     reward_N: np.ndarray  # float64
     advantage_N: np.ndarray  # float64
     version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
-    ref_logprobs_T: np.ndarray | None = None  # log pi_ref, where the objective has a KL term in the loss
-    correction_T: np.ndarray | None = None  # weight against the engine's mismatch, where the objective has one
-    advantage_T: np.ndarray | None = None  # A_it of every token, where the objective has a critic, as the next two
-    value_target_T: np.ndarray | None = None
-    old_values_T: np.ndarray | None = None
+    ref_logprobs_T: np.ndarray | None = None  # log pi_ref, if the objective has a KL term in the loss
+    correction_T: np.ndarray | None = None  # weight pi_old / mu, if the objective has a correction
+    advantage_T: np.ndarray | None = None  # A_it, if the objective has a critic
+    value_target_T: np.ndarray | None = None  # if the objective has a critic
+    old_values_T: np.ndarray | None = None  # if the objective has a critic
 
     def __len__(self) -> int:
         return len(self.response_len_N)
@@ -52,21 +52,22 @@ class Batch:
     def select(self, rows: np.ndarray) -> "Batch":
         """The batch of these rows, in this order."""
         return Batch(
-            tokens_S=self.tokens_S[spans(self.total_len_N, rows)],
+            tokens_S=self.tokens_S[token_indices(self.total_len_N, rows)],
             **{name: getattr(self, name)[rows] for name in ROW_COLUMNS},
             **self.token_columns(rows),
         )
 
     def token_columns(self, rows: np.ndarray) -> dict[str, Any]:
         """The columns over response tokens, for these rows; None where a column is absent."""
-        chosen = spans(self.response_len_N, rows)
+        chosen = token_indices(self.response_len_N, rows)
         columns = {name: getattr(self, name) for name in TOKEN_COLUMNS}
         return {name: None if column is None else column[chosen] for name, column in columns.items()}
 
     def optimizer_steps(self, count: int, seed: int) -> list["Batch"]:
-        """`count` near-equal parts in a seeded random order; each is one optimizer step with denominators of its own.
+        """Split the rows into `count` nearly equal parts, in a random order given by `seed`.
 
-        Groups may be split: advantages are already fixed. Parts without rows are left out.
+        Each part is one optimizer step and has its own denominators. A group may be split over parts, because
+        advantages are already computed. Parts without rows are left out.
         """
         if count == 1:
             return [self] if len(self) else []
@@ -80,19 +81,19 @@ ROW_COLUMNS = ("prompt_len_N", "response_len_N", "group_N", "reward_N", "advanta
 
 
 def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
-    """All responses that enter the update, with their advantages A_i."""
+    """The batch of all responses that are not masked, with their advantages A_i."""
     tokens, logprobs, rows = [], [], []
-    entering = [
+    unmasked = [
         np.arange(len(g.completions)) if g.loss_mask_G is None else np.flatnonzero(g.loss_mask_G) for g in groups
     ]
     advantages = rollout_advantages(
-        [g.rewards_G[enters] for g, enters in zip(groups, entering, strict=True)],
+        [g.rewards_G[chosen] for g, chosen in zip(groups, unmasked, strict=True)],
         objective,
         [g.greedy_reward for g in groups],
     )
     for number, group in enumerate(groups):
         prompt_ids = np.asarray(group.prompt.token_ids, dtype=np.int64)
-        for i, advantage in zip(entering[number], advantages[number], strict=True):
+        for i, advantage in zip(unmasked[number], advantages[number], strict=True):
             completion = group.completions[i]
             tokens += [prompt_ids, completion.token_ids_L]
             logprobs.append(completion.logprobs_L)
@@ -101,7 +102,10 @@ def make_batch(groups: Sequence[Group], objective: Objective) -> Batch:
 
 
 def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Sequence[tuple[Any, ...]]) -> Batch:
-    """Columns from rows (prompt_len, response_len, group, reward, advantage, version)."""
+    """The batch of these rows, each (prompt_len, response_len, group, reward, advantage, version).
+
+    `tokens` has the pieces of tokens_S in order, `logprobs` the pieces of old_logprobs_T.
+    """
     columns = zip(*rows, strict=True) if rows else ((),) * len(ROW_COLUMNS)
     kinds = {"reward_N": np.float64, "advantage_N": np.float64}
     return Batch(
@@ -111,15 +115,15 @@ def pack(tokens: Sequence[np.ndarray], logprobs: Sequence[np.ndarray], rows: Seq
     )
 
 
-def spans(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Indices of the concatenated elements that belong to `rows`."""
+def token_indices(lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Indices of the elements of `rows` in a concatenated axis whose rows have these lengths."""
     starts = np.concatenate([[0], np.cumsum(lengths)])[:-1][rows]
     chosen = lengths[rows]
     ends = np.cumsum(chosen)
     return np.repeat(starts - ends + chosen, chosen) + np.arange(ends[-1] if len(ends) else 0)
 
 
-# What one more forward and backward pass costs beside its tokens, in tokens (small models on a CPU).
+# Fixed cost of a forward and backward pass, in tokens (small models on a CPU).
 PASS_TOKENS = 64
 
 
@@ -127,8 +131,8 @@ PASS_TOKENS = 64
 class MicroBatch:
     """Rows of a step, right-padded. A causal model never sees the padding, so no attention mask is needed.
 
-    Where the prompts were forwarded already (`states`), ids_BL holds responses alone, without their last tokens, and
-    predicts_BL begins with the prompt's last position, which stands in `states`.
+    If the prompts were already forwarded (`states`), ids_BL has only the responses, without their last tokens. The
+    first position of predicts_BL is then the last position of the prompt, whose hidden state is in `states`.
     """
 
     rows_B: np.ndarray  # which rows of the step
@@ -137,8 +141,8 @@ class MicroBatch:
     targets_T: torch.Tensor
     old_logprobs_T: torch.Tensor
     response_len_B: torch.Tensor
-    padded_tokens: int  # forwarded for these rows, and which of them are no padding
-    real_tokens: int
+    padded_tokens: int  # tokens forwarded for these rows, padding included
+    real_tokens: int  # the same without padding
     ref_logprobs_T: torch.Tensor | None
     correction_T: torch.Tensor | None
     advantage_T: torch.Tensor | None
@@ -146,7 +150,7 @@ class MicroBatch:
     old_values_T: torch.Tensor | None
     states: "PromptStates | None" = None
     prompt_B: torch.Tensor | None = None  # which prompt of `states` each row continues
-    positions_BL: torch.Tensor | None = None  # where several rows of the step stand in one line (packing.py)
+    positions_BL: torch.Tensor | None = None  # position ids, if several rows of the step share a line
 
 
 def micro_batches(
@@ -156,7 +160,10 @@ def micro_batches(
     device: torch.device | str = "cpu",
     pass_tokens: int = PASS_TOKENS,
 ) -> list[MicroBatch]:
-    """`rows` of a step in right-padded pieces of at most `token_budget` padded tokens, one row at least."""
+    """Split `rows` of a step into right-padded micro-batches.
+
+    Each has at most `token_budget` padded tokens, but at least one row.
+    """
     return [
         _pad(batch, piece, device)
         for piece in split_micro_batches(batch.total_len_N[rows], rows, token_budget, pass_tokens)
@@ -166,9 +173,9 @@ def micro_batches(
 def split_micro_batches(
     length_N: np.ndarray, rows: np.ndarray, token_budget: int, pass_tokens: int = PASS_TOKENS
 ) -> list[np.ndarray]:
-    """`rows`, of these lengths, in pieces of at most `token_budget` padded tokens, one row at least.
+    """Split `rows`, of these lengths, into pieces of at most `token_budget` padded tokens, but at least one row.
 
-    Rows are sorted by length and cut where that costs least, so that little of the work is padding.
+    Rows are sorted by length and split where padding and passes cost least.
     """
     order = np.argsort(-length_N, kind="stable")
     cuts = _cheapest_cuts(length_N[order], token_budget, pass_tokens)
@@ -176,7 +183,7 @@ def split_micro_batches(
 
 
 def _cheapest_cuts(lengths: np.ndarray, token_budget: int, pass_tokens: int) -> list[int]:
-    """Borders of pieces of falling lengths with the least sum of padded tokens + pass_tokens (dynamic programming)."""
+    """Borders that split falling `lengths` with the least sum of padded tokens + pass_tokens (dynamic programming)."""
     size = len(lengths)
     best, end = np.zeros(size + 1), np.zeros(size, dtype=int)
     for i in range(size - 1, -1, -1):
@@ -191,7 +198,7 @@ def _cheapest_cuts(lengths: np.ndarray, token_budget: int, pass_tokens: int) -> 
 
 
 def no_work(batch: Batch, device: torch.device | str = "cpu") -> MicroBatch:
-    """A forward pass over one token that no response of `batch` owns: its gradient is 0 everywhere."""
+    """A micro-batch of one token that belongs to no response of `batch`; its gradient is 0."""
     none, one = np.empty(0, np.int64), np.zeros((1, 1), np.int64)
     micro = micro_batch(batch.select(none), none, one, one.astype(bool), none, device, 0)
     return dataclasses.replace(micro, padded_tokens=0)
@@ -218,7 +225,7 @@ def micro_batch(
     real_tokens: int,
     **prompts: Any,
 ) -> MicroBatch:
-    """The tensors of `part`, the selected rows of a step."""
+    """The micro-batch of `part`, the selected rows of a step, with its tensors on `device`."""
 
     def tensor(column: np.ndarray | None) -> Any:
         return None if column is None else torch.from_numpy(np.ascontiguousarray(column)).to(device)
@@ -249,7 +256,7 @@ class PromptPart:
 
 @dataclass(frozen=True)
 class PromptStates:
-    """What continuing a prompt needs: keys and values of every layer, and the last hidden state."""
+    """The state after a prompt, from which responses continue: keys and values of every layer, last hidden state."""
 
     keys: Sequence[torch.Tensor]  # [Q, heads, P, width] each
     values: Sequence[torch.Tensor]
@@ -262,17 +269,17 @@ def distinct_prompts(batch: Batch, rows: np.ndarray) -> tuple[list[np.ndarray], 
     starts = np.cumsum(batch.total_len_N) - batch.total_len_N
     seen: dict[bytes, int] = {}
     prompts: list[np.ndarray] = []
-    owner = np.empty(len(rows), dtype=np.int64)
-    for place, row in enumerate(rows):
+    prompt_of_row = np.empty(len(rows), dtype=np.int64)
+    for i, row in enumerate(rows):
         ids = batch.tokens_S[starts[row] : starts[row] + batch.prompt_len_N[row]]
-        owner[place] = seen.setdefault(ids.tobytes(), len(prompts))
-        if owner[place] == len(prompts):
+        prompt_of_row[i] = seen.setdefault(ids.tobytes(), len(prompts))
+        if prompt_of_row[i] == len(prompts):
             prompts.append(ids)
-    return prompts, owner
+    return prompts, prompt_of_row
 
 
 def saved_share(batch: Batch, rows: np.ndarray) -> float:
-    """Share of the tokens of these rows that need no forward pass when every prompt is forwarded once."""
+    """Share of the tokens of these rows that need no forward pass if every prompt is forwarded once."""
     if not len(rows):
         return 0.0
     prompts, _ = distinct_prompts(batch, rows)
@@ -284,24 +291,27 @@ def prompt_parts(
     batch: Batch, rows: np.ndarray, token_budget: int, device: torch.device | str = "cpu"
 ) -> list[PromptPart]:
     """The prompts of these rows, sorted by length and cut into right-padded pieces of at most `token_budget` tokens."""
-    prompts, owner = distinct_prompts(batch, rows)
+    prompts, prompt_of_row = distinct_prompts(batch, rows)
     length_Q = np.array([len(ids) for ids in prompts], dtype=np.int64)
     parts = []
     for chosen in split_micro_batches(length_Q, np.arange(len(prompts)), token_budget):
-        place = np.full(len(prompts), -1)
-        place[chosen] = np.arange(len(chosen))
-        mine = np.flatnonzero(place[owner] >= 0)
+        index = np.full(len(prompts), -1)  # of a prompt within this part
+        index[chosen] = np.arange(len(chosen))
+        continuing = np.flatnonzero(index[prompt_of_row] >= 0)
         ids_QP = np.zeros((len(chosen), length_Q[chosen].max()), dtype=np.int64)
         ids_QP[np.arange(ids_QP.shape[1]) < length_Q[chosen][:, None]] = np.concatenate([prompts[q] for q in chosen])
         ids, lengths = (torch.from_numpy(x).to(device) for x in (ids_QP, length_Q[chosen]))
-        parts.append(PromptPart(rows[mine], place[owner[mine]], ids, lengths))
+        parts.append(PromptPart(rows[continuing], index[prompt_of_row[continuing]], ids, lengths))
     return parts
 
 
 def continuations(
     batch: Batch, part: PromptPart, states: PromptStates, token_budget: int, device: torch.device | str = "cpu"
 ) -> list[MicroBatch]:
-    """The responses of a part without their last tokens, right-padded, by falling length."""
+    """Micro-batches of the responses that continue the prompts of `part`, by falling length.
+
+    They are right-padded and lack the last token of each response, which predicts nothing.
+    """
     pieces = []
     for chosen in split_micro_batches(batch.response_len_N[part.rows], np.arange(len(part.rows)), token_budget):
         rows = part.rows[chosen]
@@ -324,7 +334,7 @@ def continuations(
                 prompt_B=torch.from_numpy(part.prompt_of_row[chosen]).to(device),
             )
         )
-    # The pass over the prompts counts with the first of the rows.
+    # The tokens of the pass over the prompts are counted in the first micro-batch.
     padded, real = part.ids_QP.numel(), int(part.lengths_Q.sum())
     first = pieces[0]
     pieces[0] = replace(first, padded_tokens=first.padded_tokens + padded, real_tokens=first.real_tokens + real)
@@ -334,8 +344,11 @@ def continuations(
 def packed_micro_batches(
     batch: Batch, rows: np.ndarray, token_budget: int, width: int, device: torch.device | str = "cpu"
 ) -> list[MicroBatch]:
-    """`rows` of a step packed into lines of at most `width` tokens, or of the longest row, and these into pieces of at
-    most `token_budget` padded tokens, one line at least."""
+    """Pack `rows` of a step into lines, and the lines into micro-batches.
+
+    A line has at most `width` tokens, or one longer row. A micro-batch has at most `token_budget` padded tokens, but at
+    least one line.
+    """
     lines = best_fit(batch.total_len_N[rows], width)
     length_N = np.array([int(batch.total_len_N[rows[line]].sum()) for line in lines], dtype=np.int64)
     return [
@@ -345,13 +358,13 @@ def packed_micro_batches(
 
 
 def best_fit(length_N: np.ndarray, width: int) -> list[np.ndarray]:
-    """Numbers of rows, line by line: longest first, each into the fullest line that still has room for it."""
+    """Indices of the rows of every line: the longest row first, each in the fullest line with room for it."""
     room: list[tuple[int, int]] = []  # (tokens left, line), in rising order
     lines: list[list[int]] = []
     for i in np.argsort(-length_N, kind="stable"):
         length = int(length_N[i])
-        place = bisect.bisect_left(room, (length, -1))
-        left, line = room.pop(place) if place < len(room) else (max(width, length), len(lines))
+        fullest = bisect.bisect_left(room, (length, -1))
+        left, line = room.pop(fullest) if fullest < len(room) else (max(width, length), len(lines))
         if line == len(lines):
             lines.append([])
         lines[line].append(int(i))

@@ -1,19 +1,19 @@
-"""Where length pressure comes from: what each response of a batch counts for, and what that does to lengths.
+"""The pressure of an update on response length, and its two parts: the reward and the weights of tokens.
 
-Numpy on the columns of a batch, no forward pass. The rollout is taken as one optimizer step. With A_i the advantage and
-w_i the token weight of response i,
+It is computed in numpy from the columns of a batch, without a forward pass. The rollout counts as one optimizer step.
+With A_i the advantage and w_i the token weight of response i,
 
     v_i = w_i / wbar,   wbar = sum_i w_i L_i / sum_i L_i      weight of a token, 1 on average over the tokens
     c_i = v_i A_i                                             coefficient of the score of response i
 
 A step that raises log pi(o_i | q) in proportion to c_i changes a mean length by the covariance of c and L:
-d E[L | K] = Cov(c, L | K) for K all responses to q, its correct or its incorrect ones. It splits exactly into
+d E[L | K] = Cov(c, L | K), if K is all responses to q, its correct ones or its incorrect ones. It is the exact sum
 
     Cov(c, L) = Cov(A, L)  +  Cov((v - 1) A, L)
                 reward        normaliser
 
-The reward part is what would be left if every token of the batch counted the same; the normaliser part is 0 to the bit
-wherever that is so (a constant or one denominator for the step). `docs/bias_meter.md` says how to read it.
+The reward part is the pressure if every token of the batch had the same weight. The normaliser part is then exactly 0
+(aggregation constant or token_mean). `docs/bias_meter.md` says how to read the numbers.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ from zerolab.rl.advantage import advantages
 from zerolab.rl.aggregate import token_weights
 from zerolab.rl.objective import PRESETS, Objective
 
-if TYPE_CHECKING:  # torch is not needed to read these numbers
+if TYPE_CHECKING:  # a report reads these numbers without torch
     from zerolab.rl.batch import Batch
 
-QUARTERS = ("00-25", "25-50", "50-75", "75-100")  # response length in per cent of the budget
+QUARTERS = ("00-25", "25-50", "50-75", "75-100")  # response length in % of the budget
 PASS_RATES = ("00-20", "20-40", "40-60", "60-80", "80-100")  # share of a question's responses that solved it
 
 
 def bias_metrics(groups: Sequence[Group], batch: Batch, objective: Objective, budget: int) -> dict[str, float]:
-    """The decomposition of one rollout; `batch` is make_batch of these groups. NaN where there is nothing to average.
+    """The metrics bias/* of one rollout, except bias/clipped/*. A mean of nothing is NaN.
 
-    Pressures are in reward times tokens. Correct means solved: right and finished within the budget.
+    Pressures are in reward x tokens. Correct means right and finished within the budget.
+
+    Args:
+        batch: make_batch of these groups.
+        budget: L_max in tokens.
     """
     solved_N, truncated_N = _verdicts(groups)
     responses = sum(len(g.completions) for g in groups)
@@ -64,7 +68,7 @@ def bias_metrics(groups: Sequence[Group], batch: Batch, objective: Objective, bu
 
 
 def _verdicts(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
-    """(solved_N, truncated_N) of the responses that enter, in the order of the batch."""
+    """(solved_N, truncated_N) of the responses that are not masked, in the order of the batch."""
     rows = [
         (grade.correct and not completion.truncated, completion.truncated)
         for group in groups
@@ -76,15 +80,15 @@ def _verdicts(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def coefficients(batch: Batch, objective: Objective, budget: int) -> np.ndarray:
-    """c_N as it would be under another objective whose advantages look at one question at a time."""
+    """c_N of this batch under another objective, whose advantages must depend on one question at a time."""
     advantage_N = np.zeros(len(batch))
-    for rows in _cells(batch.group_N):
+    for rows in _rows_by_key(batch.group_N):
         advantage_N[rows] = advantages(batch.reward_N[rows], objective)
     return relative_weights(batch, objective, budget) * advantage_N
 
 
 def relative_weights(batch: Batch, objective: Objective, budget: int) -> np.ndarray:
-    """v_N, exactly 1 where all tokens weigh the same."""
+    """v_N; exactly 1 if all tokens of the batch have the same weight."""
     weight_N = token_weights(batch.response_len_N, objective.aggregation, budget)
     if not len(weight_N):
         return weight_N
@@ -93,10 +97,13 @@ def relative_weights(batch: Batch, objective: Objective, budget: int) -> np.ndar
 
 
 def pressure(values_N: np.ndarray, batch: Batch, chosen_N: np.ndarray) -> float:
-    """Covariance of values and length within questions, over the chosen responses: pooled, and free of the small-sample
-    bias of each question's own mean. NaN where no question has two of them."""
+    """Covariance of values and length within questions, over the chosen responses.
+
+    It is pooled over questions and unbiased: each question loses one degree of freedom to its own mean. NaN if no
+    question has two chosen responses.
+    """
     total, freedom = 0.0, 0
-    for rows in _cells(np.where(chosen_N, batch.group_N, -1)):
+    for rows in _rows_by_key(np.where(chosen_N, batch.group_N, -1)):
         if chosen_N[rows[0]] and len(rows) > 1:
             total += float(_centred(values_N[rows]) @ _centred(batch.response_len_N[rows].astype(float)))
             freedom += len(rows) - 1
@@ -104,13 +111,13 @@ def pressure(values_N: np.ndarray, batch: Batch, chosen_N: np.ndarray) -> float:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    """Minus the mean; exactly 0 where all are equal."""
+    """The values minus their mean; exactly 0 if all are equal."""
     excess = values - values[0]
     return excess - excess.mean()
 
 
-def _cells(key_N: np.ndarray) -> list[np.ndarray]:
-    """Row numbers that share a key."""
+def _rows_by_key(key_N: np.ndarray) -> list[np.ndarray]:
+    """The row numbers of every distinct key."""
     order = np.argsort(key_N, kind="stable")
     return [rows for rows in np.split(order, np.flatnonzero(np.diff(key_N[order])) + 1) if len(rows)]
 
@@ -121,13 +128,13 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def question_weights(batch: Batch, solved_N: np.ndarray) -> dict[str, float]:
-    """By pass rate: how much a mixed question counts per unit of centred reward, and its share of all advantage.
+    """Weight of a mixed question per unit of centred reward, and its share of all advantage, by pass rate.
 
-    The weight is the slope of A on R - mean(R) within the question: 1 unless the objective re-weights questions.
+    The weight is the slope of A on R - mean(R) within the question. It is 1 unless the objective re-weights questions.
     """
     weights: list[list[float]] = [[] for _ in PASS_RATES]
     mass = np.zeros(len(PASS_RATES))
-    for rows in _cells(batch.group_N):
+    for rows in _rows_by_key(batch.group_N):
         centred = _centred(batch.reward_N[rows])
         if not centred.any():
             continue
@@ -156,7 +163,7 @@ def _by_length(batch: Batch, truncated_N: np.ndarray, budget: int) -> dict[str, 
 
 
 def clipped_sums(clipped_T: np.ndarray, response_len_B: np.ndarray, budget: int) -> dict[str, float]:
-    """Clipped and forwarded tokens by the length of their response, to be summed over micro-batches."""
+    """Counts of clipped and forwarded tokens by the length of their response; micro-batches add up."""
     quarter_B = length_quarters(response_len_B, budget)
     clipped_Q = np.bincount(np.repeat(quarter_B, response_len_B), clipped_T, len(QUARTERS))
     tokens_Q = np.bincount(quarter_B, response_len_B, len(QUARTERS))

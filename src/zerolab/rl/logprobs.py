@@ -1,4 +1,4 @@
-"""Log-probabilities of chosen tokens without ever holding the logits of a whole micro-batch."""
+"""Log-probabilities of chosen tokens. The logits of a whole micro-batch never exist at once."""
 
 import functools
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 HALF = (torch.bfloat16, torch.float16)
-# Columns of a product whose inputs are widened, or summed, at a time: bounds what is in memory beside the result.
+# Columns of a matrix product that are computed at a time. Bounds the memory of widened inputs and partial sums.
 PIECE = 8192
 
 
@@ -23,9 +23,8 @@ def token_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs_T, entropy_T) in nats under softmax((hidden W^T + b) / temperature).
 
-    The entropy carries a gradient only where `entropy_gradient` asks for it; without `entropy` it is nan, and costs
-    nothing. At most `chunk_rows` rows of logits exist at a time: with more than one chunk the backward pass makes them
-    again.
+    The entropy has a gradient only with `entropy_gradient`. Without `entropy` it is NaN and costs nothing. At most
+    `chunk_rows` rows of logits exist at a time; with more than one chunk the backward pass computes them again.
     """
     if len(hidden_TD) > chunk_rows:
         wanted = entropy_gradient, entropy
@@ -40,10 +39,10 @@ def token_logprobs(
 
 
 def head_logits(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None = None) -> torch.Tensor:
-    """hidden W^T + b, [T, V], in fp32 also for inputs in half precision (float64 stays).
+    """hidden W^T + b, [T, V], in fp32 even if the inputs are in half precision; float64 inputs give float64.
 
-    Logits of 30 in bf16 are off by up to .06: rounding them would move log-probabilities more than all layers do.
-    Under autocast both inputs are rounded to its dtype, as the engine's are; only the result is not.
+    A bf16 logit of 30 is off by up to 0.06. Rounding logits would change log-probabilities more than all layers do.
+    Under autocast both inputs are rounded to its dtype, as in the engine; the result is not rounded.
     """
     dtype = _compute_dtype(hidden_TD, weight_VD)
     if dtype not in HALF:
@@ -53,7 +52,7 @@ def head_logits(hidden_TD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.
 
 
 def _compute_dtype(hidden_TD: torch.Tensor, weight_VD: torch.Tensor) -> torch.dtype:
-    """What a linear layer would compute in here."""
+    """The dtype in which a linear layer would compute here."""
     kind = hidden_TD.device.type
     if torch.is_autocast_enabled(kind) and weight_VD.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
@@ -61,11 +60,13 @@ def _compute_dtype(hidden_TD: torch.Tensor, weight_VD: torch.Tensor) -> torch.dt
 
 
 def wide_product(a_MK: torch.Tensor, b_KN: torch.Tensor) -> torch.Tensor:
-    """a b in fp32 for inputs in half precision: never rounded on a GPU, from widened inputs where there is no such
-    product. Knows no gradient."""
+    """a b, in fp32 if the inputs are in half precision. Has no gradient.
+
+    Inputs are widened to fp32 unless the device has a product of half-precision inputs with an fp32 result.
+    """
     if a_MK.dtype not in HALF:
         return a_MK @ b_KN
-    with torch.autocast(a_MK.device.type, enabled=False):  # which would round what was widened
+    with torch.autocast(a_MK.device.type, enabled=False):  # autocast would round the widened inputs
         if has_wide_product(a_MK.device, a_MK.dtype):
             return torch.mm(a_MK, b_KN, out_dtype=torch.float32)
         wide_MK = a_MK.float()
@@ -79,7 +80,7 @@ def wide_product(a_MK: torch.Tensor, b_KN: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def has_wide_product(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch multiplies matrices of this dtype with a result in fp32 on this device."""
+    """Whether torch multiplies matrices of this dtype to an fp32 result on this device."""
     one = torch.ones(1, 16, 16, device=device, dtype=dtype)
     try:
         torch.mm(one[0], one[0], out_dtype=torch.float32)
@@ -90,7 +91,7 @@ def has_wide_product(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 class _HeadProduct(torch.autograd.Function):
-    """`head_logits` without a bias, in half precision. The gradient is rounded to it once, and summed in fp32."""
+    """`head_logits` without a bias, in half precision. The gradient is rounded once and summed in fp32."""
 
     @staticmethod
     def forward(ctx: Any, hidden_TD: torch.Tensor, weight_VD: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -112,12 +113,12 @@ class _HeadProduct(torch.autograd.Function):
 
 
 def _zeros(like: torch.Tensor) -> torch.Tensor:
-    """Zeros to sum a gradient in: at least fp32, as a sum in bf16 keeps two digits."""
+    """Zeros in which a gradient is summed, at least in fp32: a sum in bf16 keeps only two digits."""
     return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def _add_weight_gradient(sum_VD: torch.Tensor, grad_TV: torch.Tensor, hidden_TD: torch.Tensor) -> None:
-    """sum += grad^T hidden, a piece of the vocabulary at a time."""
+    """Add grad^T hidden to sum_VD, a piece of the vocabulary at a time."""
     for sum_PD, grad_TP in zip(sum_VD.split(PIECE), grad_TV.split(PIECE, 1), strict=True):
         sum_PD += wide_product(grad_TP.t(), hidden_TD)
 
@@ -127,12 +128,12 @@ def _entropy(normalised_TV: torch.Tensor) -> torch.Tensor:
 
 
 def _bounded(normalised_TV: torch.Tensor) -> torch.Tensor:
-    """Without -inf, whose entropy has no slope; p log p is 0 long before the bound acts."""
+    """Replace -inf by -1e4: the slope of p log p at -inf is NaN, and p is 0 at both."""
     return normalised_TV.clamp(min=-1e4)
 
 
 class _Chunked(torch.autograd.Function):
-    """A chunk of rows at a time, with p = softmax(z / tau) and H its entropy:
+    """`token_logprobs`, a chunk of rows at a time. With p = softmax(z / tau) and H its entropy:
 
     d log p[y] / dz = (onehot(y) - p) / tau,    d H / dz = -p (log p + H) / tau.
     """

@@ -1,20 +1,22 @@
-"""The terms of the loss of every token, before the weight of the token (aggregate.py).
+"""The terms of the loss of every token, before they are multiplied by the weight of the token (aggregate.py).
 
 1. The surrogate: importance ratio times advantage, with the clip or trust region of the objective.
 
-2. The distance to the reference policy: estimators of KL(pi || pi_ref) from tokens that pi sampled. What each
-   placement does to the expected gradient, for responses sampled from pi (the tests enumerate it):
+2. The distance to the reference policy: estimators of KL(pi || pi_ref) from tokens that pi sampled. Their expected
+   gradient, for responses sampled from pi (the tests enumerate it), is that of
 
-    k1 in the reward  exactly the gradient of the reverse KL of whole responses, KL(pi || pi_ref)
+    k1 in the reward  the reverse KL of whole responses, KL(pi || pi_ref)
     k2 in the loss    the reverse KL of the next token, at the states that pi visits
     k3 in the loss    the forward KL of the next token, KL(pi_ref || pi), at the states that pi visits (2402.03300)
-    k1 in the loss    zero: E[grad log pi] = 0; k2 and k3 in the reward follow neither. All three are refused.
 
-3. The weight pi_old / mu against the mismatch of engine and learner, which compute slightly different probabilities.
-   With exact weights E[weight] = 1, so the mass that a bound removes is 1 minus the mean weight that is kept.
-   Weights of tokens vary little and leave a bias. The weight of a response is a product over its tokens: it drifts
-   away from 1 with the length, so its bound removes long responses, which is a length bias of its own. Hence the
-   metric by length.
+   The config refuses three others: k1 in the loss has gradient 0, because E[grad log pi] = 0, and k2 and k3 in the
+   reward have the gradient of no KL.
+
+3. The weight pi_old / mu, which corrects for the slightly different probabilities of engine and learner. With exact
+   weights E[weight] = 1, so the mass that a bound removes is 1 minus the mean weight that is kept. Weights of tokens
+   vary little but leave a bias. The weight of a response is a product over its tokens: the longer the response, the
+   further the weight is from 1. A bound on it removes mostly long responses, which is a length bias. So the removed
+   mass is logged by length.
 """
 
 import dataclasses
@@ -36,10 +38,10 @@ def surrogate(
     objective: Objective,
     response_len_B: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(surrogate_T to be maximised, clipped_T: where a bound acted). Only a sequence ratio needs the lengths.
+    """(surrogate_T to be maximised; clipped_T, bool: True if a bound changed the token's surrogate).
 
-    At pi = pi_old every ratio is 1 and the gradient of all token variants is A_i grad log pi(o_it). A bound removes the
-    gradient, but under cispo only the weight beyond it.
+    At pi = pi_old every ratio is 1, and with a token ratio the gradient is A_i grad log pi(o_it). A clipped token has
+    no gradient, except under cispo, which bounds only its weight. `response_len_B` is needed for a sequence ratio.
     """
     if objective.ratio == "none":
         return logprobs_T * advantage_T, torch.zeros_like(advantage_T, dtype=torch.bool)
@@ -66,14 +68,17 @@ def surrogate(
 
 
 def _response_mean(values_T: torch.Tensor, response_len_B: torch.Tensor) -> torch.Tensor:
-    """Every token's mean over its response."""
+    """For every token, the mean of the values over its response."""
     row_T = torch.repeat_interleave(torch.arange(len(response_len_B), device=values_T.device), response_len_B)
     sums_B = torch.zeros(len(response_len_B), dtype=values_T.dtype, device=values_T.device)
     return (sums_B.index_add(0, row_T, values_T) / response_len_B)[row_T]
 
 
 def kl_terms(logprobs_T: torch.Tensor, ref_logprobs_T: torch.Tensor, estimator: str) -> torch.Tensor:
-    """The estimate of every token, with d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d."""
+    """The KL estimate of every token, in nats, with d = log pi - log pi_ref.
+
+    k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. Raises ValueError for an unknown estimator.
+    """
     difference_T = logprobs_T - ref_logprobs_T
     if estimator == "k1":
         return difference_T
@@ -85,10 +90,10 @@ def kl_terms(logprobs_T: torch.Tensor, ref_logprobs_T: torch.Tensor, estimator: 
 
 
 def penalised(groups: Sequence[Group], kl_N: np.ndarray, coefficient: float) -> list[Group]:
-    """Groups whose rewards lost coefficient * KL of each response, as a part of its own named kl.
+    """The groups with coefficient * KL subtracted from every reward, as a reward term named kl.
 
-    kl_N has sum_t (log pi_old - log pi_ref) of the responses that enter the update, in the order of the batch;
-    responses that do not enter keep their reward.
+    kl_N is sum_t (log pi_old - log pi_ref) of the responses that are not masked, in the order of the batch. Masked
+    responses keep their reward.
     """
     changed, start = [], 0
     for group in groups:
@@ -109,11 +114,11 @@ def token_values(
     micro: MicroBatch,
     objective: Objective,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(value_T to be maximised, clipped_T: where the clip removed the gradient of the surrogate).
+    """(value_T to be maximised; clipped_T as in `surrogate`), both before the weight of the token.
 
-    value = c_it * surrogate + entropy * H_it - kl * k_it, all under the weight of the token. The bonus is the entropy
-    at the states that were visited: its gradient leaves out that other tokens lead to other states, so it is not the
-    gradient of the entropy of whole responses.
+    value = c_it * surrogate + entropy * H_it - kl * k_it. The entropy bonus is computed at the visited states. Its
+    gradient ignores that other tokens lead to other states, so it is not the gradient of the entropy of whole
+    responses. Raises ValueError if the batch lacks a column that the objective needs.
     """
     value_T, clipped_T = surrogate(logprobs_T, old_logprobs_T, advantage_T, objective, micro.response_len_B)
     if objective.correction != "none":
@@ -131,10 +136,11 @@ def token_values(
 
 
 def value_errors(values_T: torch.Tensor, micro: MicroBatch, objective: Objective) -> torch.Tensor:
-    """error_T to be minimised, (V_it - target_it)^2 before its coefficient; V_it as the critic says now.
+    """error_T to be minimised: (V_it - target_it)^2, before its coefficient. `values_T` is V_it, the critic's value
+    now.
 
-    With value_clip the larger of that and the error of V held within value_clip of its old value, so that one rollout
-    moves V only so far.
+    With value_clip it is the larger of this error and the error of V_it clipped to within value_clip of its old value,
+    which limits how far one rollout moves V. Raises ValueError if the batch has no value targets.
     """
     if micro.value_target_T is None or micro.old_values_T is None:
         raise ValueError("the batch has no value targets: make it with learner.prepare")
@@ -148,12 +154,12 @@ def value_errors(values_T: torch.Tensor, micro: MicroBatch, objective: Objective
 def correction_weights(
     old_logprobs_T: np.ndarray, sampled_logprobs_T: np.ndarray, response_len_N: np.ndarray, kind: str, cap: float
 ) -> np.ndarray:
-    """weight_T in the dtype of old_logprobs_T: what the surrogate of every token is multiplied by.
+    """weight_T, the factor of every token's surrogate, in the dtype of old_logprobs_T.
 
     token_truncate     min(w_it, cap), w_it = pi_old / mu of the token
-    token_mask         w_it where it is at most cap, else 0
+    token_mask         w_it if it is at most cap, else 0
     sequence_truncate  min(w_i, cap), w_i = product of w_it over the response
-    sequence_mask      w_i where it is at most cap, else 0
+    sequence_mask      w_i if it is at most cap, else 0
     """
     level, _, bound = kind.partition("_")
     log_T = old_logprobs_T.astype(np.float64) - sampled_logprobs_T
@@ -166,7 +172,7 @@ def correction_weights(
 
 
 def mismatch_metrics(old_logprobs_T: np.ndarray, sampled_logprobs_T: np.ndarray) -> dict[str, float]:
-    """Mean |log pi_old - log mu| of a token, and the k3 estimate of KL(mu || pi_old)."""
+    """Mean of |log pi_old - log mu| over tokens, and the k3 estimate of KL(mu || pi_old), both in nats."""
     gap_T = old_logprobs_T.astype(np.float64) - sampled_logprobs_T
     if not len(gap_T):
         return {"mismatch/abs": float("nan"), "mismatch/k3": float("nan")}
@@ -174,7 +180,7 @@ def mismatch_metrics(old_logprobs_T: np.ndarray, sampled_logprobs_T: np.ndarray)
 
 
 def removed_mass(weight_T: np.ndarray, response_len_N: np.ndarray, budget: int) -> dict[str, float]:
-    """1 - mean kept weight by the length of the response; every response counts once. NaN where there is none."""
+    """1 - mean kept weight, by quarter of the budget; every response counts once. NaN for an empty quarter."""
     row_T = np.repeat(np.arange(len(response_len_N)), response_len_N)
     kept_N = np.bincount(row_T, weight_T, len(response_len_N)) / response_len_N
     quarter_N = length_quarters(response_len_N, budget)

@@ -1,4 +1,4 @@
-"""What one rollout looked like. A response is solved when its answer is right and it finished within the budget."""
+"""Metrics of a rollout and of its optimizer steps. A response is solved if it is right and finished in the budget."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from zerolab.datatypes import Group
 from zerolab.rl.bias_meter import clip_metrics, mean_or_nan
 from zerolab.rl.reward import is_mixed
 
-# Every metric of metrics.jsonl: (name, unit, meaning). A name may end in /* for what a config or a question set names.
+# Every metric of metrics.jsonl: (name, unit, meaning). /* stands for names that come from a config or a question set.
 MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("step", "", "number of the training step: one rollout and its optimizer steps"),
-    ("version", "", "optimizer steps that the weights have seen after this step"),
+    ("version", "", "optimizer steps taken since the start of the run"),
     ("reward/mean", "reward", "mean over questions of the mean reward of their responses"),
     ("reward/*", "reward", "mean of one weighted term of the reward: correctness, format, a function of yours"),
     ("reward/greedy", "reward", "mean reward of the greedy responses, under ReMax"),
@@ -22,16 +22,20 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("length/mean", "tokens", "length of responses"),
     ("length/correct", "tokens", "length of responses that are right and finished"),
     ("length/incorrect", "tokens", "length of all other responses"),
-    ("tokens_per_solved", "tokens", "all sampled tokens by the number of right and finished responses"),
+    ("tokens_per_solved", "tokens", "all sampled tokens divided by the number of right and finished responses"),
     ("entropy", "nats", "mean of -log pi over all sampled tokens: an estimate of the policy's entropy"),
-    ("zero_variance_groups", "share", "questions whose responses all earned the same, so that they teach nothing"),
+    (
+        "zero_variance_groups",
+        "share",
+        "questions whose responses all have the same reward, so that nothing is learned from them",
+    ),
     ("grader/timeout", "share", "responses whose grading took longer than its deadline (they count as wrong)"),
     ("grader/error", "share", "responses whose grading failed (they count as wrong)"),
     ("updates", "", "optimizer steps over the rollout"),
     ("learned_tokens", "tokens", "tokens of responses that were forwarded by the learner"),
     ("coverage", "share", "responses of a step that had an advantage and were forwarded"),
     ("padding", "share", "positions of forward passes that were padding"),
-    ("loss", "", "loss of the objective; its value means little, its gradient is what is certified"),
+    ("loss", "", "loss of the objective; its gradient is what matters, its value says little"),
     ("grad_norm", "", "norm of the gradient before clipping, mean over optimizer steps"),
     ("grad_clipped", "share", "optimizer steps whose gradient was clipped to learner.max_grad_norm"),
     ("lr", "", "learning rate"),
@@ -40,13 +44,17 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("learned/nll", "nats", "mean of -log pi over the tokens that were forwarded"),
     ("mismatch/abs", "nats", "mean |log pi(learner) - log pi(engine)| at the first optimizer step of the rollout"),
     ("mismatch/k3", "nats", "k3 estimate of KL(engine || learner) at the first optimizer step of the rollout"),
-    ("mismatch/probe", "nats", "the same difference on a fixed probe after the update: are the new weights in use?"),
+    (
+        "mismatch/probe",
+        "nats",
+        "mismatch/abs on a few tokens after the update, to check that the engine has the new weights",
+    ),
     ("mismatch/removed/*", "share", "mass that objective.correction_cap removes, by quarter of the budget"),
     ("kl/response", "nats", "KL to the reference policy, summed over a response, mean over responses"),
     ("critic/*", "", "the critic: value, target, explained_variance, loss, grad_norm, grad_clipped, lr"),
     ("scale/value", "", "loss scale under fp16"),
     ("scale/skipped", "", "optimizer steps skipped because the scaled gradient overflowed"),
-    ("rollout/groups", "", "questions sampled for the step, those that dynamic sampling dropped included"),
+    ("rollout/groups", "", "questions sampled for the step, including those that dynamic sampling dropped"),
     ("rollout/rounds", "", "rounds of dynamic sampling"),
     ("rollout/tokens", "tokens", "tokens sampled for the step"),
     ("rollout/dropped_prompts", "", "questions dropped so far because their prompt is too long"),
@@ -57,13 +65,17 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("eval/length", "tokens", "length of held-out responses"),
     ("eval/truncated", "share", "held-out responses that reached the budget"),
     ("time/sample_s", "s", "sampling the rollout of this step"),
-    ("time/wait_s", "s", "the learner waiting for that rollout: less than the above if sampling runs ahead"),
-    ("time/learn_s", "s", "preparing the batch, optimizer steps, handing over the weights"),
-    ("time/sample_tokens_per_s", "tokens/s", "sampled tokens by time/sample_s"),
-    ("time/learn_tokens_per_s", "tokens/s", "tokens of the batch by time/learn_s"),
+    ("time/wait_s", "s", "time the learner waited for that rollout; less than time/sample_s if sampling runs ahead"),
+    ("time/learn_s", "s", "preparing the batch, optimizer steps, sending the weights to the engine"),
+    ("time/sample_tokens_per_s", "tokens/s", "sampled tokens divided by time/sample_s"),
+    ("time/learn_tokens_per_s", "tokens/s", "tokens of the batch divided by time/learn_s"),
     ("bias/length/*", "reward x tokens", "pressure on the length of all, correct and incorrect responses"),
-    ("bias/length_reward/*", "reward x tokens", "its part that comes from the rewards"),
-    ("bias/length_normaliser/*", "reward x tokens", "its part that comes from unequal weights of tokens"),
+    ("bias/length_reward/*", "reward x tokens", "the part of bias/length that comes from the rewards"),
+    (
+        "bias/length_normaliser/*",
+        "reward x tokens",
+        "the part of bias/length that comes from unequal weights of tokens",
+    ),
     ("bias/length_unbiased/*", "reward x tokens", "the pressure of Dr. GRPO on the same batch"),
     ("bias/length_grpo/*", "reward x tokens", "the pressure of GRPO on the same batch"),
     ("bias/cosine_unbiased", "", "cosine of the coefficients with those of Dr. GRPO"),
@@ -73,7 +85,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
         "",
         "weight of a mixed question per unit of centred reward, by its pass rate in %",
     ),
-    ("bias/question_share/*", "share", "share of all advantage that questions of that pass rate have"),
+    ("bias/question_share/*", "share", "share of all advantage, by pass rate of the question in %"),
     ("bias/responses/*", "share", "responses by quarter of the budget that they fill"),
     ("bias/clipped/*", "share", "clipped tokens by quarter of the budget"),
     ("bias/truncated/*", "share", "truncated responses by quarter of the budget"),
@@ -82,7 +94,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the responses of a rollout; lengths in tokens. NaN where there is nothing to average.
+    """Metrics of the responses of a rollout; lengths in tokens. A mean of nothing is NaN.
 
     `entropy` is the mean of -log pi over all sampled tokens, in nats: an estimate of the policy's entropy at the
     sampling temperature that needs no forward pass and leaves out no response.
@@ -118,10 +130,11 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The optimizer steps of one rollout as one row: means over them, and the first one's engine/learner mismatch.
+    """Metrics of the optimizer steps of one rollout: means over the steps.
 
-    Only at the first step are both policies meant to be equal. `learned/nll`, `learned/entropy` and `clip_fraction` are
-    means over the tokens that were forwarded: without a bonus, those of responses with an advantage.
+    The mismatch of engine and learner is that of the first step, because later steps change the learner on purpose.
+    `learned/nll`, `learned/entropy` and `clip_fraction` are means over the tokens that were forwarded. Unless the
+    objective has an entropy bonus, a KL in the loss or a critic, these are the tokens of responses with an advantage.
     """
     if not updates:
         return {"updates": 0.0}
@@ -136,7 +149,7 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
         )
     for name in sorted(name for name in updates[0] if name.startswith("critic/")):
         row[name] = mean_or_nan([u[name] for u in updates])
-    if "scale/value" in updates[0]:  # of fp16
+    if "scale/value" in updates[0]:  # only under fp16
         row["scale/value"] = updates[-1]["scale/value"]
         row["scale/skipped"] = sum(u["scale/skipped"] for u in updates)
     first = updates[0]

@@ -1,11 +1,11 @@
-"""An objective is a row of coordinates. No code below this table asks for its name.
+"""Objectives. Each is a row of coordinates, and the code that computes a loss reads only these, never the name.
 
     loss = - sum over responses i and tokens t of
              w_i * (surrogate(r_it, A_i) + entropy * H_it - kl * k_it - value * (V_it - target_it)^2)
 
-A_i comes from `advantage.py` (statistics of the rollout; A_it from `gae.py` under a critic), the surrogate from
-`ratio.py`, and w_i from `aggregate.py` (denominators of the whole optimizer step). `loss.py` adds up the terms of a
-token. The formula of an objective is printed when a run starts.
+A_i is computed in `advantage.py` from the rewards of the rollout (with a critic: A_it, in `learner/prepare.py`). w_i is
+computed in `aggregate.py` from the lengths of the whole optimizer step. The terms of a token are in `loss.py`. The
+formula of an objective is printed when a run starts.
 """
 
 import difflib
@@ -17,28 +17,30 @@ from zerolab.toml import refuse
 
 
 class Objective(BaseModel):
-    """Every coordinate is set; none has a default."""
+    """The coordinates of an objective. Every coordinate must be set; none has a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="Name of the preset, with a + when a coordinate was changed.")
+    name: str = Field(description="Name of the preset, with a + if a coordinate was changed.")
     baseline: Literal["none", "group_mean", "leave_one_out", "greedy", "critic"] = Field(
-        description="What is subtracted from a reward: nothing, the mean of the group or of the other responses, the "
-        "reward of the greedy response, or a critic's value of every state."
+        description="Subtracted from a reward: nothing, the mean reward of the group, the mean of the other responses "
+        "of the group, the reward of the greedy response, or the critic's value of every state."
     )
     scale: Literal["none", "group_std", "group_mean", "batch_std", "batch_centred_std", "token_whitening"] = Field(
-        description="What the centred reward is divided by: a statistic of the group's rewards, or the standard "
-        "deviation over the rollout, of rewards or of centred rewards; token_whitening: a critic's advantages of all "
-        "tokens of the rollout to mean 0 and standard deviation 1."
+        description="Divisor of the centred reward: the standard deviation or mean of the group's rewards, or the "
+        "standard deviation over the rollout of rewards or of centred rewards. token_whitening: a critic's advantages "
+        "are shifted and scaled to mean 0 and standard deviation 1 over all tokens of the rollout."
     )
-    std_ddof: Literal[0, 1] | None = Field(description="Standard deviation over G - ddof.")
+    std_ddof: Literal[0, 1] | None = Field(description="The standard deviation divides by G - ddof.")
     std_epsilon: float | None = Field(ge=0, description="Added to the standard deviation.")
     ratio: Literal["none", "token", "sequence"] = Field(
-        description="none: log pi itself; token: pi / pi_old; sequence: its geometric mean over the response."
+        description="none: log pi takes its place; token: pi / pi_old; sequence: geometric mean of pi / pi_old over "
+        "the response."
     )
     clip: Literal["none", "ppo", "cispo", "probability"] = Field(
-        description="ppo: min(r A, clip(r, 1 - low, 1 + high) A); cispo: constant weight min(r, 1 + high) of A log pi; "
-        "probability: tokens are left out whose probability moved with the advantage, by more than low or high."
+        description="ppo: min(r A, clip(r, 1 - low, 1 + high) A). cispo: A log pi with the weight min(r, 1 + high), "
+        "which has no gradient. probability: tokens get no gradient if their probability has moved in the direction "
+        "of A by more than high (A > 0) or low (A < 0)."
     )
     clip_low: float | None = Field(gt=0, lt=1, description="Lower clip bound; none for cispo.")
     clip_high: float | None = Field(gt=0, description="Upper clip bound.")
@@ -46,28 +48,30 @@ class Objective(BaseModel):
         description="Weight of a token: 1/(N L_max), 1/(N L_i), or 1/sum(L) over the optimizer step."
     )
     entropy: float = Field(ge=0, description="Coefficient of the entropy bonus, under the same token weights; 0: none.")
-    kl: float = Field(ge=0, description="Coefficient of the KL to the initial policy, which is then kept; 0: none.")
+    kl: float = Field(
+        ge=0, description="Coefficient of the KL to the initial policy, which is then kept in memory; 0: none."
+    )
     kl_estimator: Literal["k1", "k2", "k3"] | None = Field(
         description="With d = log pi - log pi_ref of a token: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d."
     )
     kl_place: Literal["loss", "reward"] | None = Field(
-        description="loss: beside the surrogate, under the same token weights; reward: summed over the response and "
-        "taken off its reward before the advantage (token by token under a critic)."
+        description="loss: subtracted from the surrogate, under the same token weights. reward: summed over the "
+        "response and subtracted from its reward before the advantage (with a critic: token by token)."
     )
     correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
-        description="Weight pi_old / mu of the surrogate, learner against engine, of each token or of the whole "
-        "response; above the cap it is cut to the cap (truncate) or to 0 (mask)."
+        description="Weight pi_old / mu of the surrogate (learner against engine), per token or per response. A weight "
+        "above the cap becomes the cap (truncate) or 0 (mask)."
     )
-    correction_cap: float | None = Field(ge=1, description="Largest weight that is kept as it is.")
+    correction_cap: float | None = Field(ge=1, description="Largest correction weight that is not changed.")
 
     gae_lambda: float | None = Field(
-        ge=0, le=1, description="critic: lambda of generalised advantage estimation; rewards are not discounted."
+        ge=0, le=1, description="critic: lambda of generalised advantage estimation. Rewards are not discounted."
     )
     value: float = Field(
         ge=0, description="critic: coefficient of the value loss (V - target)^2, under the same token weights; 0: none."
     )
     value_clip: float | None = Field(
-        gt=0, description="critic: the value loss is the larger of that of V and that of V held within this of V_old."
+        gt=0, description="critic: the value loss is the larger of the losses of V and of V clipped to V_old +- this."
     )
 
     @model_validator(mode="after")
@@ -147,7 +151,7 @@ class Objective(BaseModel):
 
     @property
     def every_response_learns(self) -> bool:
-        """Whether a response has a gradient at advantage 0 as well."""
+        """Whether a response also has a gradient at advantage 0."""
         return self.entropy > 0 or self.needs_reference_in_loss or self.needs_critic
 
     @property
@@ -160,7 +164,7 @@ class Objective(BaseModel):
 
     @property
     def needs_greedy(self) -> bool:
-        """Whether a greedy response to every question is sampled beside the group."""
+        """Whether a greedy response to every question is sampled in addition to the group."""
         return self.baseline == "greedy"
 
     @property
@@ -174,7 +178,10 @@ class Objective(BaseModel):
 
     @classmethod
     def resolve(cls, raw: Any) -> Any:
-        """A preset's name, or a table `{preset = NAME, coordinate = value, ...}`, to all coordinates."""
+        """Expand a preset's name, or a table `{preset = NAME, coordinate = value, ...}`, to all coordinates.
+
+        A table without `preset` is returned as it is. Raises ValueError for an unknown preset.
+        """
         if isinstance(raw, str):
             raw = {"preset": raw}
         if not isinstance(raw, dict) or "preset" not in raw:
@@ -188,8 +195,7 @@ class Objective(BaseModel):
         return {**base, "name": base["name"] + ("+" if changes else ""), **changes}
 
     def formula(self) -> str:
-        """The expanded loss, as printed when a run starts."""
-
+        """The expanded loss as text, as printed when a run starts."""
         return formula(self)
 
 
@@ -206,7 +212,7 @@ ONLY_REWARD = {"entropy": 0.0, "kl": 0.0, "kl_estimator": None, "kl_place": None
 NO_CRITIC = {"gae_lambda": None, "value": 0.0, "value_clip": None}
 
 
-# The value loss has no share in the policy's gradient where the critic is a model of its own.
+# A critic that is a separate model gets the gradient of the value loss alone; the policy gets none of it.
 CRITIC = {"baseline": "critic", **NO_STD, "gae_lambda": 1.0, "value": 0.5, "value_clip": None}
 
 
@@ -271,7 +277,7 @@ PRESETS: dict[str, Objective] = {
         _row("gspo", baseline="group_mean", **GROUP_STD, **GSPO, aggregation="response_mean", **ONLY_REWARD),
         # 2602.05261: gspo times the length of the response, here over the constant L_max.
         _row("luspo", baseline="group_mean", **GROUP_STD, **GSPO, aggregation="constant", **ONLY_REWARD),
-        # 2506.13585 eq. 4 and 5, no lower bound. Its upper one could not be checked; r <= 5 is a usual choice.
+        # 2506.13585 eq. 4 and 5, no lower bound. We could not check the upper bound of the source; r <= 5 is usual.
         _row(
             "cispo",
             baseline="group_mean",
@@ -283,7 +289,7 @@ PRESETS: dict[str, Objective] = {
             aggregation="token_mean",
             **ONLY_REWARD,
         ),
-        # 2602.02710: dividing by the mean instead makes it a truncated log p.
+        # 2602.02710: dividing by the group's mean makes the expected objective a truncated log p.
         _row(
             "maxrl",
             baseline="group_mean",
@@ -304,8 +310,8 @@ PRESETS: dict[str, Objective] = {
             aggregation="constant",
             **ONLY_REWARD,
         ),
-        # 1707.06347 eq. 7 and 9 with a critic of its own; lambda = 1 as usual in R1-Zero-like runs (2503.24290), and
-        # 2503.20783's constant in the policy loss and in the value loss.
+        # 1707.06347 eq. 7 and 9, with lambda = 1 as usual in R1-Zero-like runs (2503.24290), and with the constant of
+        # 2503.20783 in the policy loss and in the value loss.
         _row("ppo", **CRITIC, **PPO, aggregation="constant", **ONLY_REWARD),
         # The same with the mean over each response (`masked_mean(dim=-1)`) that 2503.20783 found in open-source PPO.
         _row("ppo_response_mean", **CRITIC, **PPO, aggregation="response_mean", **ONLY_REWARD),
@@ -337,7 +343,7 @@ def formula(o: "Objective") -> str:
     if o.clip == "probability":
         a = _a(o)
         left = f"{a} > 0 and D_it > {o.clip_high:g} or {a} < 0 and D_it < -{o.clip_low:g}"
-        lines.append(f"m_it = 0 where {left}, else 1; D_it = pi(o_it) - pi_old(o_it)")
+        lines.append(f"m_it = 0 if {left}, else 1; D_it = pi(o_it) - pi_old(o_it)")
     if o.ratio == "sequence":
         lines.append("s_i  = (pi(o_i) / pi_old(o_i))^(1/L_i)")
     if o.needs_reference_in_loss:
@@ -369,7 +375,7 @@ def _advantage(o: "Objective", reward: str) -> str:
 
 
 def _critic_lines(o: "Objective") -> list[str]:
-    """gae.py in symbols. A KL in the reward is taken off at its own token."""
+    """The advantage and the value target of a token, as `learner/prepare.py` computes them."""
     reward = "R_i at the last token, else 0"
     if o.kl_place == "reward":
         reward = f"({reward}) - {o.kl:g} log(pi_old(o_it) / pi_ref(o_it))"
@@ -379,8 +385,8 @@ def _critic_lines(o: "Objective") -> list[str]:
         "target_it = A_it + V_old_it",
     ]
     if o.scale == "token_whitening":
-        spread = f"(ddof={o.std_ddof}, + {o.std_epsilon:g})"
-        lines.append(f"A_it is then brought to mean 0 and std 1 over the tokens of the rollout {spread}")
+        std = f"(ddof={o.std_ddof}, + {o.std_epsilon:g})"
+        lines.append(f"A_it is then brought to mean 0 and std 1 over the tokens of the rollout {std}")
     return lines
 
 
@@ -394,7 +400,7 @@ def _correction(o: "Objective") -> str:
     level, _, bound = o.correction.partition("_")
     weight = "pi_old(o_it) / mu(o_it)" if level == "token" else "prod_t pi_old(o_it) / mu(o_it)"
     beyond = f"{o.correction_cap:g}" if bound == "truncate" else "0"
-    return f"{weight}, {beyond} where it is above {o.correction_cap:g}; mu as the engine sampled"
+    return f"{weight}, {beyond} if it is above {o.correction_cap:g}; mu is the engine's probability"
 
 
 def _token(o: "Objective") -> str:

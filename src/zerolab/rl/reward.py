@@ -1,7 +1,8 @@
-"""From grades to rewards: weighted terms, each kept apart, and the truncation policy, which never changes `correct`.
+"""Rewards: the weighted sum of the terms of a response, and the rule for truncated responses.
 
-What a run optimises under each policy: zero E[R 1{finished}], mask E[R | finished] (no pressure against overlong
-answers), keep E[R], soft E[R + penalty] with the overlong penalty of 2503.14476 eq. 13.
+Under each `reward.truncation` a run optimises: zero E[R 1{finished}], mask E[R | finished] (no pressure against
+overlong answers), keep E[R], soft E[R + penalty] with the overlong penalty of 2503.14476 eq. 13. Grades are never
+changed.
 """
 
 import hashlib
@@ -25,11 +26,15 @@ def make_group(
     terms: Sequence[Term] = (),
     seed: int = 0,
 ) -> Group:
-    """The rewarded group of one question; `budget` is L_max in tokens, `terms` are config.functions, loaded, and `seed`
-    is that of the run, for a random reward.
+    """The group of one question with its rewards.
 
-    A term without an opinion (None) adds nothing; a response of which no term has one stays out of the update and of
-    its statistics, as in TRL. Raises UserError where a function of the user fails.
+    A function that returns None for a response adds nothing to its reward. A response without any score is masked, as
+    in TRL. Raises UserError if a function of the user fails.
+
+    Args:
+        budget: L_max in tokens.
+        terms: config.functions, loaded.
+        seed: seed of the run, for config.random.
     """
     truncated_G = np.array([c.truncated for c in completions])
     lengths_G = np.array([len(c) for c in completions])
@@ -69,21 +74,23 @@ def make_group(
 
 
 def coins(seed: int, prompt: Prompt, completions: Sequence[Completion]) -> np.ndarray:
-    """0 or 1 for every response: of which sample of which question under which weights it is, not of what it says."""
+    """A random 0 or 1 per response, which depends on seed, question, sample and weight version, but not on the text."""
     names = [f"{seed} {c.version} {prompt.question.id} {c.request_id}".encode() for c in completions]
     return np.array([float(hashlib.blake2b(name, digest_size=1).digest()[0] & 1) for name in names])
 
 
 def overlong_penalty(lengths: np.ndarray, budget: int, margin: int) -> np.ndarray:
-    """0 up to budget - margin, then linear down to -1 at the budget (2503.14476 eq. 13)."""
+    """0 up to budget - margin tokens, then linear down to -1 at the budget (2503.14476 eq. 13)."""
     return -np.clip((lengths - (budget - margin)) / margin, 0.0, 1.0)
 
 
 def cosine_reward(
     lengths_G: np.ndarray, correct_G: np.ndarray, truncated_G: np.ndarray, budget: int, values: CosineReward
 ) -> np.ndarray:
-    """r_L + (r_0 - r_L)(1 + cos(pi L / L_max)) / 2 between the values for right or wrong answers, and `exceed` for
-    truncated ones (2502.03373, appendix C.1)."""
+    """r_L + (r_0 - r_L)(1 + cos(pi L / L_max)) / 2, and `exceed` for truncated responses (2502.03373, appendix C.1).
+
+    (r_0, r_L) are `values.correct` or `values.wrong`.
+    """
     at_zero_G = np.where(correct_G, values.correct[0], values.wrong[0])
     at_budget_G = np.where(correct_G, values.correct[1], values.wrong[1])
     share_G = (1 + np.cos(np.pi * np.minimum(lengths_G / budget, 1.0))) / 2
@@ -91,14 +98,16 @@ def cosine_reward(
 
 
 def has_right_and_wrong(group: Group) -> bool:
-    """Whether some entering responses are right and some wrong, whatever they earned (2503.14476 eq. 11)."""
+    """Whether some unmasked responses are right and some are wrong, whatever their rewards (2503.14476 eq. 11)."""
     correct_G = np.array([grade.correct for grade in group.grades])
     return bool(len(np.unique(correct_G if group.loss_mask_G is None else correct_G[group.loss_mask_G])) == 2)
 
 
 def is_mixed(group: Group) -> bool:
-    """Whether the entering responses earned different rewards, or others than the greedy response where there is one:
-    only then can a centred advantage be non-zero."""
+    """Whether the responses that are not masked have different rewards, so that a centred advantage can be non-zero.
+
+    If there is a greedy response: whether a response has another reward than the greedy one.
+    """
     rewards = group.rewards_G if group.loss_mask_G is None else group.rewards_G[group.loss_mask_G]
     if group.greedy_reward is not None:
         return bool((rewards != group.greedy_reward).any())

@@ -1,4 +1,4 @@
-"""What a response earns: weighted terms, and what truncation does to them."""
+"""The config of the reward: weighted terms, and the reward of truncated responses."""
 
 from typing import Literal
 
@@ -6,40 +6,45 @@ from pydantic import Field, model_validator
 
 from zerolab.toml import SAME, Strict, refuse
 
-# names of parts that are taken
+# Names that a reward function may not have.
 TERMS = ("correctness", "format", "think", "cosine", "overlong", "random", "kl", "mean")
 
 
 class CosineReward(Strict):
-    """Correctness shaped by length (2502.03373): a half cosine from the first value, at no tokens, to the second, at
-    the whole budget. It grades correctness itself: set reward.correctness to 0 beside it. The defaults are those of the
-    source's released scripts."""
+    """Correctness shaped by length: a half cosine from the first value, at 0 tokens, to the second, at the budget.
+
+    The term already rewards correctness, so set reward.correctness to 0. Source: 2502.03373, with the defaults of its
+    released scripts.
+    """
 
     weight: float = Field(1.0, description="Weight of the term.")
     correct: tuple[float, float] = Field(
-        (2.0, 1.0), description="Right answers: with no tokens, with the whole budget."
+        (2.0, 1.0), description="Reward of a right answer at 0 tokens and at the budget."
     )
-    wrong: tuple[float, float] = Field((-10.0, 0.0), description="Wrong ones: with no tokens, with the whole budget.")
-    exceed: float = Field(-10.0, description="Truncated ones, right or wrong.")
+    wrong: tuple[float, float] = Field(
+        (-10.0, 0.0), description="Reward of a wrong answer at 0 tokens and at the budget."
+    )
+    exceed: float = Field(-10.0, description="Reward of a truncated response, right or wrong.")
 
 
 class RewardFunction(Strict):
     """A function of your own or of TRL: `f(prompts, completions, completion_ids, **columns) -> list[float | None]`."""
 
-    path: str = Field(description="module:function, or file.py:function. It runs in a process of its own.")
+    path: str = Field(description="module:function, or file.py:function. The function runs in a separate process.")
     weight: float = Field(1.0, description="Weight of the term.")
-    name: str | None = Field(None, description="Name of the term in the log (default: that of the function).")
+    name: str | None = Field(None, description="Name of the term in the log (default: the name of the function).")
     options: dict[str, int | float | str | bool] = Field(
         {},
-        description="Where `path` makes the function: its arguments, as in trl.rewards:get_repetition_penalty_reward.",
+        description="If `path` is a function that returns the reward function: its arguments, as for "
+        "trl.rewards:get_repetition_penalty_reward.",
     )
     columns: dict[str, str] = Field(
-        {}, description="Arguments of the function that have another name in the question file: {solution = 'answer'}."
+        {}, description="Columns of the question file under the argument names of the function: {solution = 'answer'}."
     )
     completions: Literal["auto", "text", "messages"] = Field(
         "auto",
-        description="How prompts and completions are passed: text, or lists of messages with role and content. auto: "
-        "messages under template.name = chat, as TRL does for conversations.",
+        description="Format of prompts and completions: text, or lists of messages with role and content. auto: "
+        "messages if template.name = chat, as TRL does for conversations.",
     )
 
     @property
@@ -48,10 +53,10 @@ class RewardFunction(Strict):
 
     @model_validator(mode="after")
     def _named(self) -> "RewardFunction":
-        place, colon, function = self.path.rpartition(":")
+        module, colon, function = self.path.rpartition(":")
         refuse(
             (
-                not colon or not place or not function.isidentifier(),
+                not colon or not module or not function.isidentifier(),
                 f"reward.functions.path = {self.path!r}: write module:function or file.py:function",
             )
         )
@@ -63,15 +68,15 @@ class RewardConfig(Strict):
     format: float = Field(0.0, description="Weight of the 0/1 format term.")
     think: float = Field(
         0.0,
-        description="Weight of a 0/1 term: a single </think> in the response, whose thought the prompt has begun (a "
-        "format reward as in 2503.16219).",
+        description="Weight of a 0/1 term: the response has exactly one </think>. For templates that end with <think> "
+        "(a format reward as in 2503.16219).",
     )
     overlong: float = Field(
         0.0,
         description="Weight of DAPO's overlong penalty, 0 to -1 over the last `soft_margin` tokens of the budget.",
     )
     random: float = Field(
-        0.0, description="Weight of a fair coin for every response, independent of all that it says: a control."
+        0.0, description="Weight of a random 0/1 reward that does not depend on the response: a control."
     )
     cosine: CosineReward | None = None
     functions: tuple[RewardFunction, ...] = ()
@@ -79,19 +84,19 @@ class RewardConfig(Strict):
         60.0,
         gt=0,
         le=86400,
-        description="Seconds that a call of one of `functions` may take, for the responses to one question; a longer "
-        "one ends the run.",
+        description="Seconds that one call of a function in `functions` may take (a call has the responses to one "
+        "question). A longer call ends the run.",
         json_schema_extra=SAME,
     )
     truncation: Literal["zero", "mask", "keep", "soft"] = Field(
         "zero",
-        description="Truncated responses: reward 0, whatever the terms; masked out of the update; graded as they are; "
-        "or `soft`: graded as they are with an overlong penalty of weight 1.",
+        description="Reward of truncated responses. zero: 0, whatever the terms are. mask: they are left out of the "
+        "update. keep: like other responses. soft: like other responses, with an overlong penalty of weight 1.",
     )
     soft_margin: int | None = Field(
         None,
         ge=1,
-        description="The overlong penalty falls linearly from 0 to -1 over the last so many tokens of the budget.",
+        description="Tokens at the end of the budget over which the overlong penalty falls linearly from 0 to -1.",
     )
 
     @property
@@ -100,12 +105,12 @@ class RewardConfig(Strict):
 
     @property
     def has_term(self) -> bool:
-        """Whether a term of zerolab's own has an opinion about every response."""
+        """Whether one of zerolab's own terms is on. Such a term scores every response."""
         return bool(self.correctness or self.format or self.think or self.cosine or self.overlong_weight or self.random)
 
     @property
     def may_be_negative(self) -> bool:
-        """Whether a term could pay less than nothing; of functions nothing is known."""
+        """Whether the reward can be below 0. A function of the user counts as yes."""
         lowest = min(self.correctness, self.format, self.think, self.random)
         return bool(lowest < 0 or self.overlong_weight or self.cosine or self.functions)
 
@@ -125,8 +130,8 @@ class RewardConfig(Strict):
         for term in ("overlong", "cosine"):
             if self.truncation == "zero" and getattr(self, term):
                 raise ValueError(
-                    f'reward.{term} says itself what a truncated response earns, and reward.truncation = "zero" would '
-                    'pay it more than a wrong one that finished: set reward.truncation = "keep"'
+                    f'reward.{term} has its own reward for truncated responses, and reward.truncation = "zero" would '
+                    'reward them more than wrong ones that finished: set reward.truncation = "keep"'
                 )
         names = [function.term for function in self.functions]
         if taken := [name for i, name in enumerate(names) if name in TERMS or name in names[:i]]:

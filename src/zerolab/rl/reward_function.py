@@ -1,9 +1,9 @@
-"""Reward functions of a user, with TRL's signature, so that existing ones work unchanged.
+"""Reward functions of the user. They have TRL's signature, so functions written for TRL work unchanged.
 
-f(prompts, completions, completion_ids, **columns) -> list[float | None], everything by keyword and one entry for each
-response; `columns` are those of the question file, and trainer_state, log_extra and log_metric as TRL passes them. It
-is called once for each question, with its G responses. It is the user's own code: all functions of a run share one
-process beside the training process, which is killed if a call misses its deadline.
+f(prompts, completions, completion_ids, **columns) -> list[float | None]. All arguments are passed by keyword and have
+one entry per response. `columns` are the columns of the question file; trainer_state, log_extra and log_metric are
+passed as in TRL. A function is called once per question, with its G responses. All functions of a run share one
+process, separate from training. The process is killed if a call misses its deadline.
 """
 
 import asyncio
@@ -36,13 +36,15 @@ GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra
 NOT_COLUMNS = ("prompt", "completion", "completion_ids")  # TRL does not pass these
 
 
-LOAD_SECONDS = 600.0  # that importing the functions may take: some load a model
+LOAD_SECONDS = 600.0  # for importing the functions; some load a model
 SERVE = "from zerolab.rl.reward_function import serve; serve()"
 
 
 class RewardProcess:
-    """The process that has the functions of a run; calls from several threads take turns. Raises UserError with one
-    line for functions that cannot be loaded."""
+    """The process that runs the reward functions. Calls from several threads take turns.
+
+    Raises UserError with a one-line message if a function cannot be loaded.
+    """
 
     def __init__(self, functions: Sequence[RewardFunction], chat: bool, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -59,8 +61,10 @@ class RewardProcess:
         )
 
     def rewards_G(self, number: int, config: RewardFunction, prompt: Prompt, completions: Sequence[Completion]) -> Any:
-        """What function `number` returns for a question, None for no opinion. Raises UserError unless it is a list of
-        finite numbers and None, one for each completion."""
+        """The list that function `number` returns for a question: a number or None for each completion.
+
+        Raises UserError for any other result, and if the call fails or misses its deadline.
+        """
         failed = f"reward function {config.path} failed on question {prompt.question.id}: "
         return self._exchange(
             {"function": number, "prompt": _sent_prompt(prompt), "completions": [_sent(c) for c in completions]},
@@ -106,28 +110,29 @@ def _sent(completion: Completion) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A column's value that JSON does not have: arrays as lists, anything else (a date, bytes) as text."""
+    """Convert a value that JSON does not have: an array to a list, anything else (a date, bytes) to text."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 @dataclass(frozen=True)
 class Term:
-    """A reward function of a run, which runs in its process."""
+    """A reward function of a run, called in the reward process."""
 
     config: RewardFunction
     number: int
     process: RewardProcess
 
     def rewards_G(self, prompt: Prompt, completions: Sequence[Completion]) -> np.ndarray:
-        """float64, unweighted, NaN if the function returned None. Raises UserError for anything else than that."""
+        """Unweighted rewards in float64, NaN if the function returned None. Raises UserError for any other result."""
         rewards = self.process.rewards_G(self.number, self.config, prompt, completions)
         return np.array([math.nan if reward is None else reward for reward in rewards], dtype=float)
 
 
 def load_terms(config: RewardConfig, chat: bool = False) -> tuple[Term, ...]:
-    """The functions of a config, loaded in a process of their own. `chat`: the template is a conversation.
+    """Load the functions of a config in a new process. Raises UserError if one cannot be loaded.
 
-    Raises UserError with one line.
+    Args:
+        chat: whether the template is a conversation.
     """
     if not config.functions:
         return ()
@@ -136,24 +141,27 @@ def load_terms(config: RewardConfig, chat: bool = False) -> tuple[Term, ...]:
 
 
 def close_terms(terms: Sequence[Term]) -> None:
-    """End the process of the functions."""
+    """End the reward process."""
     for term in terms[:1]:
         term.process.close()
 
 
-# What follows runs in that process.
+# The code below runs in the reward process.
 
 
 @dataclass(frozen=True)
 class LoadedFunction:
-    """An imported reward function: `rewards` calls it for a question and checks what comes back."""
+    """An imported reward function, with checks of the rewards that it returns."""
 
     config: RewardFunction
     call: Callable[..., Any]
     messages: bool
 
     def rewards(self, prompt: Prompt, completions: Sequence[Completion]) -> list[float | None]:
-        """Unweighted. Raises UserError unless the function returns a finite number or None for each completion."""
+        """Unweighted rewards of one question.
+
+        Raises UserError unless the function returns a finite number or None for each completion.
+        """
         arguments = self._arguments(prompt, completions)
         try:
             returned = self.call(**arguments)
@@ -205,7 +213,7 @@ class LoadedFunction:
         if math.isinf(number):
             raise self._failed(prompt, "it returned an infinite reward")
         if math.isnan(number):
-            raise self._failed(prompt, "it returned NaN, which is no reward; None says that it has no opinion")
+            raise self._failed(prompt, "it returned NaN, which is no reward; return None to give no score")
         return number
 
     def _failed(self, prompt: Prompt, why: str) -> UserError:
@@ -216,7 +224,7 @@ class LoadedFunction:
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(columns)}"
         return UserError(
             f"reward function {self.config.path} asks for {column!r}, which question {prompt.question.id} does not "
-            f"have ({hint}); reward.functions.columns gives an argument a column of another name"
+            f"have ({hint}); set reward.functions.columns to take a column of another name"
         )
 
 
@@ -224,7 +232,7 @@ _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def load_functions(functions: Sequence[RewardFunction], chat: bool) -> list[LoadedFunction]:
-    """The functions of a config, imported here. Raises UserError with one line."""
+    """Import the functions of a config in this process. Raises UserError if one cannot be loaded."""
     return [
         LoadedFunction(f, _load(f), messages=f.completions == "messages" or (f.completions == "auto" and chat))
         for f in functions
@@ -232,9 +240,9 @@ def load_functions(functions: Sequence[RewardFunction], chat: bool) -> list[Load
 
 
 def serve() -> None:
-    """Loads the functions that the first line of stdin names, then answers every call, until stdin ends.
+    """Load the functions that the first line of stdin names, then answer one call per line until stdin ends.
 
-    What the functions print goes to stderr: stdout belongs to the replies.
+    Stdout carries only the replies; the output of the functions goes to stderr.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -249,7 +257,7 @@ def serve() -> None:
                 reply: dict[str, Any] = {"rewards": []}
                 timeout_s = request["timeout_s"]
             else:
-                # The parent kills a late process. If the parent is gone, this timer does, even inside a long regular
+                # The parent kills a late process. If the parent is gone, this timer kills it, even in a long regular
                 # expression.
                 signal.setitimer(signal.ITIMER_REAL, timeout_s + 5)
                 reply = {"rewards": _answer(loaded[request["function"]], request)}
@@ -272,9 +280,9 @@ def _answer(function: LoadedFunction, request: Mapping[str, Any]) -> list[float 
 
 
 def _load(config: RewardFunction) -> Callable[..., Any]:
-    place, _, name = config.path.rpartition(":")
+    source, _, name = config.path.rpartition(":")
     try:
-        module = _module(place)
+        module = _import(source)
         found = getattr(module, name, None)
         if found is not None and config.options:
             found = found(**config.options)
@@ -284,16 +292,17 @@ def _load(config: RewardFunction) -> Callable[..., Any]:
     if not callable(found):
         near = difflib.get_close_matches(name, [n for n, f in vars(module).items() if callable(f)], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"reward function {config.path}: {place} has no function {name}{hint}")
+        raise UserError(f"reward function {config.path}: {source} has no function {name}{hint}")
     return found
 
 
-def _module(place: str) -> ModuleType:
-    if not place.endswith(".py"):
+def _import(source: str) -> ModuleType:
+    """Import a module by name, or a file that ends in .py."""
+    if not source.endswith(".py"):
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        return importlib.import_module(place)
-    spec = importlib.util.spec_from_file_location(f"zerolab_reward_{Path(place).stem}", place)
+        return importlib.import_module(source)
+    spec = importlib.util.spec_from_file_location(f"zerolab_reward_{Path(source).stem}", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -304,7 +313,7 @@ def _module(place: str) -> ModuleType:
 def _parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(call).parameters)
-    except (TypeError, ValueError):  # of a callable without a signature everything is asked
+    except (TypeError, ValueError):  # a callable without a signature gets every argument
         return {"given": inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)}
 
 
@@ -313,11 +322,11 @@ async def _awaited(returned: Any) -> Any:
 
 
 def _ignore(*_: Any, **__: Any) -> None:
-    """log_extra and log_metric: accepted, and not kept."""
+    """Accept log_extra and log_metric and keep nothing."""
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's file it happened."""
+    """File and line of the user's code at which an error happened, as " (file:line)"."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 1 else ""
 
