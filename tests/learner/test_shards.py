@@ -26,7 +26,7 @@ def test_rows_come_from_whatever_files_have_them(tmp_path: Path, ranks: int) -> 
     stored = open_shards(tmp_path / "x.safetensors")
     assert stored.shape("x") == (4, 3)
     assert stored.shape("step") == ()
-    assert float(stored.whole("step")) == 7
+    assert float(stored.tensor("step")) == 7
     for start in range(5):
         for stop in range(start, 5):
             assert torch.equal(stored.rows("x", start, stop), whole[start:stop])

@@ -77,7 +77,7 @@ def steps_averaged(preset: str) -> tuple:
     from torch.distributed.fsdp import FSDPModule
 
     learner = make(True, tiny_model("qwen2"))
-    for module in learner.whole.modules():
+    for module in learner.wrapped.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(None)  # type: ignore[arg-type]
     learner.forward_backward(step_of(0), PRESETS[preset])

@@ -1,4 +1,4 @@
-"""The command line: its groups, its version, and how it ends. No heavy import before a verb needs it."""
+"""The command line: its groups, its version and its exit codes. A command imports heavy modules only when it runs."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ from zerolab.terminal import echo
 
 
 class CommandGroup(TyperGroup):
-    """The command line. Usage errors and tracebacks quote what the user gave, so `echo` prints them too."""
+    """The command line. Usage errors and tracebacks quote the user's input, so they are printed by `echo` too."""
 
     def main(self, *args: Any, **options: Any) -> None:
         sys.excepthook = lambda *error: echo("".join(traceback.format_exception(*error)), error=True, end="")
@@ -34,7 +34,7 @@ class CommandGroup(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb. Its errors name its options in the place of the keys of a recipe that it does not have."""
+        """Run a command. If it takes no recipe, error messages name its options instead of the keys of a recipe."""
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -43,14 +43,14 @@ class CommandGroup(TyperGroup):
             raise UserError(name_options(str(error), known)) from error
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the verbs by group, each with its first sentence."""
+        """List the commands by group, each with its first sentence."""
         for group in GROUPS:
-            members = [c for c in self.commands.values() if getattr(c, "rich_help_panel", None) == group]
+            commands = [c for c in self.commands.values() if getattr(c, "rich_help_panel", None) == group]
             with formatter.section(group):
-                formatter.write_dl([(str(c.name), (c.help or "").split("\n\n")[0]) for c in members])
+                formatter.write_dl([(str(c.name), (c.help or "").split("\n\n")[0]) for c in commands])
 
 
-# What a verb without recipe calls the key that a message of a layer below names.
+# Key in a message of a lower layer -> option of a command that takes no recipe.
 OPTIONS = {
     "questions.data_dir": "--data-dir",
     "questions.path": "--benchmarks",
@@ -67,8 +67,12 @@ OPTIONS = {
 
 
 def name_options(message: str, known: set[str]) -> str:
-    """The message with the options of a verb in the place of keys: `model.precision = "bf16"` is `--precision bf16`."""
-    if "--set" in known or not known.intersection(OPTIONS.values()):  # a verb that takes keys, or none of these
+    """Replace the keys in a message by options of the command: `model.precision = "bf16"` becomes `--precision bf16`.
+
+    Args:
+        known: options of the command; other keys stay.
+    """
+    if "--set" in known or not known.intersection(OPTIONS.values()):
         return message
 
     def named(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the help of every verb shares: groups, examples, and options of one meaning."""
+"""Parts that the help of several commands shares: groups, examples and options."""
 
 from typing import Annotated
 
@@ -13,12 +13,12 @@ NO_OVERRIDES: list[str] = []
 
 
 def example(arguments: str) -> str:
-    """The last lines of a verb's help. The mark keeps a narrow terminal from wrapping the command."""
+    """The last lines of a command's help. The mark \\b keeps a narrow terminal from wrapping the example."""
     return f"Example:\n\n\b\n  zerolab {arguments}"
 
 
 def complete_recipes(incomplete: str) -> list[str]:
-    """Shipped recipes that begin with what was typed, for the shell."""
+    """The shipped recipes that start with the typed text, for the completion of the shell."""
     from zerolab.recipes import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]

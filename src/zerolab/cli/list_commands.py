@@ -1,4 +1,4 @@
-"""The verbs on what is known by name: recipes, question sets, models and claims."""
+"""The commands of recipes, question sets, models and claims."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ recipe_app = typer.Typer(help="List, print and compare the recipes that ship.", 
 questions_app = typer.Typer(help="List the question sets that are known by name.", no_args_is_help=True)
 model_app = typer.Typer(help="List and fetch real models by name, and import GGUF files.", no_args_is_help=True)
 claims_app = typer.Typer(help="List, re-test and report the paper's claims.", no_args_is_help=True)
-Results = Annotated[Path, typer.Option("--results", help="Folder of results, made to be committed.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder of results, which can be committed.")]
 
 
 @recipe_app.command("list", epilog=example("recipe list"))
@@ -27,7 +27,7 @@ def recipe_list() -> None:
 
 @recipe_app.command("show", epilog=example("recipe show laptop/grpo"))
 def recipe_show(recipe: str) -> None:
-    """Print a recipe as it is written."""
+    """Print the text of a recipe."""
     from zerolab.recipes import find_recipe
 
     echo(find_recipe(recipe).read_text(encoding="utf-8"), end="")
@@ -44,7 +44,7 @@ def recipe_diff(a: str, b: str) -> None:
 
 @questions_app.command("list", epilog=example("questions list"))
 def questions_list() -> None:
-    """List name, hub id, split, columns, rows and licence of every set, and what these were checked against."""
+    """List name, hub id, split, columns, rows and licence of every set, and how they were checked."""
     from zerolab.data.builtin import HEADS, listing
 
     rows = [HEADS, *listing()]
@@ -67,7 +67,7 @@ def model_list() -> None:
 
 @model_app.command("fetch", epilog=example("model fetch smollm2-135m-instruct-q4"))
 def model_fetch(name: str) -> None:
-    """Fetch a model once; its name then works wherever a model is named, without network."""
+    """Fetch a model once. Its name then works in every command that takes a model, without network."""
     from zerolab.models.fetch import fetch_model
 
     fetch_model(name, echo)
@@ -92,7 +92,7 @@ def claims_list(results: Results = Path("results")) -> None:
 
 @claims_app.command("show", epilog=example("claims show L1"))
 def claims_show(claim: str) -> None:
-    """Print the protocol of a claim: method, metric, seeds, test, thresholds, what would refute it."""
+    """Print the protocol of a claim: method, metric, seeds, test, thresholds, and the result that refutes it."""
     from zerolab.claims.command import show
 
     show(claim)
@@ -104,12 +104,14 @@ def claims_run(
     everything: Annotated[bool, typer.Option("--all", help="Every experiment.")] = False,
     scale: Annotated[str, typer.Option(help="laptop, gpu or paper.")] = "laptop",
     seeds: Annotated[int | None, typer.Option(help="Seeds per arm instead of the protocol's.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few seeds and the main conditions alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few seeds, and only the main conditions.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of runs and their cost.")] = False,
     results: Results = Path("results"),
-    work: Annotated[Path, typer.Option(help="Folder of single runs: none is run again.")] = Path("runs/claims"),
+    work: Annotated[Path, typer.Option(help="Folder of single runs; a finished run is not repeated.")] = Path(
+        "runs/claims"
+    ),
 ) -> None:
-    """Re-test claims. An interrupted command goes on where it stopped."""
+    """Re-test claims. After an interruption, the same command resumes."""
     from zerolab.claims.command import run
 
     if bool(claims) == everything:
@@ -121,7 +123,7 @@ def claims_run(
 @claims_app.command("report", epilog=example("claims report"))
 def claims_report(
     results: Results = Path("results"),
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("results/claims.html"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("results/claims.html"),
 ) -> None:
     """Write one page with every claim: figure, table, verdict."""
     from zerolab.claims.report import write

@@ -1,4 +1,4 @@
-"""The verbs that train and that show runs, without logic and without heavy imports at the top."""
+"""The commands that train and that show runs. They have no logic, and import heavy modules when they run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,8 @@ from zerolab.cli.help import NO_OVERRIDES, SHOW, START, TRAIN, Overrides, Recipe
 from zerolab.terminal import echo
 
 app = typer.Typer()
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, then stop.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and estimates, and do not train.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")]
 
 
 @app.command(rich_help_panel=START, epilog=example("demo"))
@@ -20,7 +20,7 @@ def demo(
     overrides: Overrides = NO_OVERRIDES,
     resume: Resume = False,
 ) -> None:
-    """Train GRPO and Dr. GRPO side by side from one base and the same seeds, in about five minutes on two cores."""
+    """Train GRPO and Dr. GRPO from one base model with the same seeds, in about five minutes on two cores."""
     from zerolab.demo import run
     from zerolab.recipes import find_recipe, load
 
@@ -33,16 +33,16 @@ def train(
     overrides: Overrides = NO_OVERRIDES,
     dry_run: DryRun = False,
     resume: Resume = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an existing run in the folder.")] = False,
     control: Annotated[
         str | None,
-        typer.Option(help="Run the matched arm instead: random-reward, format-reward, shuffled-labels, no-clip, ..."),
+        typer.Option(help="Run a control instead: random-reward, format-reward, shuffled-labels, no-clip, ..."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, auto or HOST:PORT; short for --set cluster.address.")
+        str | None, typer.Option(help="Ray cluster, auto or HOST:PORT; short for --set cluster.address.")
     ] = None,
 ) -> None:
-    """Train a model by RL as a recipe says."""
+    """Train a model by RL with the settings of a recipe."""
     from zerolab.recipes import find_recipe, load
 
     overrides = overrides + [f'cluster.address="{address}"'] * bool(address)
@@ -67,16 +67,20 @@ def sweep(
     seeds: Annotated[str, typer.Option(help="Seeds of every arm: 0-4, or 0,2,5.")] = "0-2",
     settings: Annotated[
         list[str],
-        typer.Option("--set", metavar="KEY=VALUE,...", help="Override a key; several values make as many arms."),
+        typer.Option("--set", metavar="KEY=VALUE,...", help="Override a key. Each of several values is one arm."),
     ] = NO_OVERRIDES,
-    out: Annotated[Path | None, typer.Option(help="Folder of runs and report; runs/NAME-sweep by default.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time; one per core, or one on a GPU.", min=1)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train finished and started runs anew.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and how far they are, then stop.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs and report (default: runs/NAME-sweep).")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time (default: one per core, or one on a GPU).", min=1)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train finished and started runs again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and their progress, and do not train.")
+    ] = False,
 ) -> None:
-    """Train every combination of settings under every seed, and report them with intervals.
+    """Train every combination of settings with every seed, and report them with intervals.
 
-    The same command goes on where it stopped. A comma in quotes or brackets belongs to a value.
+    The same command resumes an interrupted sweep. A comma in quotes or brackets is part of a value.
     """
     from zerolab.sweep import SweepOptions
     from zerolab.sweep import sweep as run
@@ -90,12 +94,12 @@ def pretrain(
     overrides: Overrides = NO_OVERRIDES,
     dry_run: DryRun = False,
     resume: Resume = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is already there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make a laptop base again though it is cached.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an existing run in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train a laptop base again although it is cached.")] = False,
 ) -> None:
     """Pretrain on texts, from a model or from scratch.
 
-    A recipe with a [corpus] makes a laptop base model, which is kept in a cache.
+    A recipe with a [corpus] trains a laptop base model, which is kept in a cache.
     """
     from zerolab.recipes import load_pretraining
 
@@ -118,18 +122,18 @@ def pretrain(
 def plan(
     recipe: Recipe,
     gpus: Annotated[str, typer.Option(help="GPUS x NAME or NODES x GPUS x NAME: 1xH100, 8xA100-80, 2x8xH100.")],
-    engines: Annotated[int | None, typer.Option(help="GPUs that sample, apart from those that learn.")] = None,
+    engines: Annotated[int | None, typer.Option(help="GPUs that only sample.")] = None,
     learner_ranks: Annotated[int | None, typer.Option(help="GPUs that learn; the others sample.")] = None,
-    staleness: Annotated[int | None, typer.Option(help="Updates that samples may be behind.", min=0)] = None,
+    staleness: Annotated[int | None, typer.Option(help="rollout.max_staleness, in updates.", min=0)] = None,
     assume: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="Change an assumption of the cost model.")
     ] = NO_OVERRIDES,
     overrides: Overrides = NO_OVERRIDES,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file.")] = None,
 ) -> None:
-    """Compute what a recipe takes on GPUs: memory, tokens per second, hours.
+    """Estimate the memory, tokens per second and hours of a recipe on GPUs.
 
-    Say what to change if it does not fit.
+    If it does not fit, the output says what to change.
     """
     from zerolab.plan.command import run
     from zerolab.recipes import find_recipe, load
@@ -141,7 +145,9 @@ def plan(
 
 @app.command(rich_help_panel=SHOW, epilog=example("watch runs/demo/grpo-seed0"))
 def watch(
-    run: Annotated[Path, typer.Argument(help="Folder of a run: going on, finished, killed or about to begin.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, which may be running, finished, killed or not yet started.")
+    ],
     once: Annotated[bool, typer.Option("--once", help="Show one frame and stop.")] = False,
 ) -> None:
     """Follow a run in the terminal: progress, rates, curves, bias meter, time left."""
@@ -154,14 +160,14 @@ def watch(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     folder: Annotated[Path, typer.Argument(help="New folder in the Hugging Face format.")],
-    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest one by default.", min=0)] = None,
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint (default: the newest).", min=0)] = None,
     push: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Upload it; a new repository is private.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder; a new repository is private.")
     ] = None,
 ) -> None:
     """Write the model of a run as a Hugging Face folder with a model card.
 
-    `zerolab train FOLDER/README.md` starts the run again from its card.
+    `zerolab train FOLDER/README.md` repeats the run from its model card.
     """
     from zerolab.export import export as write
 
@@ -171,11 +177,13 @@ def export(
 @app.command(rich_help_panel=SHOW, epilog=example("report runs/demo/grpo-seed0 runs/demo/dr-grpo-seed0"))
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; runs that differ only in seed are one arm.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in or beside the run by default.")] = None,
-    responses: Annotated[int, typer.Option(help="Responses to embed at most, evenly over the steps.")] = 50_000,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file (default: report.html, in the run or next to the runs).")
+    ] = None,
+    responses: Annotated[int, typer.Option(help="Most responses in the file, evenly over the steps.")] = 50_000,
     figures: Annotated[Path | None, typer.Option(help="Folder for curves and bias meter as PNG with CSV.")] = None,
 ) -> None:
-    """Show runs side by side in one HTML file: curves, bias meter, transcripts. It needs no network."""
+    """Compare runs in one HTML file: curves, bias meter, transcripts. The file needs no network."""
     from zerolab.report.html_report import write_figures, write_report
 
     echo(write_report(runs, out, responses))

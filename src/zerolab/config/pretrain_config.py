@@ -96,7 +96,7 @@ class CorporaConfig(Strict):
     shuffle_buffer: int = Field(
         10_000,
         ge=1,
-        description="Documents of the buffer from which the next one is drawn at random; 1: in the order of the file.",
+        description="Documents that are read at once and put in random order; 1: in the order of the file.",
     )
 
     @model_validator(mode="before")

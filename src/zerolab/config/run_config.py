@@ -289,7 +289,7 @@ class RunConfig(Strict):
             (
                 self.objective.correction != "none" and self.learner.old_logprobs != "learner",
                 "objective.correction weighs by pi_old / mu, but with the engine's log pi_old the ratio is already "
-                'pi / mu: set learner.old_logprobs to "learner"',
+                'pi / mu, and the weight would be applied twice: set learner.old_logprobs to "learner"',
             ),
             (
                 self.objective.scale == "group_mean" and self.reward.may_be_negative,

@@ -1,1 +1,1 @@
-"""Questions, where they come from, and the templates that turn them into prompts."""
+"""Questions and texts: their sources, and the templates that make prompts of questions."""

@@ -1,9 +1,9 @@
-"""Question sets known by name: those of the paper, and the public ones beside them.
+"""The built-in question sets and texts: those of the paper, and other public ones.
 
-A name is first looked for as NAME.jsonl (.json, .csv, .parquet) in `questions.data_dir`, and such a file is taken as it
-is. `checked` says what stands behind an entry: files (rows and columns agree with copies of the files), hub page (seen
-on the page of the data set), or unverified (a single source in public code). Columns are detected, so a wrong guess
-stops with an error and never trains on something else.
+A name is first searched as NAME.jsonl (.json, .csv, .parquet) in `questions.data_dir`. Such a file is read unchanged.
+`checked` says how an entry was verified: files (rows and columns agree with copies of the files), hub page (seen on the
+page of the data set), or unverified (found once, in public code). Columns are looked up in the data, so a wrong column
+name stops with an error and never trains on another column.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ class BuiltIn:
     split: str
     columns: str  # question and answer, as the hub names them
     rows: int | None
-    licence: str  # as the hub page states it, or what is known of it
+    licence: str  # as stated on the hub page, or "not known"
     checked: Checked
     about: str
     subset: str | None = None
@@ -29,16 +29,16 @@ class BuiltIn:
     answer_key: str | None = None
     levels: tuple[int, int] | None = None
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    unique: bool = False  # rows repeat: each question is kept once
+    unique: bool = False  # the file repeats rows; keep each question once
 
 
 def _asdiv(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The story and its question stand in two columns, the unit in parentheses behind the answer: "9 (apples)"."""
+    """Join the two columns of the question, and remove the unit of the answer: "9 (apples)" is 9."""
     return {**row, "problem": f"{row['body']} {row['question']}", "answer": str(row["answer"]).split(" (")[0]}
 
 
 def _big_math(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The column `solution` holds the bare answer."""
+    """Take the answer from the column `solution`, which has only the answer in this set."""
     return {**row, "problem": row["prompt"], "answer": row["solution"]}
 
 

@@ -1,6 +1,6 @@
 """Synthetic question families: offline, with known answers and adjustable difficulty. Path `synthetic:NAME`.
 
-Question number i of an endless family depends on its options and i alone, in any process.
+Question number i of a family depends only on its options and i.
 """
 
 import random
@@ -48,7 +48,7 @@ FACT_PHRASES = {
 
 @dataclass(frozen=True)
 class Family:
-    """`question(i)` for 0 <= i < size; an endless family has no size."""
+    """A family of questions, `question(i)` for 0 <= i < size. An endless family has size None."""
 
     name: str
     question: Callable[[int], Question]
@@ -57,14 +57,16 @@ class Family:
 
 class ModularOptions(Strict):
     modulus: int = Field(13, ge=2, le=1000, description="All numbers are taken modulo this.")
-    explicit: bool = Field(False, description="Say the modulus in the question: for models that were not raised on it.")
+    explicit: bool = Field(
+        False, description="State the modulus in the question, for models that were not trained with it."
+    )
 
 
 class ArithmeticOptions(Strict):
     digits: int = Field(2, ge=1, le=12, description="Digits of every operand.")
     terms: int = Field(2, ge=2, le=8, description="Operands of a question.")
     operations: str = Field("+-*", description="Operations to draw from.")
-    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+    seed: int = Field(0, ge=0, description="Another seed gives other questions.")
 
     @field_validator("operations")
     @classmethod
@@ -77,8 +79,8 @@ class ArithmeticOptions(Strict):
 class ChainOptions(Strict):
     modulus: int = Field(10, ge=2, le=100, description="All numbers are taken modulo this.")
     shortest: int = Field(2, ge=1, le=32, description="Fewest additions and subtractions of a question.")
-    longest: int = Field(3, ge=1, le=32, description="Most of them.")
-    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+    longest: int = Field(3, ge=1, le=32, description="Most additions and subtractions of a question.")
+    seed: int = Field(0, ge=0, description="Another seed gives other questions.")
 
     @model_validator(mode="after")
     def _range(self) -> "ChainOptions":
@@ -94,17 +96,17 @@ class CountdownOptions(Strict):
     max_target: int = Field(999, ge=10, le=100000, description="Largest target; the smallest is 1.")
     ascending: bool = Field(
         False,
-        description="Numbers from small to large, so that no question is another one in another order: a holdout then "
+        description="Sort the numbers, so that no two questions have the same numbers in another order and a holdout "
         "shares none with training.",
     )
-    seed: int = Field(0, ge=0, description="Another seed, other questions.")
+    seed: int = Field(0, ge=0, description="Another seed gives other questions.")
 
 
 class FactOptions(Strict):
     kinds: str = Field(
-        "capital,symbol", description="What to ask for, a comma between them: capital, symbol, atomic-number."
+        "capital,symbol", description="Kinds of facts, separated by commas: capital, symbol, atomic-number."
     )
-    phrasings: int = Field(4, ge=1, le=4, description="Ways in which every fact is asked for.")
+    phrasings: int = Field(4, ge=1, le=4, description="Phrasings of the question for every fact.")
 
     @field_validator("kinds")
     @classmethod
@@ -116,7 +118,7 @@ class FactOptions(Strict):
 
 
 def make_family(name: str, options: Mapping[str, Any]) -> Family:
-    """The family `name` with these options. Raises UserError for an unknown name or option."""
+    """Make the family `name` with these options. Raises UserError for an unknown name or option."""
     if name not in FAMILIES:
         raise UserError(f"questions.path {PREFIX}{name}: no such family; choose one of {', '.join(FAMILIES)}")
     model, make = FAMILIES[name]
@@ -180,7 +182,7 @@ def _facts(options: FactOptions) -> Family:
         fact = facts[i // options.phrasings]
         text = FACT_PHRASES[fact.kind][i % options.phrasings].format(fact.asked)
         verifier = NAME_VERIFIERS[fact.kind]
-        # An element asked for by its symbol and by its number is one fact.
+        # An element is one fact, whether the question has its symbol or its number.
         return Question(f"facts:{i}", text, fact.names[:1], verifier, group=f"{verifier}:{fact.names[0]}")
 
     return Family("facts", question, options.phrasings * len(facts))
@@ -196,7 +198,7 @@ FAMILIES: dict[str, tuple[type[Strict], Callable[[Any], Family]]] = {
 
 
 def chain_problem(options: ChainOptions, i: int) -> tuple[int, list[tuple[str, int]]]:
-    """(first number, [(operation, operand)] in their order) of question i."""
+    """(first number, [(operation, operand)] in order) of question i."""
     draw = _Random(options.seed, i)
     count = options.shortest + draw.below(options.longest - options.shortest + 1)
     start = draw.below(options.modulus)
@@ -210,8 +212,8 @@ def apply_modulo(modulus: int, value: int, operation: str, operand: int) -> int:
 def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int, str]:
     """(numbers, target, an expression that solves it) of question i.
 
-    Built backwards: random pairs are joined by operations that keep every value a positive integer, until one value is
-    left, which is the target; so a solution exists.
+    A solution exists by construction: random pairs are joined by operations that keep every value a positive integer,
+    until one value is left, which is the target.
     """
     draw = _Random(options.seed, i)
     while True:
@@ -227,7 +229,7 @@ def countdown_problem(options: CountdownOptions, i: int) -> tuple[list[int], int
 
 
 def _join(a: tuple[int, str], b: tuple[int, str], operation: str) -> tuple[int, str]:
-    """a and b joined; where - or / would leave the positive integers they become + and *."""
+    """(value, expression) of a and b joined. If - or / does not give a positive integer, + or * is used instead."""
     if a[0] < b[0]:
         a, b = b, a
     if operation == "-" and a[0] > b[0]:
@@ -245,7 +247,7 @@ def _without_outer_parentheses(expression: str) -> str:
 
 
 class _Random:
-    """Cheap random integers that depend on the key alone; Python keeps `random()` the same over its versions."""
+    """Random integers that depend only on seed and index. Python keeps `random()` the same in all versions."""
 
     def __init__(self, seed: int, index: int):
         self._uniform = random.Random(f"{seed}:{index}").random

@@ -1,6 +1,7 @@
-"""Config of questions and of the template they are put in, and the guard of the test benchmarks.
+"""The configs of question sources and corpora, and the guard of the test benchmarks.
 
-Test benchmarks are for the end. A run that uses one while it trains is refused, or carries a permanent notice.
+Test benchmarks are for the evaluation of finished models. A run that evaluates on one while it trains is refused; if
+this is forced, all its tables say so.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ class QuestionSource(Strict):
     answer_key: str | None = Field(None, description="Column of the answer (default: the first known name present).")
     levels: tuple[int, int] | None = Field(
         None,
-        description="Keep difficulty levels from .. to, inclusive. reasoning_gym: levels of its curriculum, from 0.",
+        description="Lowest and highest difficulty level that is kept. reasoning_gym: levels of its curriculum, from "
+        "0.",
     )
     max_chars: int | None = Field(None, ge=1, description="Drop questions with more characters.")
-    limit: int | None = Field(None, ge=1, description="Keep the first so many questions, in file order.")
+    limit: int | None = Field(None, ge=1, description="Keep only this many questions, the first of the file.")
     weight: float = Field(1.0, gt=0, description="Share in a mix, relative to the other sources.")
     options: dict[str, int | float | str | bool | list[int | float | str]] = Field(
         {}, description="Parameters of a synthetic family, or the config of a task of reasoning-gym."
     )
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> QuestionSource:
-
+    def _keys_fit(self) -> QuestionSource:
         refuse(
             (
                 self.levels is not None and self.levels[0] > self.levels[1],
@@ -58,7 +59,8 @@ class QuestionsConfig(Strict):
     shorthand: ClassVar[type[BaseModel]] = QuestionSource
 
     sources: tuple[QuestionSource, ...] = Field(
-        (), description="Sources to mix by weight. For a single one, its keys stand here directly: questions.path = ..."
+        (),
+        description="Sources to mix by weight. The keys of a single source can be set directly: questions.path = ...",
     )
     data_dir: str | None = Field(
         None, description="Local folder that is searched first for built-in names.", json_schema_extra=SAME
@@ -67,12 +69,13 @@ class QuestionsConfig(Strict):
         0.0,
         ge=0,
         lt=1,
-        description="Share of questions, chosen by a hash of their text (synthetic:facts: of the "
-        "fact), kept for evaluation.",
+        description="Share of the questions that is held out for evaluation, chosen by a hash of their text "
+        "(synthetic:facts: of the fact).",
     )
     shuffle_answers: bool = Field(
         False,
-        description="A control: every training question is graded by the answer of another one; held-out ones are not.",
+        description="A control: grade every training question by the answer of another one. Held-out questions keep "
+        "their answers.",
     )
     order: Literal["shuffle", "sequential"] = Field("shuffle", description="Order within an epoch of a source.")
 
@@ -109,27 +112,30 @@ class CorpusSource(Strict):
     split: str | None = Field(None, description="Split of a hub data set (default: the built-in's own, else train).")
     subset: str | None = Field(None, description="Configuration name of a hub data set.")
     stream: bool = Field(
-        False, description="Read a hub data set while it is downloaded, in the place of a complete copy on disk."
+        False, description="Read a hub data set while it is downloaded, instead of a complete copy on disk."
     )
     text_key: str | None = Field(None, description="Column of the text (default: the first known name present).")
     problem_key: str | None = Field(
-        None, description="Column of the question, where documents are questions with answers."
+        None, description="Column of the question, if documents are questions with answers."
     )
-    answer_key: str | None = Field(None, description="Column of its worked answer.")
+    answer_key: str | None = Field(None, description="Column of the worked answer to the question.")
     template: str = Field(
-        "{question}\n", description="What stands before an answer; {question} is replaced. The answer follows at once."
+        "{question}\n", description="Text before an answer; {question} is replaced. The answer follows directly."
     )
     loss: Literal["all", "answer"] | None = Field(
         None,
-        description="Tokens that are learned: all but the first of a document, or the answer and its end alone "
-        "(default: answer for synthetic corpora, else all).",
+        description="Tokens that are learned. all: all tokens of a document except the first. answer: only the answer "
+        "and the end of text (default: answer for synthetic corpora, else all).",
     )
     unit: Literal["paragraph", "line", "file"] = Field(
-        "paragraph", description="What a document is in a text file; a blank line ends a paragraph."
+        "paragraph", description="Unit of a text file that is one document; a blank line ends a paragraph."
     )
-    limit: int | None = Field(None, ge=1, description="Keep the first so many documents, in file order.")
+    limit: int | None = Field(None, ge=1, description="Keep only this many documents, the first of the file.")
     options: dict[str, int | float | str | bool] = Field({}, description="Parameters of a synthetic corpus.")
-    seed: Seed | None = Field(None, description="Of a synthetic corpus: its base's, to go on with the same one.")
+    seed: Seed | None = Field(
+        None,
+        description="Seed of a synthetic corpus (default: the run's). The seed of a base model gives its corpus again.",
+    )
 
     @property
     def synthetic(self) -> str | None:
@@ -137,7 +143,7 @@ class CorpusSource(Strict):
         return self.path.removeprefix(SYNTHETIC) if self.path.startswith(SYNTHETIC) else None
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> CorpusSource:
+    def _keys_fit(self) -> CorpusSource:
         refuse(
             (
                 self.template.count("{question}") != 1,
@@ -171,7 +177,7 @@ FORCED = "evaluated on a test benchmark while it trained"
 
 
 def benchmark_of(path: str, split: str | None = None) -> str | None:
-    """The benchmark that a source of questions is: by its name, the name of its file, or its hub id and split.
+    """The test benchmark that a source is, by built-in name, file name, or hub id and split; None if it is none.
 
     A benchmark under another name is not recognised.
     """
@@ -185,12 +191,16 @@ def benchmark_of(path: str, split: str | None = None) -> str | None:
 
 
 def tests_among(sources: tuple[QuestionSource, ...]) -> list[str]:
+    """The names of the test benchmarks among these sources."""
     found = (benchmark_of(source.path, source.split) for source in sources)
     return list(dict.fromkeys(name for name in found if name is not None))
 
 
 def forced_note(config: Mapping[str, Any]) -> str | None:
-    """What every table of a run has to say, from its resolved config; None for a run that kept to the rule."""
+    """The notice for every table of a run that evaluated on a test benchmark while it trained; None for other runs.
+
+    `config` is the resolved config of the run.
+    """
     evaluation = config.get("evaluation")
     if not isinstance(evaluation, Mapping) or not evaluation.get("allow_test_questions") or not evaluation.get("every"):
         return None
@@ -200,4 +210,4 @@ def forced_note(config: Mapping[str, Any]) -> str | None:
     names = [name for path, split in pairs if isinstance(path, str) and (name := benchmark_of(path, split))]
     if not names:
         return None
-    return f"{FORCED} ({', '.join(dict.fromkeys(names))}): what was chosen by that was chosen on the test"
+    return f"{FORCED} ({', '.join(dict.fromkeys(names))}): a checkpoint chosen by it was chosen on the test"

@@ -1,4 +1,4 @@
-"""Question sets, split for evaluation, and the endless deterministic stream that a run draws from."""
+"""Question sets with their holdout, and the endless, deterministic stream of questions of a run."""
 
 import hashlib
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ Order = Literal["shuffle", "sequential"]
 
 @dataclass(frozen=True)
 class Draw:
-    """A drawn question. The counter says which draw of the run it is: it is unique, a question may come again."""
+    """A drawn question. The counter numbers the draws of a run; the same question may be drawn again."""
 
     question: Question
     counter: int
@@ -36,13 +36,14 @@ class Pool:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when the questions do; a saved cursor is worth nothing then."""
+        """A hash of the questions. A saved position is valid only for the same hash."""
         return _hash(*(f"{question.id} {question.text} {question.answers}" for question in self.questions))
 
     def draw(self, position: int, seed: int, order: Order) -> tuple[Question, int]:
-        """(question, next position); every epoch has its own order by (seed, epoch)."""
-        epoch, place = divmod(position, len(self.questions))
-        index = place if order == "sequential" else self._permutation(seed, epoch)[place]
+        """(question, next position). Every epoch has its own order, given by (seed, epoch)."""
+        epoch, index = divmod(position, len(self.questions))
+        if order == "shuffle":
+            index = self._permutation(seed, epoch)[index]
         return self.questions[index], position + 1
 
     def _permutation(self, seed: int, epoch: int) -> np.ndarray:
@@ -51,7 +52,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class EndlessPool:
-    """One side of an endless family: its questions one after another, those of the other side skipped."""
+    """The questions of an endless family on one side of the split."""
 
     name: str
     weight: float
@@ -67,7 +68,10 @@ class EndlessPool:
         return _hash(self.side, str(self.holdout), *(f"{question.text} {question.answers}" for question in probe))
 
     def draw(self, position: int, seed: int, order: Order) -> tuple[Question, int]:
-        """(question, next position). `shuffle` starts somewhere else for every seed. UserError where none fits."""
+        """(question, next position). With `shuffle` every seed starts at another question.
+
+        Raises UserError if the filters exclude too many questions in a row.
+        """
         start = 0 if order == "sequential" else int(_random(seed, 0, self.name).integers(2**40))
         for at in range(position, position + MAX_REJECTED_IN_A_ROW):
             question = self.family.question(start + at)
@@ -85,14 +89,14 @@ Pools = tuple[Pool | EndlessPool, ...]
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """All sources of a config, on the two sides of the split. No text stands on both."""
+    """The questions of all sources, on both sides of the split. No text is on both sides."""
 
     train: Pools
     holdout: Pools
 
 
 def load_questions(config: QuestionsConfig) -> QuestionSet:
-    """Opens every source and splits it. Raises UserError, with file and line, for what is wrong."""
+    """Open and split every source. Raises UserError with file and line for a source or row that cannot be used."""
     sides: dict[Side, list[Pool | EndlessPool]] = {"train": [], "holdout": []}
     names: set[str] = set()
     for source in config.sources:
@@ -115,21 +119,24 @@ def load_questions(config: QuestionsConfig) -> QuestionSet:
 
 
 def shuffled(pool: Pool | EndlessPool) -> Pool | EndlessPool:
-    """The pool with every question under the answers of another one. UserError for a single question."""
+    """The pool with the answers exchanged, so that every question has those of another one.
+
+    Raises UserError if the pool has fewer than 2 questions.
+    """
     if isinstance(pool, EndlessPool):
         return replace(pool, shuffled=True)
     if len(pool.questions) < 2:
         raise UserError("questions.shuffle_answers needs two questions at least")
     order = _permutation(len(pool.questions), 0, 0, pool.name)
-    owners = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    questions = [replace(q, answers=pool.questions[owners[i]].answers) for i, q in enumerate(pool.questions)]
+    answered_by = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    questions = [replace(q, answers=pool.questions[answered_by[i]].answers) for i, q in enumerate(pool.questions)]
     return replace(pool, questions=tuple(questions))
 
 
 class QuestionStream:
-    """Draws without end from pools mixed by weight: the same draws for the same seed, in any process.
+    """Endless draws from pools, mixed by weight. The same seed gives the same draws.
 
-    The mix is exact: after n draws no source is more than about one draw away from its share.
+    The mix is exact: after n draws, no source is more than about one draw away from its share.
     """
 
     def __init__(self, pools: Pools, seed: int, order: Order = "shuffle"):
@@ -141,7 +148,7 @@ class QuestionStream:
         self._positions = [0] * len(pools)
 
     def take(self, count: int) -> list[Draw]:
-        """The next `count` draws. A caller who drops some (too long, say) just takes more."""
+        """The next `count` draws."""
         return [self._next() for _ in range(count)]
 
     def _next(self) -> Draw:
@@ -153,7 +160,7 @@ class QuestionStream:
         return Draw(question, self.counter - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor, as JSON."""
+        """The position of the stream, which JSON can store."""
         return {
             "counter": self.counter,
             "drawn": list(self._drawn),
@@ -162,7 +169,7 @@ class QuestionStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken. Raises UserError if the questions are not the same."""
+        """Go on from a stored position. Raises UserError if the questions have changed."""
         if state["fingerprints"] != [pool.fingerprint for pool in self.pools]:
             raise UserError("the questions are not those of the checkpoint: put them back, or start a new run")
         self.counter = state["counter"]
@@ -170,18 +177,18 @@ class QuestionStream:
 
 
 def overlap(train: Pools, evaluation: Iterable[Question]) -> int:
-    """How many questions of an evaluation are training questions too, by their text. Endless families count as none."""
+    """The number of evaluation questions whose text is also a training question. Endless families are not searched."""
     seen = {" ".join(q.text.split()) for pool in train if isinstance(pool, Pool) for q in pool.questions}
     return sum(" ".join(q.text.split()) in seen for q in evaluation)
 
 
 def split_key(question: Question) -> str:
-    """The text whose hash decides the side of a question: its own, or the name of its group."""
+    """The text whose hash gives the side of a question: the name of its group, or its own text."""
     return question.group or question.text
 
 
 def side_of(text: str, holdout: float) -> Side:
-    """The side of a question by a hash of its text, so that duplicates agree across sources. Spaces do not count."""
+    """The side of a question, by a hash of its text without regard to spaces. Duplicates get the same side."""
     number = int.from_bytes(hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest(), "big")
     return "holdout" if number < holdout * 2**64 else "train"
 
@@ -200,7 +207,7 @@ def _hash(*parts: str) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """The name, numbered where an earlier source has it."""
+    """The name, with a number if an earlier source has the same one. Adds it to `taken`."""
     number, unique = 1, name
     while unique in taken:
         number += 1

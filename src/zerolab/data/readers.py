@@ -1,4 +1,4 @@
-"""Read rows of question files, text files and hub data sets, each with its place for error messages.
+"""Read rows of question files, text files and hub data sets, each with its file and line for error messages.
 
 Texts are read in one pass that can stop and go on at a position. A position is a small JSON value that says where the
 next row begins. Only a piece of a file is in memory at a time, except for .json files and the cells of one row.
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from zerolab.errors import UserError
 
-Row = tuple[str, Any]  # where it stands ("file.jsonl:17"), what stands there
+Row = tuple[str, Any]  # (file and line, as "file.jsonl:17"; content)
 MAX_CELL_CHARS = 10_000_000
 
 
@@ -79,13 +79,17 @@ READERS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".
 
 
 def hub_rows(hub_id: str, subset: str | None, split: str) -> Iterator[Row]:
-    """Rows of one split of a hub data set, from the local cache where it is there."""
+    """Rows of one split of a hub data set, from the local cache if it is there."""
     for number, row in enumerate(load_hub(hub_id, subset, split)):
         yield f"{hub_id}, {split} row {number}", row
 
 
 def load_hub(hub_id: str, subset: str | None, split: str, stream: bool = False, table: str = "questions") -> Any:
-    """One split of a hub data set, on disk or as a stream. `table` of the config is named where it is not reached."""
+    """Load one split of a hub data set, or open it as a stream. Raises UserError if it cannot be loaded.
+
+    Args:
+        table: table of the config that the message names if the hub is not reached.
+    """
     import datasets
 
     try:
@@ -95,7 +99,7 @@ def load_hub(hub_id: str, subset: str | None, split: str, stream: bool = False, 
             f"cannot reach the hub for {hub_id}: give a local file, or set {table}.data_dir to a folder that has it "
             f"({_line(error)})"
         ) from error
-    except Exception as error:  # of many libraries: a missing data set, subset or split, a script, a broken file
+    except Exception as error:  # many libraries have their own: a missing data set, subset or split, a broken file
         raise UserError(f"cannot load split {split!r} of {hub_id} ({_line(error)})") from error
 
 
@@ -112,7 +116,7 @@ def parse_json(text: str, place: str) -> Any:
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if error.lineno > 1 else ""
         raise UserError(f"{place}: not valid JSON ({error.msg} at column {error.colno}{line})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, very deep nesting
         raise UserError(f"{place}: not readable JSON ({_line(error)})") from None
 
 
@@ -127,7 +131,7 @@ PARQUET_ROWS = 1024  # read at once
 
 
 class RowReader(Protocol):
-    """Rows from a position to the end. `position` is that of the next row."""
+    """Rows from a position to the end. `position()` is the position of the next row."""
 
     def __iter__(self) -> Iterator[Row]: ...
     def position(self) -> Position: ...
@@ -137,21 +141,21 @@ Opener = Callable[[Position | None], RowReader]  # None: from the start
 
 
 def find_files(path: str) -> list[Path]:
-    """The files that a path names: itself, the readable ones of a folder, or those of a pattern; in order of name.
+    """The files of a path, sorted by name: a file, the readable files of a folder, or the files of a pattern.
 
-    Raises UserError where a folder or pattern holds none, or a file cannot be read by its suffix.
+    Empty if nothing matches. Raises UserError if a folder has no readable file, or if a file has another suffix.
     """
-    place = Path(path).expanduser()
+    named = Path(path).expanduser()
     known = (*READERS, *TEXT_SUFFIXES)
-    if place.is_dir():
-        found = sorted(p for p in place.rglob("*") if p.suffix in known and p.is_file())
+    if named.is_dir():
+        found = sorted(p for p in named.rglob("*") if p.suffix in known and p.is_file())
         if not found:
-            raise UserError(f"{place}: no file to read in this folder ({', '.join(known)})")
+            raise UserError(f"{named}: no file to read in this folder ({', '.join(known)})")
         return found
-    if place.is_file():
-        found = [place]
+    if named.is_file():
+        found = [named]
     else:
-        found = sorted(Path(p) for p in glob.glob(str(place), recursive=True) if Path(p).is_file())
+        found = sorted(Path(p) for p in glob.glob(str(named), recursive=True) if Path(p).is_file())
     for file in found:
         if file.suffix not in known:
             raise UserError(f"{file}: texts are read from {', '.join(known)} files")
@@ -160,11 +164,13 @@ def find_files(path: str) -> list[Path]:
 
 @dataclass
 class FileReader:
-    """Rows of files, one after another. A position is [number of the file, place in it]: a byte in files of lines, a
-    count of rows elsewhere."""
+    """Rows of files, one file after another.
+
+    A position is [number of the file, offset in it]. The offset is in bytes for JSON Lines, in rows for other files.
+    """
 
     files: Sequence[Path]
-    unit: str  # what a document of a text file is: see CorpusSource
+    unit: str  # of a text file: see CorpusSource
     number: int = 0
     place: int = 0
 
@@ -197,7 +203,7 @@ class FileReader:
     def _lines(self, file: Path) -> Iterator[Row]:
         with file.open("rb") as lines:
             lines.seek(self.place)
-            number = None if self.place else 0  # lines are counted from the start alone
+            number = None if self.place else 0  # line numbers are known only from the start of the file
             while line := lines.readline():
                 begin, self.place = self.place, lines.tell()
                 number = None if number is None else number + 1
@@ -233,7 +239,7 @@ def texts(file: Path, unit: str) -> Iterator[Row]:
 
 
 def parquet_rows(file: Path, start: int) -> Iterator[Row]:
-    """Rows of a Parquet file from number `start` on, a row group at a time; earlier groups are not read."""
+    """Rows of a Parquet file from row `start` on, one row group at a time. Earlier row groups are not read."""
     import pyarrow
     import pyarrow.parquet
 
@@ -273,7 +279,7 @@ class HubReader:
                 row = next(rows)
             except StopIteration:
                 return
-            except Exception as error:  # of many libraries: the network, a broken shard
+            except Exception as error:  # many libraries have their own: the network, a broken shard
                 text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
                 raise UserError(
                     f"{self.name}: reading failed after row {self.number} ({text}); go on later with --resume"
@@ -286,7 +292,7 @@ class HubReader:
 
 
 def open_hub(hub_id: str, subset: str | None, split: str, stream: bool) -> Opener:
-    """Raises UserError, at the first pass, for a data set that cannot be loaded."""
+    """An opener of a hub data set. It raises UserError if the data set cannot be loaded."""
     return lambda position: HubReader(
         f"{hub_id}, {split}", load_hub(hub_id, subset, split, stream, "corpora"), position
     )

@@ -1,7 +1,7 @@
-"""From a source in the config to questions: where it is found, which columns, which answers, which filters.
+"""Open the source of a config: find the file or data set, its columns and answers, and apply the filters.
 
-`reasoning_gym:TASK` names a task of reasoning-gym. Its questions are made and scored in killable processes of the
-grader. An answer is right if the task's own scorer gives it 1; partial credit for a close answer counts as wrong.
+`reasoning_gym:TASK` is a task of reasoning-gym. Its questions are made and scored in processes of the grader, which are
+killed if they hang. An answer is right if the task's own scorer gives it 1; partial credit counts as wrong.
 """
 
 import difflib
@@ -28,9 +28,13 @@ MAKE_SECONDS = 60.0
 
 
 def gym_family(task: str, options: Mapping[str, Any], levels: tuple[int, int] | None) -> Family:
-    """The questions of a task: `options` are its config, `levels` (from, to) those of its curriculum, taken in turn.
+    """The questions of a reasoning-gym task.
 
-    Raises UserError for an unknown task, an option or level it does not have, and where the extra is missing.
+    Raises UserError for an unknown task, option or level, and if the extra is not installed.
+
+    Args:
+        options: config of the task.
+        levels: lowest and highest level of its curriculum; the questions take all levels in turn.
     """
     path = GYM_PREFIX + task
     if task in REFUSED:
@@ -74,16 +78,16 @@ def _unknown(task: str, tasks: list[str]) -> str:
 
 PROBLEM_KEYS = ("problem", "question", "prompt", "query", "input")
 ANSWER_KEYS = ("answer", "answers", "final_answer", "expected_answer", "ground_truth", "gold", "target", "solution")
-SOLUTION_KEY = "solution"  # a worked solution, of which only the marked final answer is gold
+SOLUTION_KEY = "solution"  # a worked solution; only its marked final answer is the gold answer
 LEVEL_KEYS = ("level", "difficulty")
-MAX_REJECTED_IN_A_ROW = 20_000  # of a synthetic family, before it is taken for excluded
+MAX_REJECTED_IN_A_ROW = 20_000  # questions of a synthetic family; then the filters are taken to exclude all
 _LEVEL = re.compile(r"(?:level\s*)?(\d{1,9})", re.IGNORECASE)
 
 
 def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[str, list[Question] | Family]:
-    """(name, questions that pass the filters in file order); ids start with the name. Or a family, where it is endless.
+    """(name, questions that pass the filters in file order, or an endless family). Ids start with the name.
 
-    Raises UserError for a source that is not there or empty, a malformed row, a question without an answer.
+    Raises UserError for a missing or empty source, a malformed row, or a question without an answer.
     """
     family = _family(source)
     if family is not None:
@@ -99,7 +103,7 @@ def open_source(source: QuestionSource, data_dir: str | None = None) -> tuple[st
 
 
 def _family(source: QuestionSource) -> Family | None:
-    """The synthetic family or the task of reasoning-gym that the path names."""
+    """The synthetic family or reasoning-gym task of the path; None for other paths."""
     if source.path.startswith(PREFIX):
         return make_family(source.path.removeprefix(PREFIX), source.options)
     if source.path.startswith(GYM_PREFIX):
@@ -108,7 +112,7 @@ def _family(source: QuestionSource) -> Family | None:
 
 
 def _locate(source: QuestionSource, data_dir: str | None) -> tuple[QuestionSource, str, Iterator[Row]]:
-    """(source completed by what is known of a built-in set, prefix of the ids, rows)."""
+    """(source, with the columns and levels of a built-in set filled in; prefix of the ids; rows)."""
     path = Path(source.path).expanduser()
     local = _in_folder(source.path, data_dir)
     if local is not None:
@@ -139,7 +143,7 @@ def _locate(source: QuestionSource, data_dir: str | None) -> tuple[QuestionSourc
 
 
 def _once(rows: Iterable[Row], problem_key: str) -> Iterator[Row]:
-    """Rows whose question has not come before."""
+    """The rows without those whose question has come before."""
     seen: set[str] = set()
     for place, row in rows:
         text = json.dumps(_dig(row, problem_key))
@@ -149,7 +153,7 @@ def _once(rows: Iterable[Row], problem_key: str) -> Iterator[Row]:
 
 
 def _in_folder(name: str, data_dir: str | None) -> Path | None:
-    """NAME.jsonl (.json, .csv, .parquet) in the local folder."""
+    """The file NAME.jsonl (.json, .csv, .parquet) in the local folder; None if it is not there."""
     if data_dir is None:
         return None
     folder = Path(data_dir).expanduser()
@@ -174,7 +178,10 @@ def _questions(name: str, rows: Iterable[Row], source: QuestionSource, notes: Go
 
 
 def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place: str) -> tuple[str, Any]:
-    """(name, value) of the column `key`, else of the first known name with a value. A key may be a path: a.b.0."""
+    """(name, value) of the column `key`, or without key of the first known name with a value.
+
+    A key may be a path, as a.b.0. Raises UserError if there is no value.
+    """
     for name in (key,) if key else known:
         value = row.get(name) if isinstance(row, Mapping) else None
         if value is None and "." in name:
@@ -201,7 +208,7 @@ def _dig(row: Any, path: str) -> Any:
 
 
 def _text(value: Any, place: str) -> str:
-    """A question: text, or a conversation whose last user turn it is."""
+    """The text of a question: the value itself, or the last user turn if the value is a conversation."""
     if isinstance(value, list):
         turns = [turn.get("content") for turn in value if isinstance(turn, Mapping) and turn.get("role") == "user"]
         value = turns[-1] if turns else None
@@ -211,7 +218,7 @@ def _text(value: Any, place: str) -> str:
 
 
 def _level(row: Any) -> int | None:
-    """3 from 3, "3" or "Level 3"; None where there is none."""
+    """The level of a row, such as 3, "3" or "Level 3"; None if it has none."""
     for key in LEVEL_KEYS:
         value = row.get(key) if isinstance(row, Mapping) else None
         if isinstance(value, int) and not isinstance(value, bool):
@@ -222,7 +229,7 @@ def _level(row: Any) -> int | None:
 
 
 def _unicode(text: str, place: str) -> str:
-    """The text, checked: half of a surrogate pair would stop a tokenizer in the middle of a run."""
+    """The text. Raises UserError for half of a surrogate pair, which would stop a tokenizer during the run."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -231,7 +238,7 @@ def _unicode(text: str, place: str) -> str:
 
 
 def passes(question: Question, source: QuestionSource) -> bool:
-    """Whether the filters of a source keep a question. A question without a level has none of the asked ones."""
+    """Whether the filters of a source keep a question. A filter of levels drops questions without a level."""
     if source.levels is not None:
         low, high = source.levels
         if question.level is None or not low <= question.level <= high:
@@ -240,7 +247,10 @@ def passes(question: Question, source: QuestionSource) -> bool:
 
 
 def _filter(questions: Iterable[Question], source: QuestionSource, give_up_after: int | None = None) -> list[Question]:
-    """The questions that pass, at most `limit`. An endless family is given up after so many rejected in a row."""
+    """The questions that pass, at most `limit`. Stops after `give_up_after` rejected questions in a row.
+
+    Raises UserError if no question passes.
+    """
     kept: list[Question] = []
     rejected = 0
     for question in questions:

@@ -1,8 +1,8 @@
-"""A template is one value: prompt text, stop strings, and where the answer stands in the response.
+"""Templates. A template is the text around a question, the stop strings, and the rule that extracts the answer.
 
-The text is part of the method: the same base model can fall from 33 % to 8 % by the text around the question alone
-(arXiv 2503.20783, section 2). r1, qwen-math and none are the paper's, byte for byte; prime-zero and open-reasoner-zero
-are those of the models that it compares with.
+The text is part of the method: it alone can change the accuracy of a base model from 33 % to 8 % (2503.20783,
+section 2). r1, qwen-math and none are the paper's, byte for byte. prime-zero and open-reasoner-zero are those of the
+models that the paper compares with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zerolab.toml import Strict, as_value_error
 
 SLOT = "{question}"
 
-# What it takes for a response to count as formatted; the rules themselves are in grading/extract.py.
+# When a response counts as formatted, in words; the rules themselves are in grading/extract.py.
 STRICT_FORMAT = {
     "boxed": "the last \\boxed{} is closed and not empty",
     "answer-tag": 'the literal "</think> <answer>", then a closing "</answer>"',
@@ -30,19 +30,22 @@ STRICT_FORMAT = {
 
 
 class ChatPrompt(str):
-    """A prompt in which the model's chat template has written every special token that belongs there."""
+    """A prompt that already has all special tokens, written by the model's chat template."""
 
 
-CHARS_PER_TOKEN = 32  # more than texts have; a longer text costs a second look, not a wrong answer
+CHARS_PER_TOKEN = 32  # more than texts have; an exception is only slower
 
 
 def make_encode(tokenizer: Any, limit: int | None = None) -> Callable[[str], list[int]]:
-    """A function from a prompt to its token ids. Of a prompt of far more than `limit` tokens it gives the first ids,
-    more than `limit` of them, without tokenizing the rest: a text of megabytes would take minutes and gigabytes.
+    """Make a function from a prompt to its token ids.
 
-    The prompt gets what the tokenizer puts before a text (usually BOS), unless the prompt begins with it (white space
-    aside) or is a ChatPrompt. It never gets what the tokenizer puts after a text, because the response follows. Special
-    tokens that the prompt itself holds stay where they are, at both ends.
+    The special tokens that the tokenizer puts before a text (usually BOS) are added, unless the prompt starts with them
+    (after white space) or is a ChatPrompt. Those that it puts after a text are not added, because the response
+    follows. Special tokens in the prompt itself are kept.
+
+    Args:
+        limit: of a prompt with far more tokens, only the first ids are returned, more than `limit` of them, without
+            tokenizing the rest. A text of megabytes would take minutes and gigabytes.
     """
     prefix = special_prefix(tokenizer)
     names = tuple(name for name in tokenizer.convert_ids_to_tokens(prefix) if name)
@@ -55,10 +58,10 @@ def make_encode(tokenizer: Any, limit: int | None = None) -> Callable[[str], lis
 
 
 def first_ids(tokenizer: Any, text: str, limit: int | None) -> list[int]:
-    """Token ids of a text, without special tokens; of one of far more than `limit` tokens the first limit + 1.
+    """Token ids of a text without special tokens; if it has far more than `limit` tokens, the first limit + 1.
 
-    The text is tried by its beginnings. A beginning decides if it has twice the limit of tokens, because the rest of a
-    text can join a few of the last tokens before it, but not half of all.
+    Growing beginnings of the text are tokenized. A beginning with more than 2 * limit tokens is enough, because the
+    rest of the text can change its last few tokens, but not half of them.
     """
     size = CHARS_PER_TOKEN * max(limit or 0, 1)
     while limit is not None and size < len(text):
@@ -70,24 +73,24 @@ def first_ids(tokenizer: Any, text: str, limit: int | None) -> list[int]:
 
 
 def special_prefix(tokenizer: Any) -> list[int]:
-    """Ids that the tokenizer puts before every text."""
+    """Ids of the special tokens that the tokenizer puts before every text."""
     for text in ("a", "1", "."):
-        whole, bare = (list(tokenizer(text, add_special_tokens=add)["input_ids"]) for add in (True, False))
-        places = [i for i in range(len(whole)) if bare and whole[i : i + len(bare)] == bare]
-        if places:
-            return whole[: places[0]]
+        special, bare = (list(tokenizer(text, add_special_tokens=add)["input_ids"]) for add in (True, False))
+        starts = [i for i in range(len(special)) if bare and special[i : i + len(bare)] == bare]
+        if starts:
+            return special[: starts[0]]
     return []
 
 
 @dataclass(frozen=True)
 class Template:
-    """`stop` ends a response and is kept in it; a response under no stop string ends by EOS alone."""
+    """A template. Stop strings end a response and stay in it; without them, only EOS ends a response."""
 
     name: str
-    text: str  # holds {question} once
+    text: str  # has {question} once
     stop: tuple[str, ...] = ()
     extractor: str = "boxed"  # a mode of grading.extract
-    chat: Chat | None = None  # the text is then a user's turn, and the model's own chat template is put around it
+    chat: Chat | None = None  # `text` is then a user's turn, which the model's own chat template renders
 
     def __post_init__(self) -> None:
         if (count := self.text.count(SLOT)) != 1:
@@ -100,27 +103,27 @@ class Template:
 
     @property
     def strict_format(self) -> str:
-        """In words, what `Grade.formatted` means under this template."""
+        """The condition of `Grade.formatted` under this template, in words."""
         return STRICT_FORMAT[self.extractor]
 
     def render(self, question: str) -> str:
-        """The prompt. The question goes in as it is: braces or "{question}" in it have no meaning."""
+        """The prompt of a question. Braces and "{question}" in the question itself have no meaning."""
         before, after = self.text.split(SLOT)
         text = before + question + after
         return text if self.chat is None else self.chat.render(text)
 
     def bound(self, tokenizer: Any) -> Template:
-        """This template for a model. UserError where it needs a chat template and the tokenizer has none."""
+        """This template for a model. Raises UserError if it needs a chat template and the tokenizer has none."""
         return self if self.chat is None else replace(self, chat=self.chat.bound(tokenizer))
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One user turn under a model's own chat template, up to where the model's turn begins."""
+    """Renders one user turn with a model's own chat template, up to the beginning of the model's turn."""
 
     system: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # what the chat template may ask for: enable_thinking
-    apply: Callable[..., str] | None = None  # apply_chat_template of a tokenizer
+    options: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template, as enable_thinking
+    apply: Callable[..., str] | None = None  # apply_chat_template of a tokenizer; None before `bound`
 
     def bound(self, tokenizer: Any) -> Chat:
         if not getattr(tokenizer, "chat_template", None):
@@ -129,18 +132,18 @@ class Chat:
                 "template: choose another template (a base model often has none), or a model that was trained for chat"
             )
         bound = replace(self, apply=tokenizer.apply_chat_template)
-        bound.render("?")  # a template that refuses this form of conversation does so before anything is sampled
+        bound.render("?")  # fails now, before sampling, if the chat template refuses such a conversation
         return bound
 
     def render(self, text: str) -> str:
-        """The conversation, rendered by transformers in Jinja's sandbox. UserError where the template cannot."""
+        """The conversation, rendered by transformers in Jinja's sandbox. Raises UserError if the template fails."""
         if self.apply is None:
             raise UserError("template.name is chat: the prompt is known only with the model's tokenizer")
         turns = [{"role": "system", "content": self.system}] if self.system is not None else []
         turns.append({"role": "user", "content": text})
         try:
             return ChatPrompt(self.apply(turns, tokenize=False, add_generation_prompt=True, **self.options))
-        except Exception as error:  # whatever a Jinja template of somebody else's raises
+        except Exception as error:  # a Jinja template can raise anything
             raise UserError(
                 f"the model's chat template fails ({' '.join(str(error).split())[:200]}): change template.system or "
                 "template.chat_options, or choose another template"
@@ -163,7 +166,7 @@ QWEN_MATH = Template(
     "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
 )
 NONE = Template("none", SLOT)
-# Evaluation code of the paper, which quotes the model card of PRIME-RL/Eurus-2-7B-PRIME-Zero ("LaTex" is its spelling).
+# From the paper's evaluation code, which quotes the model card of PRIME-RL/Eurus-2-7B-PRIME-Zero, with "LaTex".
 PRIME_ZERO = Template(
     "prime-zero",
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
@@ -172,7 +175,7 @@ PRIME_ZERO = Template(
     "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
     "User: {question}\n\nPresent the answer in LaTex format: \\boxed{Your answer}. Assistant:",
 )
-# Open-Reasoner-Zero, playground/zero_setting_base.py; stop strings of its playground/orz_7b_ppo.py.
+# Text from Open-Reasoner-Zero's playground/zero_setting_base.py, stop strings from its playground/orz_7b_ppo.py.
 OPEN_REASONER_ZERO = Template(
     "open-reasoner-zero",
     "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. "
@@ -187,7 +190,7 @@ OPEN_REASONER_ZERO = Template(
 )
 CHAT = Template("chat", SLOT, chat=Chat())
 
-# zerolab's own examples: the text of the paper's 4-shot prompt is not public, so its 4-shot scores are not comparable.
+# zerolab's own examples. The paper's 4-shot prompt is not public, so 4-shot scores are not comparable with its scores.
 SHOTS: tuple[tuple[str, str], ...] = (
     (
         "A shelf holds 4 rows of 12 jars. After 9 jars are sold, how many are left?",
@@ -212,7 +215,7 @@ SHOTS: tuple[tuple[str, str], ...] = (
 
 
 def few_shot(shots: Sequence[tuple[str, str]] = SHOTS) -> Template:
-    """Worked examples before the question; a response ends where the model would ask the next one."""
+    """Make a template with worked examples before the question. A response ends before the model asks a new one."""
     examples = "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in shots)
     if SLOT in examples:
         raise UserError(f"template.shots must not hold {SLOT}")
@@ -225,7 +228,7 @@ TEMPLATES: dict[str, Template] = {
 
 
 def make_template(config: TemplateConfig) -> Template:
-    """The template of a config: built in, or the user's own text. Raises UserError for what cannot be meant."""
+    """Make the template of a config, built in or from the user's text. Raises UserError for keys that do not fit."""
     built_in = TEMPLATES.get(config.name)
     if config.shots and config.name != "few-shot":
         raise UserError('template.shots belong to template.name = "few-shot": set it, or write them into template.text')
@@ -258,20 +261,19 @@ class TemplateConfig(Strict):
         "template), or a name of your own together with `text`.",
     )
     text: str | None = Field(
-        None, description="Own template; {question} is replaced. With chat: what the user's turn says."
+        None, description="Text of your own template; {question} is replaced. With chat: the text of the user's turn."
     )
-    system: str | None = Field(None, description="chat: a system turn (default: the chat template's own, if any).")
+    system: str | None = Field(None, description="chat: text of a system turn (default: as the chat template has it).")
     chat_options: dict[str, int | float | str | bool] = Field(
         {}, description="chat: variables of the model's chat template, such as enable_thinking."
     )
     stop: tuple[str, ...] | None = Field(None, description="Stop strings (kept in the output).")
     extractor: Literal["boxed", "answer-tag", "answer-tag-lenient", "last-number", "mention"] | None = Field(
-        None, description="Where the answer stands in the response."
+        None, description="Rule that finds the answer in the response (default: the template's)."
     )
     shots: tuple[tuple[str, str], ...] = Field((), description="few-shot: pairs of question and worked answer.")
 
     @model_validator(mode="after")
-    def _can_be_made(self) -> TemplateConfig:
-
+    def _keys_fit(self) -> TemplateConfig:
         as_value_error(make_template, self)
         return self

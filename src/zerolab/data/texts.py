@@ -1,7 +1,7 @@
-"""Texts of a corpus: where it is found, which columns, what stands before an answer; and endless, resumable reading.
+"""Texts of a corpus: find its files and columns, and read them endlessly, with a position to resume from.
 
-A text is plain, or a question under the source's template with its worked answer. Rows whose text is empty are passed
-over and counted; a row without the column stops with an error, as nothing of it could be meant.
+A text is plain, or a question in the source's template with its worked answer. Rows with an empty text are skipped and
+counted. A row without the column raises UserError.
 """
 
 import difflib
@@ -28,24 +28,24 @@ SOLUTION_KEYS = ("solution", "response", "completion", "output", "answer")
 
 @dataclass(frozen=True)
 class Text:
-    """A document as text. `prompt` is what stands before the answer; empty for a plain text."""
+    """A document as text. `prompt` is the text before the answer, empty for a plain text."""
 
     prompt: str
     rest: str
-    key: str  # what decides its side of the holdout: the question, or the text
+    key: str  # its hash gives the side of the holdout: the question, or the plain text
 
 
 @dataclass(frozen=True)
 class TextSet:
-    """A corpus that was found, and how its rows become texts."""
+    """An opened corpus. `text` makes a text of a row."""
 
     name: str
     source: CorpusSource
     open: Opener
-    fingerprint: str = ""  # of files: changes when they are not the same any more; a saved place is worth nothing then
+    fingerprint: str = ""  # hash of the files; a saved position is valid only for the same hash
 
     def text(self, place: str, row: Any) -> Text | None:
-        """The text of a row; None where it is empty. Raises UserError for a row without the column."""
+        """The text of a row; None if it is empty. Raises UserError for a row without the column."""
         if not isinstance(row, Mapping):
             raise UserError(f"{place}: expected an object with a text, found {type(row).__name__}")
         source = self.source
@@ -75,7 +75,7 @@ class TextSet:
 
 
 def open_corpus(source: CorpusSource, data_dir: str | None) -> TextSet:
-    """The corpus of a source that is not synthetic. Raises UserError where there is none."""
+    """Open the corpus of a source that is not synthetic. Raises UserError if it is not found."""
     local = _in_folder(source.path, data_dir)
     files = find_files(str(local) if local else source.path)
     if files:
@@ -101,23 +101,23 @@ def open_corpus(source: CorpusSource, data_dir: str | None) -> TextSet:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """Of the names and sizes of files; reading them all would take too long."""
+    """A hash of the names and sizes of files. Reading their content would take too long."""
     text = "\n".join(f"{file.name} {file.stat().st_size}" for file in files)
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 class TextReader:
-    """Texts of a corpus on one side of the holdout, endless: a new order for every pass.
+    """The training texts of a corpus, endlessly, in a new order for every pass.
 
-    `buffer` texts are read at once and put in random order; the place of a reader is where its buffer began and how
-    many of it were taken, so that it costs little to keep and no text is lost or seen twice.
+    `buffer` texts are read at once and put in random order. The state is the position at which the buffer begins and
+    the number of texts taken from it, so it is small, and no text is lost or read twice.
     """
 
     def __init__(self, found: TextSet, *, seed: int, buffer: int, holdout: float):
         self.found, self.seed, self.size, self.holdout = found, seed, buffer, holdout
         self.epoch = self.block = self.index = self.kept = self.skipped = 0
         self._begin: Position | None = None
-        self._before = (0, 0)  # kept and skipped where the buffer began
+        self._before = (0, 0)  # kept and skipped at the beginning of the buffer
         self._load()
 
     def next(self) -> Text:
@@ -150,7 +150,7 @@ class TextReader:
         self.index = state["index"]
 
     def _advance(self) -> None:
-        """The next buffer, or the first of a new pass."""
+        """Read the next buffer, or the first one of a new pass."""
         if self._end is None:
             self.epoch, self.block, self.kept = self.epoch + 1, 0, 0
         else:
@@ -187,7 +187,7 @@ class TextReader:
 
 
 def held_out(found: TextSet, holdout: float, count: int) -> list[Text]:
-    """The first `count` texts of a corpus on the other side of the holdout, in file order."""
+    """The first `count` held-out texts of a corpus, in file order."""
     kept: list[Text] = []
     for number, text in enumerate(_texts(found), 1):
         if side_of(text.key, holdout) == "holdout":
@@ -236,7 +236,7 @@ def _why(kept: int, skipped: int) -> str:
 
 
 def _in_folder(name: str, data_dir: str | None) -> Path | None:
-    """NAME.jsonl (or another suffix), or the folder NAME, in the local folder."""
+    """The file NAME.jsonl (or another suffix), or the folder NAME, in the local folder; None if it is not there."""
     if data_dir is None or "/" in name:
         return None
     folder = Path(data_dir).expanduser()

@@ -1,8 +1,8 @@
-"""Checkpoints that are either whole or absent, and the check before the first step that one can be written.
+"""Write and read checkpoints, and check before the first step that one can be written.
 
-A checkpoint is a Hugging Face folder (weights, config, tokenizer) with the optimizer, the state of the loop and the
-hashes of all these files beside it. It is written under a temporary name and renamed, so a kill at any moment leaves
-the last good one.
+A checkpoint is a Hugging Face folder (weights, config, tokenizer) that also has the optimizer, the state of the loop
+and the hashes of all its files. It is written under a temporary name and then renamed, so a killed run still has its
+last complete checkpoint.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ __all__ = ["latest_checkpoint", "load_state", "load_weights", "read_state", "sav
 
 
 def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state: dict[str, Any], keep: int) -> Path:
-    """`write` fills the folder with weights and optimizer; `state` is what the loop needs. Keeps the `keep` newest.
+    """Write a checkpoint and delete older ones, so that the `keep` newest remain. Returns its folder.
 
-    Checkpoints of later steps are not counted and not deleted: a run that resumed before a damaged one has them.
+    Checkpoints of later steps are neither counted nor deleted. A run has them if it resumed before a damaged one.
+    Raises UserError if the disk is full or the folder cannot be written; older checkpoints are then untouched.
 
-    Raises UserError where the disk is full or the folder cannot be written; older checkpoints are then untouched.
+    Args:
+        root: folder of all checkpoints of the run.
+        write: fills a folder with weights and optimizer.
+        state: state of the loop.
     """
     final = folder_of(root, step)
     partial = root / (final.name + PARTIAL)
@@ -59,7 +63,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state:
     except LearnerLost:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    except Exception as error:  # safetensors and transformers raise their own kinds for a full disk
+    except Exception as error:  # safetensors and transformers have their own exceptions for a full disk
         shutil.rmtree(partial, ignore_errors=True)
         good = latest_checkpoint(root)
         left = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
@@ -70,12 +74,12 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], state:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as the state of the loop, and the step."""
+    """The state of the loop that `save_checkpoint` stored, with its step."""
     return read_state(folder / STATE_FILE)
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """The object in a JSON file of a checkpoint. Raises UserError if it cannot be read."""
+    """The object in a JSON file of a checkpoint. Raises UserError if the file cannot be read."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -90,9 +94,12 @@ def read_state(file: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Copies the weights of a folder that `export_model` wrote into a model of the same shape, in place."""
+    """Copy the weights of a folder that `export_model` wrote into `model`, in place.
+
+    Raises UserError if the weights are of another model.
+    """
     stored = Shards(weight_files(folder))
-    tensors = {name: stored.whole(name) for name in stored.names()}
+    tensors = {name: stored.tensor(name) for name in stored.names()}
     try:
         missing, unknown = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -105,12 +112,12 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def _is_tied(model: nn.Module, tensor: torch.Tensor) -> bool:
-    """Whether a weight is stored under an earlier name as well."""
+    """Whether the model has this weight under more than one name."""
     return sum(other is tensor for other in model.state_dict(keep_vars=True).values()) > 1
 
 
 def _sync(folder: Path) -> None:
-    """Forces the files of a folder to disk before the rename makes them count."""
+    """Force the files of a folder to disk, so that the rename cannot come before their content."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -134,15 +141,15 @@ GIB = 2**30
 
 
 def check_checkpoint(config: RunConfig | TextRunConfig, model_config: Any, tokenizer: Any) -> None:
-    """Raises UserError if no checkpoint could be written: config or tokenizer that cannot be saved, or a full disk.
+    """Raise UserError if config or tokenizer cannot be saved, or if the disk has no room for a checkpoint.
 
-    Config and tokenizer are written to a scratch folder; no weights are. Warns if the disk has room for one checkpoint
-    but not for all that the run will hold at once.
+    Config and tokenizer are written to a scratch folder; weights are not written. Warns if the disk has room for one
+    checkpoint, but not for all that the run will keep at once.
     """
     check_description(model_config, tokenizer)
     one = checkpoint_bytes(config, count_parameters(model_config))
     saves = -(-config.steps // config.checkpoint.every) if config.checkpoint.every else 1
-    together = max(1, min(saves, config.checkpoint.keep + 1))  # an old one is deleted after the new one is whole
+    together = max(1, min(saves, config.checkpoint.keep + 1))  # an old one is deleted after the new one is written
     free = free_bytes(config.folder)
     if one > free:
         raise UserError(
@@ -151,18 +158,18 @@ def check_checkpoint(config: RunConfig | TextRunConfig, model_config: Any, token
         )
     if together * one > free:
         warnings.warn(
-            f"the run will hold {together} checkpoints at once, at least {together * one / GIB:.2f} GiB, and the disk "
+            f"the run will keep {together} checkpoints at once, at least {together * one / GIB:.2f} GiB, and the disk "
             f"of {config.folder} has {free / GIB:.2f} GiB free: lower checkpoint.keep, or free some",
             stacklevel=2,
         )
 
 
 def check_description(model_config: Any, tokenizer: Any) -> None:
-    """Raises UserError if transformers cannot write this config and tokenizer."""
+    """Raise UserError if transformers cannot write this config and tokenizer."""
     with tempfile.TemporaryDirectory(prefix="zerolab-check-") as scratch:
         try:
             write_description(model_config, None, tokenizer, scratch)
-        except Exception as error:  # transformers raises many kinds for what it cannot serialise
+        except Exception as error:  # transformers raises many kinds of exceptions here
             raise UserError(
                 f"no checkpoint of this model could be written ({' '.join(str(error).split())[:300]}): mend its "
                 "config.json and tokenizer files"
@@ -170,7 +177,7 @@ def check_description(model_config: Any, tokenizer: Any) -> None:
 
 
 def checkpoint_bytes(config: RunConfig | TextRunConfig, parameters: int) -> float:
-    """Bytes on disk, at least: weights, moments, fp32 copies, and the critic's with its moments.
+    """Least bytes of a checkpoint: weights, moments, fp32 copies, and critic with its moments.
 
     Adapters are small and not counted.
     """
@@ -186,7 +193,7 @@ def checkpoint_bytes(config: RunConfig | TextRunConfig, parameters: int) -> floa
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a run's folder, which may not exist yet; what an earlier run left there is counted."""
+    """Free bytes on the disk of a run's folder, plus the bytes of files in it. The folder may not exist yet."""
     path = folder.absolute()
     known = next(parent for parent in (path, *path.parents) if parent.exists())
     left = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0

@@ -1,7 +1,7 @@
-"""The folders of a run's checkpoints, and whether their files are those that were written.
+"""The folders of a run's checkpoints, and the check of their files.
 
-A checkpoint lists its files with size and SHA-256 in FILES, which is written last. A checkpoint is whole if every file
-on the list is there with that content; files that are not on the list do not matter.
+A checkpoint lists its files with size and SHA-256 in FILES, which is written last. A checkpoint is whole if every
+listed file is there with the same content. Files that are not listed are ignored.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zerolab.models.fingerprint import sha256_of_all
 
 STATE_FILE, FILES = "loop.json", "files.json"
-PARTIAL = ".partial"  # ends the name of a folder that is being written
+PARTIAL = ".partial"  # suffix of a folder that is being written
 NAME = re.compile(r"step_\d{6,}")  # any other folder, such as step_000002_backup, is the user's
 
 
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 def folder_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """The folder of the checkpoint of a step."""
     return root / f"step_{step:06d}"
 
 
@@ -41,7 +41,7 @@ def checkpoints(root: Path) -> list[Path]:
 
 
 def newest_whole(root: Path) -> Found:
-    """Read checkpoints from the newest one back until one is whole."""
+    """Find the newest whole checkpoint. Reads all files of the checkpoints that it tries."""
     skipped: list[str] = []
     for folder in reversed(checkpoints(root)):
         reason = damage(folder)
@@ -57,7 +57,7 @@ def latest_checkpoint(root: Path) -> Path | None:
 
 
 def list_files(folder: Path) -> None:
-    """Write FILES for all that is in the folder."""
+    """Write FILES for all files in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILES)
     digests = sha256_of_all(files)
     listed = {
@@ -67,7 +67,7 @@ def list_files(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is whole."""
+    """The first defect of a checkpoint, in a few words; None if it is whole."""
     try:
         listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
         expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}

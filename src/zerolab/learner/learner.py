@@ -1,12 +1,12 @@
-"""The learner: five methods over any causal LM. `LearnerProtocol` is what the loop asks of one process or many.
+"""The learner of any causal LM. `LearnerProtocol` is its interface, for one process and for many.
 
-    forward_backward(batch, objective)  accumulates the gradient of one whole optimizer step
-    optim_step()                        clips, takes an AdamW step, counts a version
+    forward_backward(batch, objective)  adds the gradient of one optimizer step
+    optim_step()                        clips the gradient, takes an AdamW step, increments the version
     weights()                           (Hugging Face name, full tensor) of the current policy
-    save(folder) / load(folder)         everything that the next step depends on
+    save(folder) / load(folder)         write and read the state that the next step depends on
 
-It receives the whole optimizer step and splits it itself. The weight of every token is known before the first split, so
-micro-batches change memory and speed, never the gradient.
+The learner gets all rows of an optimizer step and splits them into micro-batches itself. The weight of every token is
+computed before the split, so micro-batches change memory and speed, never the gradient.
 """
 
 import json
@@ -51,14 +51,14 @@ OPTIMIZER_FILE, MASTERS_FILE, STATE_FILE = "optimizer.safetensors", "masters.saf
 
 
 class Learner:
-    """One process, one device.
+    """The learner of one process on one device.
 
     Args:
         budget: L_max, the generation budget in tokens.
-        temperature: that of the rollout.
-        reference: True keeps a frozen copy of the model as it is now; a Scorer is the reference itself.
-        critic: what kind of critic an objective with a critic gets.
-        scorer: computes the log-probabilities of the policy; by default one of this process alone.
+        temperature: sampling temperature of the rollout.
+        reference: True keeps a frozen copy of the model as it is now; a Scorer is used as the reference.
+        critic: makes a critic with these settings, for an objective that needs one.
+        scorer: computes the log-probabilities of the policy (default: a scorer of this process).
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Learner:
             temperature=temperature,
             precision=precision,
             logits_mb=config.logits_mb,
-            share_prompts="off" if config.checkpointing else config.share_prompts,  # which keeps no keys and values
+            share_prompts="off" if config.checkpointing else config.share_prompts,  # checkpointing keeps no keys
             fp32_head=config.fp32_head,
         )
         self.reference: Scorer | BaseReference | None = None
@@ -98,20 +98,21 @@ class Learner:
         self.masters = MasterWeights(trained) if any(map(is_half, trained)) else None
         self.optimizer = make_optimizer(self.masters.copies if self.masters else trained, config)
         self.scale = LossScale() if precision == "fp16" else None
-        self.version = 0  # optimizer steps taken; a skipped one is none
+        self.version = 0  # optimizer steps taken; a skipped step does not count
 
     def _make_reference(self) -> Scorer | BaseReference:
         return BaseReference(self.policy, self.adapters) if self.adapters else self.policy.frozen_copy()
 
     def forward_backward(self, batch: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Adds the gradient of the objective over a whole optimizer step; returns sums and means measured on the way.
+        """Add the gradient of the objective over an optimizer step, and return its metrics.
 
-        `rows`: the responses that this process works on (default: all, or its share where several ranks work on a
-        step). The denominators are always those of the whole step, so gradients of processes that share a step are to
-        be summed.
-        Without a bonus, responses with advantage 0 cannot contribute: they stay in the denominators but cost no forward
-        pass. Metrics of the policy are means over the responses that were forwarded; `coverage` says which share of
+        The denominators are those of the whole step, so the gradients of processes that share a step must be summed.
+        A response with advantage 0 counts in the denominators, but is not forwarded unless the objective has another
+        term (entropy, KL, critic). Metrics are means over the forwarded responses; `coverage` is their share of all
         tokens.
+
+        Args:
+            rows: responses that this process works on (default: all; with several ranks, its share).
         """
         weight_N = token_weights(batch.response_len_N, objective.aggregation, self.budget)
         contributes = np.arange(len(batch)) if rows is None else rows
@@ -120,7 +121,7 @@ class Learner:
         if rows is None:
             contributes = self.policy.ranks.share(batch.total_len_N, contributes)
         sums: Counter[str] = Counter()
-        # A critic with a model of its own reads whole rows.
+        # A critic that is a separate model has no forwarded prompts, so it needs complete rows.
         whole_rows = self.critic is not None and not self.critic.shares_trunk
         for micro in self.policy.micro_batches(batch, contributes, self.config.micro_batch_tokens, whole_rows):
             sums.update(self._backward(micro, weight_N[micro.rows_B], batch.advantage_N[micro.rows_B], objective))
@@ -171,21 +172,22 @@ class Learner:
         return self.policy.logprobs_of(batch, self.config.micro_batch_tokens)
 
     def reference_logprobs_of(self, batch: Batch) -> np.ndarray:
-        """logprobs_T of a batch under the weights that the learner began with."""
+        """logprobs_T of a batch under the reference policy. Raises ValueError if the learner has none."""
         if self.reference is None:
             raise ValueError("this learner keeps no reference: make it with reference=True")
         return self.reference.logprobs_of(batch, self.config.micro_batch_tokens)
 
     def values_of(self, batch: Batch) -> np.ndarray:
-        """values_T of a batch: what the critic expects in the state before every response token."""
+        """values_T of a batch: the critic's value before every response token. Raises ValueError without a critic."""
         if self.critic is None:
             raise ValueError("this learner has no critic: make it with critic=CriticConfig()")
         return self.critic.values_of(batch, self.config.micro_batch_tokens)
 
     def optim_step(self) -> dict[str, float]:
-        """Clips the gradient norm, takes one AdamW step and counts a version. Raises UserError on a non-finite norm.
+        """Clip the gradient norm, take one AdamW step and increment the version. UserError if the norm is not finite.
 
-        Under a loss scale such a step is skipped: weights, moments, version and schedule stay where they are.
+        Under fp16 a step with a non-finite gradient is skipped instead: weights, moments, version and learning rate do
+        not change.
         """
         if self.scale and not self._unscale(self.scale):
             return self._skipped_step(self.scale)
@@ -204,7 +206,7 @@ class Learner:
         return finite
 
     def _skipped_step(self, scale: LossScale) -> dict[str, float]:
-        """What a step reports whose gradient overflowed in fp16."""
+        """Drop the gradient of a step that overflowed in fp16, and return the metrics of the skipped step."""
         self.optimizer.zero_grad(set_to_none=False)
         done = {"grad_norm": math.nan, "grad_clipped": 0.0}
         done["lr"] = learning_rate(self.version, self.total_steps, self.config)
@@ -217,24 +219,25 @@ class Learner:
         return {"scale/value": self.scale.value, "scale/skipped": float(skipped)} if self.scale else {}
 
     def weights(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Of the policy as a plain model: adapters are merged in.
+        """(Hugging Face name, full tensor) of every weight of the policy, with adapters merged in.
 
-        `changed_only`: those that training changes, which are with adapters the matrices that have one. Whoever holds
-        the weights that the learner began with needs no others after an update.
+        Args:
+            changed_only: only the tensors that training changes (with LoRA: the adapted matrices). An engine that has
+                the initial weights needs no others after an update.
         """
         return self.adapters.merged(changed_only) if self.adapters else named_weights(self.model)
 
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-        """Writes the policy as a Hugging Face folder that knows nothing of adapters."""
+        """Write the policy as a Hugging Face folder, with adapters merged in."""
         merged = {name: tensor.cpu() for name, tensor in self.weights()} if self.adapters else None
         export_model(self.model, tokenizer, folder, merged)
 
     def loaded(self) -> AbstractContextManager[None]:
-        """Where to learn: what is offloaded (see LoraConfig) is on the device."""
+        """A context in which offloaded weights (LoraConfig.offload) are on the device, as learning needs."""
         return self.adapters.loaded() if self.adapters else nullcontext()
 
     def save(self, folder: Path) -> None:
-        """Optimizer moments, critic and version; the weights are the model's own folder (see `checkpoint.py`)."""
+        """Write optimizer moments, critic and version; `export` writes the weights (see `checkpoint.py`)."""
         save_optimizer(self.optimizer, folder / OPTIMIZER_FILE)
         if self.adapters:
             self.adapters.save(folder)
@@ -246,7 +249,7 @@ class Learner:
         (folder / STATE_FILE).write_text(json.dumps({"version": self.version, **scale}))
 
     def load(self, folder: Path) -> None:
-        """Weights, moments, critic and version of a checkpoint written by the same recipe, by any number of ranks."""
+        """Load weights, moments, critic and version of a checkpoint of the same recipe, from any number of ranks."""
         if self.adapters:
             self.adapters.load(folder)
         else:
@@ -281,6 +284,8 @@ def _means(sums: Counter[str], step_tokens: int) -> dict[str, float]:
 
 
 class LearnerProtocol(Scoring, Protocol):
+    """The interface of a learner, of one process or of many. See `Learner` for the methods."""
+
     @property
     def version(self) -> int: ...
 

@@ -1,7 +1,7 @@
-"""LoRA (2106.09685) through peft: small matrices beside frozen ones are all that is trained.
+"""LoRA (2106.09685) through peft: only small matrices, added to frozen ones, are trained.
 
-The base never changes, so the policy with its adapters switched off is the reference of a KL, and the engine gets plain
-merged weights through the same verb as always. There is no dropout: a ratio needs the same network twice.
+The base never changes, so the policy with its adapters switched off is the reference of a KL. The engine gets merged
+weights and needs no adapters. There is no dropout, because an importance ratio compares two passes of one network.
 """
 
 import warnings
@@ -16,7 +16,7 @@ import torch
 from zerolab.config import LoraConfig
 from zerolab.errors import UserError
 from zerolab.learner.precision import trained_weights, widened
-from zerolab.learner.ranks import Shards, read_into, whole
+from zerolab.learner.ranks import Shards, full_tensor, read_into
 from zerolab.learner.scorer import Scorer
 from zerolab.rl.batch import Batch
 
@@ -27,7 +27,7 @@ FOLDER, NAME = "adapter", "default"
 
 
 class Adapters:
-    """Adapters in the linear layers of a model, added in place; the model keeps its class and its verbs."""
+    """Adapters in the linear layers of a model. They are added in place; the model keeps its class and its methods."""
 
     def __init__(self, model: "PreTrainedModel", config: LoraConfig, device: torch.device):
         peft = _peft()
@@ -49,20 +49,20 @@ class Adapters:
         self.layers: dict[str, Any] = {
             name: module for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)
         }
-        self._refuse_ends(model)
+        self._refuse_embedding_and_head(model)
         model.eval()
         for tensor in [*trained_weights(model), *model.buffers()]:
             tensor.data = tensor.data.to(device)
         self.model, self.device = model, device
-        # The base never changes, so what lies in host memory stays right while a copy is on the device.
+        # The base never changes, so its copy in host memory stays valid while another copy is on the device.
         frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
         self.base = frozen if config.offload else []
         self.host = [_pinned(parameter.data) for parameter in self.base] if config.offload else None
 
-    def _refuse_ends(self, model: "PreTrainedModel") -> None:
-        """UserError if an embedding or the output head has an adapter.
+    def _refuse_embedding_and_head(self, model: "PreTrainedModel") -> None:
+        """Raise UserError if an embedding or the output head has an adapter.
 
-        The learner computes log-probabilities from the head's own matrix, which an embedding may be tied to.
+        The learner computes log-probabilities from the head's own matrix, to which an embedding may be tied.
         """
         for name, layer in self.layers.items():
             if layer is model.get_output_embeddings() or isinstance(layer.get_base_layer(), torch.nn.Embedding):
@@ -73,10 +73,12 @@ class Adapters:
 
     @torch.no_grad()
     def merged(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, tensor) of every weight with its adapters added, in the dtype of the base.
+        """(Hugging Face name, tensor) of every weight with its adapters merged in, in the dtype of the base.
 
-        `changed_only`: the matrices that have an adapter, which are all that training changes. Of a sharded model the
-        tensors are sharded too.
+        The tensors of a sharded model are sharded too.
+
+        Args:
+            changed_only: only the matrices that have an adapter.
         """
         for name, tensor in self.model.state_dict().items():
             layer, rest = self._split(name)
@@ -91,7 +93,7 @@ class Adapters:
                 yield f"{layer}.{rest.removeprefix('base_layer.')}", tensor.detach()
 
     def _split(self, name: str) -> tuple[str | None, str]:
-        """(adapted layer that a tensor belongs to, or None; its name within that layer)."""
+        """(adapted layer of a tensor, or None; name of the tensor within that layer)."""
         parts = name.split(".")
         for i in range(len(parts) - 1, 0, -1):
             if (layer := ".".join(parts[:i])) in self.layers:
@@ -100,7 +102,7 @@ class Adapters:
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
-        """The base on the device; outside it is in host memory, where it is offloaded at all."""
+        """A context in which an offloaded base is on the device. Without offloading it does nothing."""
         if self.host is None:
             yield
             return
@@ -114,7 +116,7 @@ class Adapters:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The base alone, as it was before the first step."""
+        """A context in which adapters are off, so that the model is the one before the first step."""
         for layer in self.layers.values():
             layer.enable_adapters(False)
         try:
@@ -124,11 +126,11 @@ class Adapters:
                 layer.enable_adapters(True)
 
     def save(self, folder: Path, writes: bool = True) -> None:
-        """FOLDER in a checkpoint: what peft's `PeftModel.from_pretrained` loads onto the base.
+        """Write FOLDER in a checkpoint, which peft's `PeftModel.from_pretrained` can load onto the base.
 
-        Of several ranks all gather their rows and one `writes`.
+        All ranks call this to gather the rows; one rank `writes`.
         """
-        tensors = {name: whole(parameter.detach()) for name, parameter in self._trained()}
+        tensors = {name: full_tensor(parameter.detach()) for name, parameter in self._trained()}
         if writes:
             self.wrapped.save_pretrained(str(folder / FOLDER), save_embedding_layers=False, state_dict=tensors)
 
@@ -147,7 +149,7 @@ class Adapters:
 
 
 class BaseReference:
-    """The reference policy of a KL: the policy's own base. It takes no memory."""
+    """The reference policy of a KL: the policy without its adapters. It takes no memory."""
 
     def __init__(self, policy: Scorer, adapters: Adapters):
         self.policy, self.adapters = policy, adapters
@@ -158,7 +160,7 @@ class BaseReference:
 
 
 def _pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """In host memory that a GPU copies from at full speed."""
+    """A copy in host memory, pinned if there is a GPU, so that copies to the GPU are fast."""
     return tensor.cpu().pin_memory() if torch.cuda.is_available() else tensor.cpu()
 
 

@@ -10,14 +10,16 @@ from torch import nn
 
 from zerolab.config import OptimizerConfig
 from zerolab.errors import UserError
-from zerolab.learner.ranks import open_shards, rows_of_this_rank, whole
+from zerolab.learner.ranks import full_tensor, open_shards, rows_of_this_rank
 
-DECAY_SHARE = 0.2  # of the steps, under wsd
+DECAY_SHARE = 0.2  # share of the steps in which wsd decays
 
 
 def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW over these parameters. Their gradients begin at 0, so that a step to which nothing contributes still
-    is a step."""
+    """Make a fused AdamW over these parameters.
+
+    Their gradients start at 0 instead of None, so that a step without contributing responses is still taken.
+    """
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     return torch.optim.AdamW(
@@ -26,9 +28,9 @@ def make_optimizer(trained: Sequence[nn.Parameter], config: OptimizerConfig) -> 
 
 
 def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """The rate of optimizer step `batch` (from 0) of `total_steps`: linear warm-up, then the schedule's shape.
+    """The learning rate of optimizer step `step` (from 0): linear warm-up, then the shape of the schedule.
 
-    wsd falls as 1 - sqrt(share of the decay that is over): 2405.18392, section 3, which found that better than a line.
+    wsd falls as 1 - sqrt(progress of the decay). Source: 2405.18392, section 3, which found it better than linear.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
@@ -53,9 +55,9 @@ def gradients(optimizer: torch.optim.AdamW) -> list[torch.Tensor]:
 def clip_and_step(
     optimizer: torch.optim.AdamW, step: int, total_steps: int, config: OptimizerConfig
 ) -> dict[str, float]:
-    """Clips the gradient norm and takes optimizer step `batch`. Raises UserError on a non-finite norm."""
+    """Clip the gradient norm and take optimizer step `step`. Raises UserError if the norm is not finite."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(whole(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
+    norm = float(full_tensor(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)))
     if not math.isfinite(norm):
         raise UserError(
             f"the gradient of optimizer step {step} is not finite: lower learner.lr or use model.precision "
@@ -70,13 +72,13 @@ def clip_and_step(
 
 
 def save_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
-    """The moments of every parameter, by its number; of sharded parameters this rank's rows."""
+    """Write the moments of every parameter, by its number; for sharded parameters, this rank's rows."""
     state = optimizer.state_dict()["state"]
     save_file({f"{i}.{name}": rows_of_this_rank(t) for i, entry in state.items() for name, t in entry.items()}, file)
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, file: Path) -> None:
-    """The moments that `save_optimizer` wrote for the same parameters, by one rank or by several."""
+    """Load the moments that `save_optimizer` wrote, on any number of ranks. UserError if they are of another model."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     stored = open_shards(file)
     state = optimizer.state_dict()

@@ -1,4 +1,4 @@
-"""What low precision needs beside the arithmetic: a loss scale for fp16, fp32 master copies of bf16 weights."""
+"""Low precision: the loss scale for fp16, and fp32 master copies of bf16 weights."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossScale:
-    """Dynamic loss scaling (1710.03740): fp16 gradients below 6e-8 would vanish, above 65504 they overflow.
+    """Dynamic loss scaling (1710.03740). Gradients below 6e-8 are 0 in fp16, and gradients above 65504 overflow.
 
-    The loss is multiplied by `value`, the gradient divided by it before it is clipped. A step whose gradient overflowed
-    is skipped and the scale halved; after GROWTH_STEPS good steps in a row it is doubled.
+    The loss is multiplied by `value`, and the gradient is divided by it before it is clipped. If a gradient overflows,
+    the step is skipped and the scale halved. After GROWTH_STEPS good steps in a row the scale is doubled.
     """
 
     START, GROWTH_STEPS, LEAST, MOST = 2.0**16, 200, 2.0**-10, 2.0**24
@@ -24,15 +24,15 @@ class LossScale:
     def __init__(self) -> None:
         self.value = self.START
         self.good_steps = 0
-        self.skipped = 0  # in all
+        self.skipped = 0  # steps since the start of the run
 
     def unscale(self, gradients: Iterable[torch.Tensor]) -> bool:
-        """Divides the gradients in place; False where one is not finite, and the step has to be skipped."""
+        """Divide the gradients by the scale in place. False if one is not finite, so that the step must be skipped."""
         finite = [torch.isfinite(gradient.div_(self.value)).all() for gradient in gradients]
         return bool(torch.stack(finite).all())
 
     def update(self, finite: bool) -> None:
-        """Raises UserError where the scale has fallen so low that no scale can help."""
+        """Adapt the scale after a step. Raises UserError if it falls below LEAST, where no scale can help."""
         if finite:
             self.good_steps += 1
             if self.good_steps == self.GROWTH_STEPS:
@@ -53,10 +53,10 @@ class LossScale:
 
 
 class MasterWeights:
-    """fp32 copies of weights that are computed with in bf16: an update of 1e-6 would round to nothing there.
+    """fp32 copies of bf16 weights, in which an update of 1e-6 would be rounded away.
 
-    The gradient of every backward pass is added to the copy's at once, in fp32, and dropped; the optimizer steps the
-    copies, and `publish` rounds them back.
+    After every backward pass the gradient is added to the copy's gradient in fp32, and dropped. The optimizer updates
+    the copies, and `publish` rounds them to the weights.
     """
 
     def __init__(self, weights: Sequence[nn.Parameter]):
@@ -96,7 +96,7 @@ def trained_weights(module: nn.Module) -> list[nn.Parameter]:
 
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:
-    """At least fp32."""
+    """The tensor in fp32, or in its own dtype if that is wider."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

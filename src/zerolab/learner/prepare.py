@@ -1,14 +1,14 @@
-"""Prepare a rollout for its update: from graded groups to a batch with advantages, reference and old log-probabilities.
+"""Prepare a rollout for its update: a batch with advantages, and with reference and old log-probabilities if needed.
 
-This is done once per rollout, before its first optimizer step. An objective that needs no extra log-probabilities
+This happens once per rollout, before its first optimizer step. An objective that needs no extra log-probabilities
 costs no forward pass. With a critic, every token has its own advantage (GAE, 1506.02438 eq. 16). V_t is the value of
 the state before token t; rewards are not discounted. With d_t = reward_t + V_t+1 - V_t and V = 0 after the last
 token,
 
     A_t = sum_k lambda^k d_t+k          target_t = A_t + V_t
 
-At lambda = 1 the sum telescopes to (rewards from t on) - V_t. The critic is then a baseline that knows only the
-past, so the policy gradient is unbiased whatever the critic says. Below 1 a wrong critic biases it.
+At lambda = 1 the sum is (rewards from t on) - V_t. The critic is then a baseline that depends only on the past, so the
+policy gradient is unbiased even if the critic is wrong. At lambda < 1 a wrong critic biases the gradient.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ from zerolab.rl.objective import Objective
 def with_values(batch: Batch, values_T: np.ndarray, objective: Objective, penalty_T: np.ndarray | None = None) -> Batch:
     """The batch with A_it, value targets and V_old of every token.
 
-    The reward falls on the last token; `penalty_T` is taken off every token on its own. advantage_N becomes the mean
-    over the response, for metrics.
+    The reward is given at the last token, and `penalty_T` is subtracted token by token. advantage_N becomes the mean of
+    A_it over the response, for metrics.
     """
     reward_T = np.zeros(len(values_T))
     reward_T[np.cumsum(batch.response_len_N) - 1] = batch.reward_N
@@ -40,8 +40,8 @@ def with_values(batch: Batch, values_T: np.ndarray, objective: Objective, penalt
     if objective.scale == "token_whitening" and len(advantage_T) > 1:
         assert objective.std_ddof is not None
         assert objective.std_epsilon is not None
-        spread = advantage_T.std(ddof=objective.std_ddof) + objective.std_epsilon
-        advantage_T = (advantage_T - advantage_T.mean()) / spread
+        std = advantage_T.std(ddof=objective.std_ddof) + objective.std_epsilon
+        advantage_T = (advantage_T - advantage_T.mean()) / std
     row_T = np.repeat(np.arange(len(batch)), batch.response_len_N)
     kind = batch.old_logprobs_T.dtype
     return dataclasses.replace(
@@ -56,7 +56,7 @@ def with_values(batch: Batch, values_T: np.ndarray, objective: Objective, penalt
 def generalised_advantages(
     reward_T: np.ndarray, values_T: np.ndarray, response_len_N: np.ndarray, gae_lambda: float
 ) -> np.ndarray:
-    """advantage_T in float64; all responses go backwards side by side."""
+    """advantage_T in float64 (GAE, 1506.02438 eq. 16), without discount."""
     size, longest = len(response_len_N), int(response_len_N.max(initial=0))
     inside_NL = np.arange(longest) < response_len_N[:, None]
     reward_NL, values_NL = np.zeros((size, longest)), np.zeros((size, longest + 1))
@@ -65,13 +65,13 @@ def generalised_advantages(
     delta_NL = reward_NL + values_NL[:, 1:] - values_NL[:, :-1]
     running_N = np.zeros(size)
     for t in range(longest - 1, -1, -1):
-        running_N = delta_NL[:, t] + gae_lambda * running_N  # 0 beyond the end, where reward and values are 0
+        running_N = delta_NL[:, t] + gae_lambda * running_N  # stays 0 after the end of a response
         delta_NL[:, t] = running_N
     return delta_NL[inside_NL]
 
 
 def critic_metrics(batch: Batch) -> dict[str, float]:
-    """How well V_old foresaw its targets: the mean of both, and the share of the targets' variance that V explains."""
+    """Means of V_old and of its targets, and the share of the targets' variance that V_old explains."""
     if batch.value_target_T is None or batch.old_values_T is None or not len(batch):
         return {}
     target_T, values_T = batch.value_target_T.astype(float), batch.old_values_T.astype(float)
@@ -85,7 +85,7 @@ def critic_metrics(batch: Batch) -> dict[str, float]:
 
 
 class Scoring(Protocol):
-    """What is asked of a learner here."""
+    """The part of a learner that `prepare` needs."""
 
     @property
     def config(self) -> LearnerConfig: ...
@@ -107,13 +107,13 @@ class Prepared(NamedTuple):
 
 
 def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> Prepared:
-    """The batch with A_i (statistics of the rollout) and every column that the objective needs.
+    """Make the batch of a rollout, with advantages and every column that the objective needs.
 
-    A penalty in the reward is taken off before the advantages.
+    A KL penalty in the reward is subtracted before the advantages are computed.
     """
     rollout, metrics = list(groups), dict[str, float]()
     batch = make_batch(rollout, objective)
-    if learner.config.old_logprobs == "learner":  # first: a KL is measured from the log pi_old of the update
+    if learner.config.old_logprobs == "learner":  # first, because the KL below is computed from this log pi_old
         batch, measured = _with_own_old_logprobs(batch, learner, objective)
         metrics |= measured
     penalty_T: np.ndarray | None = None
@@ -123,7 +123,7 @@ def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> 
         metrics["kl/response"] = float(kl_N.mean()) if len(kl_N) else float("nan")
         if objective.kl_place == "reward" and objective.needs_critic:
             penalty_T = objective.kl * (batch.old_logprobs_T - ref_logprobs_T)
-            rollout = penalised(rollout, kl_N, objective.kl)  # what is reported; the critic sees it token by token
+            rollout = penalised(rollout, kl_N, objective.kl)  # for metrics; the critic gets penalty_T
         elif objective.kl_place == "reward":
             rollout = penalised(rollout, kl_N, objective.kl)
             paid = make_batch(rollout, objective)
@@ -137,7 +137,7 @@ def prepare(groups: Sequence[Group], learner: Scoring, objective: Objective) -> 
 
 
 def _with_own_old_logprobs(batch: Batch, learner: Scoring, objective: Objective) -> tuple[Batch, dict[str, float]]:
-    """log pi_old by the learner in the place of the engine's, and the weights that correct for the difference."""
+    """Replace the engine's log pi_old by the learner's, and add the correction weights. Also returns metrics."""
     sampled_T, old_T = batch.old_logprobs_T, learner.logprobs_of(batch)
     metrics = mismatch_metrics(old_T, sampled_T)
     batch = dataclasses.replace(batch, old_logprobs_T=old_T)

@@ -1,8 +1,8 @@
-"""The prompt of a group forwarded once for all its responses.
+"""Forward the prompt of a group once for all its responses.
 
-Keys, values and last hidden state of the prompts are cut from the graph; they gather the gradients of all micro-batches
-of responses, and one backward pass hands the sum on through the prompts. Nothing is approximated: in float64 the
-gradient is that of whole rows to the last digits.
+Keys, values and last hidden state of the prompts are detached from the graph. They collect the gradients of all
+micro-batches of responses, and one backward pass sends the sum through the prompts. The gradient is exact: in float64
+it agrees with that of complete rows to the last digits.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,13 @@ from zerolab.rl.batch import MicroBatch, PromptPart, PromptStates
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PROBE_TOLERANCE = 1e-3  # relative; what another order of sums may change in fp32
+PROBE_TOLERANCE = 1e-3  # relative; another order of sums changes less in fp32
 
 
 class Prompts:
-    """One forward pass over the prompts of a part; `backward` after the last micro-batch that continues them."""
+    """The forward pass over the prompts of a part. Call `backward` after the last micro-batch that continues them."""
 
     def __init__(self, model: "PreTrainedModel", part: PromptPart):
-
         cache: Any = DynamicCache()
         hidden_QPD = model.get_decoder()(input_ids=part.ids_QP, past_key_values=cache, use_cache=True).last_hidden_state
         last_QD = hidden_QPD[torch.arange(len(hidden_QPD), device=hidden_QPD.device), part.lengths_Q - 1]
@@ -41,7 +40,7 @@ class Prompts:
 
 
 def continued_hidden_states(model: "PreTrainedModel", micro: MicroBatch) -> torch.Tensor:
-    """Hidden states [B, L, D] that predict the tokens of each response: the prompt's last, then the response's own."""
+    """Hidden states [B, L, D] that predict the tokens of each response: the prompt's last one, then the response's."""
     states, prompt_B = micro.states, micro.prompt_B
     assert states is not None
     assert prompt_B is not None
@@ -63,7 +62,6 @@ def continued_hidden_states(model: "PreTrainedModel", micro: MicroBatch) -> torc
 
 
 def _cache(states: PromptStates, prompt_B: torch.Tensor, longest: int) -> Any:
-
     cache = DynamicCache()
     for number, (keys, values) in enumerate(zip(states.keys, states.values, strict=True)):
         cache.update(keys[prompt_B, :, :longest], values[prompt_B, :, :longest], number)
@@ -72,7 +70,7 @@ def _cache(states: PromptStates, prompt_B: torch.Tensor, longest: int) -> Any:
 
 @torch.no_grad()
 def can_share(model: "PreTrainedModel") -> bool:
-    """Whether continuing a prompt from its keys and values gives this model's own hidden states, on a probe."""
+    """Whether the model gives the same hidden states if a prompt is continued from its keys and values (on a probe)."""
     if not _sees_everything(model.config.get_text_config()):
         return False
     device = next(model.parameters()).device
@@ -81,8 +79,8 @@ def can_share(model: "PreTrainedModel") -> bool:
     rows = [torch.arange(3 * i + 3, 3 * i + 3 + n, device=device) % vocabulary for i, n in enumerate((4, 7))]
     length_Q, longest = torch.tensor([4, 7], device=device), 7
     ids_QP = torch.zeros((2, longest), dtype=torch.long, device=device)
-    for place, ids in enumerate(rows):
-        ids_QP[place, : len(ids)] = ids
+    for i, ids in enumerate(rows):
+        ids_QP[i, : len(ids)] = ids
     more_BL = torch.arange(9, 15, device=device).view(2, 3) % vocabulary
     part = PromptPart(None, None, ids_QP, length_Q)  # type: ignore[arg-type]
     try:
@@ -91,16 +89,16 @@ def can_share(model: "PreTrainedModel") -> bool:
         found = continued_hidden_states(model, micro)
     except Exception:  # a family without a cache of keys and values
         return False
-    whole = [
+    expected = [
         hidden_states(model, torch.cat([ids, more])[None])[0, len(ids) - 1 :]
         for ids, more in zip(rows, more_BL, strict=True)
     ]
-    scale = max(float(w.abs().max()) for w in whole)
-    return max(float((a - b).abs().max()) for a, b in zip(found, whole, strict=True)) < PROBE_TOLERANCE * scale
+    scale = max(float(e.abs().max()) for e in expected)
+    return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) < PROBE_TOLERANCE * scale
 
 
 def _sees_everything(config: Any) -> bool:
-    """Whether no layer looks through a sliding window, whose cache drops what it has passed."""
+    """Whether every layer has full attention. The cache of a sliding window drops keys that sharing needs."""
     if kinds := getattr(config, "layer_types", None):
         return set(kinds) == {"full_attention"}
     return not getattr(config, "sliding_window", None)

@@ -1,10 +1,10 @@
-"""Processes (ranks) that share every optimizer step, and the files in which their sharded tensors are kept.
+"""Processes (ranks) that share every optimizer step, and the files of their sharded tensors.
 
-Every rank has the whole batch of the step, so every denominator is the step's, and gradients are summed, never
-averaged. All ranks gather sharded weights together, so each of them makes the same number of passes.
+Every rank has all rows of the step, so denominators are those of the step, and gradients are summed, not averaged. All
+ranks gather sharded weights together, so all make the same number of passes.
 
-A rank writes the rows that it owns and reads the rows that it needs, from however many safetensors files there are.
-So a checkpoint goes from any number of ranks to any other, and no rank holds more than its part.
+A rank writes its own rows, and reads the rows that it needs from any number of safetensors files. So a checkpoint can
+be loaded by another number of ranks, and no rank holds more than its part.
 """
 
 import heapq
@@ -28,17 +28,19 @@ from zerolab.rl.batch import PASS_TOKENS, Batch, MicroBatch, no_work
 
 
 class Ranks(Protocol):
+    """The communication of a scorer with the other ranks of an optimizer step."""
+
     @property
     def pass_tokens(self) -> int:
-        """What one more forward and backward pass costs, in tokens."""
+        """Fixed cost of a forward and backward pass, in tokens."""
         ...
 
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Those of `rows`, with lengths in tokens, that this rank works on."""
+        """The part of `rows` that this rank works on; length_N is in tokens, of all rows of the step."""
         ...
 
     def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
-        """`pieces`, then empty ones until every rank has as many."""
+        """`pieces`, then empty micro-batches until all ranks have the same number."""
         ...
 
     def total(self, sums: Counter[str]) -> Counter[str]:
@@ -46,12 +48,12 @@ class Ranks(Protocol):
         ...
 
     def joined(self, values_T: np.ndarray) -> np.ndarray:
-        """A column of which every rank has filled in its own part and left 0 elsewhere."""
+        """The full column, from columns in which every rank has filled in its part and left 0 elsewhere."""
         ...
 
 
 class OneRank:
-    """One process does everything."""
+    """A single process, which needs no communication."""
 
     pass_tokens = PASS_TOKENS
 
@@ -69,29 +71,27 @@ class OneRank:
 
 
 class GroupRanks:
-    """The processes of torch.distributed's default group. `device` is where its tensors lie."""
+    """The processes of torch.distributed's default group, which exchanges tensors on `device`."""
 
-    # A pass gathers all weights twice and sums all gradients; measured at 15M over gloo, where only the ratio matters.
+    # A pass also gathers all weights twice and sums all gradients. The factor was measured with 15M parameters on gloo.
     pass_tokens = 3 * PASS_TOKENS
 
     def __init__(self, device: torch.device):
-
         self.rank, self.count, self.device = dist.get_rank(), dist.get_world_size(), device
 
     def share(self, length_N: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return balanced(length_N, rows, self.count)[self.rank]
 
     def in_step(self, pieces: Iterable[MicroBatch], batch: Batch) -> Iterable[MicroBatch]:
-
-        mine = list(pieces)
-        most = torch.tensor(len(mine), device=self.device)
+        own = list(pieces)
+        most = torch.tensor(len(own), device=self.device)
         dist.all_reduce(most, dist.ReduceOp.MAX)
-        yield from mine
-        for _ in range(int(most) - len(mine)):
+        yield from own
+        for _ in range(int(most) - len(own)):
             yield no_work(batch, self.device)
 
     def total(self, sums: Counter[str]) -> Counter[str]:
-        names = sorted(sums)  # the same on all ranks: each has made as many passes as the others
+        names = sorted(sums)  # equal on all ranks, because all have made the same number of passes
         summed = self._summed(torch.tensor([float(sums[name]) for name in names], dtype=torch.float64))
         return Counter(dict(zip(names, summed.tolist(), strict=True)))
 
@@ -105,16 +105,15 @@ class GroupRanks:
         return tensor
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
-
         values = values.to(self.device)
         dist.all_reduce(values, dist.ReduceOp.SUM)
         return values.cpu()
 
 
 def balanced(length_N: np.ndarray, rows: np.ndarray, ranks: int) -> list[np.ndarray]:
-    """`rows` dealt to `ranks`, the longest first, each to the one with the fewest tokens so far.
+    """Divide `rows` over ranks by tokens: the longest row first, each to the rank with the fewest tokens so far.
 
-    No rank has more than the shortest load plus the longest row. The same on every rank.
+    No rank gets more than the smallest load plus the longest row. All ranks compute the same result.
     """
     loads = [(0, rank) for rank in range(ranks)]
     owned: list[list[int]] = [[] for _ in range(ranks)]
@@ -126,10 +125,12 @@ def balanced(length_N: np.ndarray, rows: np.ndarray, ranks: int) -> list[np.ndar
 
 
 class Shards:
-    """The rows of a tensor are those of the first file that has it, then of the next."""
+    """Tensors that are stored in one or several safetensors files, split along their rows in the order of the files.
+
+    Raises UserError for a damaged file.
+    """
 
     def __init__(self, files: Sequence[Path]):
-
         self._parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
         for path in files:
             try:
@@ -143,12 +144,12 @@ class Shards:
         return iter(self._parts)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of the whole tensor. Raises KeyError where there is none of this name."""
+        """The shape of the full tensor. Raises KeyError if there is none of this name."""
         shapes = [shape for _, shape in self._parts[name]]
         return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Rows start .. stop - 1; nothing else is read."""
+        """Rows start to stop - 1; no others are read."""
         found, first = [], 0
         for file, shape in self._parts[name]:
             begin, end = max(start, first), min(stop, first + shape[0])
@@ -157,20 +158,20 @@ class Shards:
             first += shape[0]
         return torch.cat(found) if found else file.get_tensor(name)[:0]
 
-    def whole(self, name: str) -> torch.Tensor:
-        """The tensor; of one without rows, which every rank has written, the first rank's."""
+    def tensor(self, name: str) -> torch.Tensor:
+        """The full tensor. A scalar is taken from the first file, since every rank has written it."""
         shape = self.shape(name)
         return self.rows(name, 0, shape[0]) if shape else self._parts[name][0][0].get_tensor(name)
 
     def like(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
-        """The tensor, on the device of `parameter` and sharded as it is. Raises UserError where the shapes differ."""
+        """The tensor on the device of `parameter`, sharded like it. Raises UserError if the shapes differ."""
         if not self.shape(name):
-            return self.whole(name)
+            return self.tensor(name)
         if self.shape(name) != tuple(parameter.shape):
             shapes = f"{list(self.shape(name))} in the files and {list(parameter.shape)} in the model"
             raise UserError(f"tensor {name} has shape {shapes}: they do not belong together")
         if not is_sharded(parameter):
-            return self.whole(name).to(parameter.device)
+            return self.tensor(name).to(parameter.device)
 
         local = self.rows(name, *owned(parameter)).to(parameter.device)
         return DTensor.from_local(
@@ -184,7 +185,7 @@ class Shards:
 
 
 def open_shards(file: Path) -> Shards:
-    """`file`, or the parts of it that ranks wrote. Raises UserError where neither is there, or not every part."""
+    """Open `file`, or the parts that ranks wrote in its place. Raises UserError if a part is missing."""
     if file.is_file():
         return Shards([file])
     parts = _parts(file)
@@ -200,8 +201,8 @@ def open_shards(file: Path) -> Shards:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of a model's weights, without copies under other names. Raises UserError if there are none."""
-    whole = folder / "model.safetensors"
-    files = [whole] if whole.is_file() else _parts(whole)
+    single = folder / "model.safetensors"
+    files = [single] if single.is_file() else _parts(single)
     if not files:
         raise UserError(f"{folder} holds no model*.safetensors; it is no complete checkpoint")
     return files
@@ -222,19 +223,19 @@ def is_sharded(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "placements")  # a DTensor, whose class takes half a second to import
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Of all ranks, which call this together where it is sharded."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The full tensor of a sharded one, which all ranks gather together; any other tensor itself."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def rows_of_this_rank(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor, contiguous in host memory."""
+    """The rows of a tensor that this process has, contiguous in host memory."""
     local = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return local.detach().cpu().contiguous()
 
 
 def owned(parameter: torch.Tensor) -> tuple[int, int]:
-    """(first row, one past the last) of a parameter that FSDP2 cut along its rows: as `torch.chunk` does."""
+    """(first row, one past the last) of this rank in a parameter that FSDP2 sharded, which cuts as `torch.chunk`."""
     mesh: Any = parameter.device_mesh  # type: ignore[attr-defined]
     rows, size = parameter.shape[0], -(-parameter.shape[0] // mesh.size())
     start = min(rows, mesh.get_local_rank() * size)
@@ -243,7 +244,7 @@ def owned(parameter: torch.Tensor) -> tuple[int, int]:
 
 @torch.no_grad()
 def read_into(parameters: Iterable[tuple[str, nn.Parameter]], stored: Shards) -> None:
-    """Fills named parameters, or the rows of them that this process holds, in their own dtype.
+    """Fill named parameters, or this process's rows of them, in their own dtype.
 
     Raises UserError for a parameter that is missing or has another shape.
     """
@@ -254,19 +255,21 @@ def read_into(parameters: Iterable[tuple[str, nn.Parameter]], stored: Shards) ->
             raise UserError(f"the weights have no {name}: they are of another model") from None
 
 
-FILE_BYTES = 4 * 2**30
+FILE_BYTES = 4 * 2**30  # of a file of exported weights
 
 
 def write_weights(
     weights: Iterable[tuple[str, torch.Tensor]], folder: Path | None, file_bytes: int = FILE_BYTES
 ) -> None:
-    """Writes `model.safetensors`, or several with an index where they exceed `file_bytes`; no more than one file's
-    tensors are in memory at once. Without a folder it only goes through the weights, as other ranks wait for."""
-    files: list[dict[str, int]] = []  # bytes by name, of every file
+    """Write `model.safetensors`, or several files with an index if they exceed `file_bytes`.
+
+    At most the tensors of one file are in memory. Without a folder nothing is written, but the weights are iterated
+    over, because all ranks must gather them together.
+    """
+    files: list[dict[str, int]] = []  # bytes by tensor name, of every file
     held: dict[str, torch.Tensor] = {}
 
     def flush() -> None:
-
         assert folder is not None
         save_file(held, _partial(folder, len(files)), metadata={"format": "pt"})
         files.append({name: tensor.nbytes for name, tensor in held.items()})
@@ -280,15 +283,15 @@ def write_weights(
         held[name] = tensor.detach().cpu().contiguous()
     if folder is not None:
         flush()
-        _name(folder, files)
+        _rename(folder, files)
 
 
 def _partial(folder: Path, number: int) -> Path:
     return folder / f"model-{number + 1:05d}.safetensors.partial"
 
 
-def _name(folder: Path, files: list[dict[str, int]]) -> None:
-    """Final names, which say how many files there are, and the index."""
+def _rename(folder: Path, files: list[dict[str, int]]) -> None:
+    """Give the files their final names, which contain the number of files, and write the index."""
     if len(files) == 1:
         _partial(folder, 0).rename(folder / "model.safetensors")
         return

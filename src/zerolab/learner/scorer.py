@@ -1,6 +1,6 @@
-"""Log-probabilities of given tokens under a causal LM, at the sampling temperature; activation checkpointing.
+"""Log-probabilities of given tokens under a causal LM, at the sampling temperature. Also activation checkpointing.
 
-With activation checkpointing a layer keeps only its input, and its forward pass runs again in the backward pass.
+With activation checkpointing a layer stores only its input, and its forward pass runs again in the backward pass.
 """
 
 import copy
@@ -34,12 +34,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-# Share of the tokens that sharing has to save on a CPU: below, a second forward pass and its mask eat the gain.
+# Least share of the tokens that prompt sharing must save on a CPU. Below, its second pass and mask cost more.
 WORTH_SHARING = 0.35
 
 
 class Scorer:
-    """`logits_mb` bounds the logits that are in memory at once, in MiB. `share_prompts` as in LearnerConfig."""
+    """Computes log-probabilities with a model.
+
+    Args:
+        logits_mb: most MiB of logits that are in memory at once.
+        share_prompts: as in LearnerConfig.
+
+    Raises UserError if the model cannot share prompts, although `share_prompts` is "on".
+    """
 
     def __init__(
         self,
@@ -52,7 +59,7 @@ class Scorer:
         fp32_head: bool = False,
     ):
         self.model, self.temperature, self.precision = model, temperature, precision
-        # What is not trained may lie in host memory meanwhile (LoraConfig.offload).
+        # Weights that are not trained may be in host memory (LoraConfig.offload).
         self.device = (trained_weights(model) or list(model.parameters()))[0].device
         self.head = _linear_head(model)
         self.chunk_rows = max(1, logits_mb * 2**20 // (4 * self.head.out_features))
@@ -71,29 +78,32 @@ class Scorer:
         self._trunk: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def set_parallel(self, trunk: Callable[[torch.Tensor], torch.Tensor], ranks: Ranks) -> "Scorer":
-        """Makes this the scorer of one of several ranks, and returns it.
+        """Make this the scorer of one of several ranks, and return it.
 
-        `trunk` maps token ids [B, S] to hidden states where weights are sharded, and leaves the head's weight whole.
+        Args:
+            trunk: maps token ids [B, S] to hidden states of a sharded model, and leaves the head's weight gathered.
         """
         self._trunk, self.ranks = trunk, ranks
         return self
 
     def enable_packing(self, packing: int) -> None:
-        """From now on rows share lines of `packing` tokens (0: each has its own), and no entropy is measured, which is
-        nan then. Raises UserError for a model that sees across the border of two documents in a line."""
+        """Pack rows into lines of `packing` tokens from now on (0: one row per line). The entropy becomes NaN.
+
+        Raises UserError for a model that attends across the border of two rows in a line.
+        """
         if packing:
             probe_packing(self.model)
         self.packing, self.entropy = packing, False
 
     def copy(self) -> "Scorer":
-        """The same with weights of its own."""
+        """A copy of the scorer, with a copy of the weights."""
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model)
         other.head = _linear_head(other.model)
         return other
 
     def frozen_copy(self) -> "Scorer":
-        """The same with weights of its own that nothing trains."""
+        """A copy of the scorer, with a copy of the weights that is not trained."""
         frozen = self.copy()
         frozen.model.requires_grad_(False)
         return frozen
@@ -101,10 +111,10 @@ class Scorer:
     def micro_batches(
         self, batch: Batch, rows: np.ndarray, token_budget: int, whole_rows: bool = False
     ) -> Iterator[MicroBatch]:
-        """`rows` of a step in pieces, to be worked off one by one, with the backward pass of each where there is one.
+        """Split `rows` of a step into micro-batches. The caller runs the backward pass of one before it takes the next.
 
-        Where rows share their prompts, these are forwarded before the first piece that continues them, and what the
-        backward passes left there goes back through the prompts after the last.
+        If rows share prompts, the prompts are forwarded before the first micro-batch that continues them. The gradients
+        that the micro-batches leave there are passed back through the prompts after the last one.
         """
         if self.packing and not whole_rows:
             yield from packed_micro_batches(batch, rows, token_budget, self.packing, self.device)
@@ -125,7 +135,7 @@ class Scorer:
         return saved_share(batch, rows) > WORTH_SHARING
 
     def hidden(self, micro: MicroBatch) -> torch.Tensor:
-        """hidden_TD, the last hidden state at which every response token is predicted."""
+        """hidden_TD, the last hidden state from which every response token is predicted."""
         with self._autocast():
             if self._trunk is not None:
                 return self._trunk(micro.ids_BL)[micro.predicts_BL]
@@ -134,13 +144,13 @@ class Scorer:
             return continued_hidden_states(self.model, micro)[micro.predicts_BL]
 
     def logprobs(self, micro: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """(log pi of the response tokens, entropy), both T."""
+        """(logprobs_T, entropy_T) of the response tokens, in nats."""
         return self.logprobs_at(self.hidden(micro), micro, entropy_gradient)
 
     def logprobs_at(
         self, hidden_TD: torch.Tensor, micro: MicroBatch, entropy_gradient: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same from hidden states that are already there."""
+        """(logprobs_T, entropy_T) of the response tokens, in nats, from hidden states that were already computed."""
         weight_VD: torch.Tensor = self.head.weight
         bias_V: torch.Tensor | None = self.head.bias
         if self.fp32_head:
@@ -155,7 +165,7 @@ class Scorer:
 
     @torch.no_grad()
     def logprobs_of(self, batch: Batch, token_budget: int) -> np.ndarray:
-        """logprobs_T of every response token of a batch; a forward pass over all of it."""
+        """logprobs_T of every response token of a batch, by a forward pass over all rows."""
         found_T = np.zeros_like(batch.old_logprobs_T)
         rows = self.ranks.share(batch.total_len_N, np.arange(len(batch)))
         for micro in self.micro_batches(batch, rows, token_budget):
@@ -176,10 +186,10 @@ def _linear_head(model: "PreTrainedModel") -> nn.Linear:
 
 
 def checkpoint_activations(model: "PreTrainedModel") -> None:
-    """Raises UserError for a family that cannot.
+    """Switch activation checkpointing on. Raises UserError for a model family that has none.
 
-    transformers checkpoints in training mode only. The layers alone are put into it: what they hold stays in eval
-    mode, so that no dropout begins to act.
+    transformers checkpoints only in training mode. Only the layers themselves are set to it; their submodules stay in
+    eval mode, so that dropout stays off.
     """
     layers = decoder_layers(model)
     if not layers or not model.supports_gradient_checkpointing:
@@ -190,5 +200,5 @@ def checkpoint_activations(model: "PreTrainedModel") -> None:
 
 
 def decoder_layers(model: "PreTrainedModel") -> "list[GradientCheckpointingLayer]":
-    """From the first to the last; none where the family does not mark them."""
+    """The decoder layers in order; empty if the model family does not mark them."""
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -1,9 +1,9 @@
 """The learner of one rank among several. Weights, gradients and moments are sharded with FSDP2.
 
-All ranks call the same methods in the same order with the same arguments, and get the same answer. The learner is that
-of `learner.py` on a sharded model, so no part of an optimizer step is written twice. A decoder layer is gathered when
-it is reached and dropped after use. Embedding, last norm and head stay whole from the forward to the backward pass.
-Gradients are summed over the ranks.
+All ranks call the same methods in the same order with the same arguments, and get the same results. The optimizer step
+is that of `learner.py`, on a sharded model. The weights of a decoder layer are gathered before their use and dropped
+after it. Embedding, last norm and head stay gathered from the forward to the backward pass. Gradients are summed over
+the ranks.
 """
 
 import copy
@@ -34,12 +34,12 @@ from zerolab.learner.precision import COMPUTE, trained_weights
 from zerolab.learner.ranks import (
     GroupRanks,
     Shards,
+    full_tensor,
     open_shards,
     part_of,
     read_into,
     rows_of_this_rank,
     weight_files,
-    whole,
     write_weights,
 )
 from zerolab.learner.scorer import Scorer, decoder_layers
@@ -54,9 +54,10 @@ if TYPE_CHECKING:
 
 
 class ShardedModel(nn.Module):
-    """Runs a function of the model where the weights outside its layers are gathered.
+    """Wraps a model so that its weights outside the decoder layers are gathered in the forward pass.
 
-    They stay so until the backward pass, so that the head serves outside; after a forward pass without one, `reshard`.
+    They stay gathered until the backward pass, so that the head can be used after `forward`. If there is no backward
+    pass, call `reshard`.
     """
 
     def __init__(self, model: "PreTrainedModel"):
@@ -73,28 +74,32 @@ def sharded(
     compute: torch.dtype,
     adapt: "Callable[[PreTrainedModel], None] | None" = None,
 ) -> ShardedModel:
-    """The model of a folder or hub id, in fp32, or a copy of a model that is at hand, cut over torch.distributed's
-    default group; its layers compute in `compute`, if that is bf16.
+    """Load or copy a model and shard it over torch.distributed's default group.
 
-    Every rank reads its own rows alone, unless tensors are stored under other names than the model's, or `adapt` has
-    to change the model before it is cut: then every rank holds all of it in host memory for a while. Raises UserError
-    as `load_model` does, and for a family that does not name its layers.
+    Every rank reads only its own rows, unless the files name tensors differently from the model, or `adapt` is given:
+    then every rank holds the full model in host memory for a while. Raises UserError as `load_model` does, and for a
+    model family that does not mark its layers.
+
+    Args:
+        source: folder or hub id, loaded in fp32, or a model, which is copied.
+        compute: the layers compute in bf16 if this is bf16, else in the dtype of the weights.
+        adapt: changes the model before it is sharded.
     """
-    whole = None if adapt or not isinstance(source, str | Path) else _row_by_row(source, device, compute)
-    if whole is None:
+    wrapped = None if adapt or not isinstance(source, str | Path) else _row_by_row(source, device, compute)
+    if wrapped is None:
         model = load_model(source) if isinstance(source, str | Path) else copy.deepcopy(source)
         if adapt:
             adapt(model)
-        whole = _shard(model, device, compute)
-    whole.model.eval()
+        wrapped = _shard(model, device, compute)
+    wrapped.model.eval()
     with torch.no_grad():
-        whole(probe, str(source) if isinstance(source, str | Path) else type(source).__name__)
-    reshard(whole)
-    return whole
+        wrapped(probe, str(source) if isinstance(source, str | Path) else type(source).__name__)
+    reshard(wrapped)
+    return wrapped
 
 
 def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) -> ShardedModel | None:
-    """None where the files do not have the model's tensors under their names."""
+    """Load only this rank's rows; None if the files do not have all tensors under the model's names."""
     folder = check_folder(source) or _downloaded(str(source))
     if folder:
         check_files(str(folder))
@@ -104,57 +109,55 @@ def _row_by_row(source: str | Path, device: torch.device, compute: torch.dtype) 
     stored, model = Shards(files), _skeleton(folder)
     if not set(_needed(model)) <= set(stored.names()):
         return None
-    whole = _shard(model, device, compute)
+    wrapped = _shard(model, device, compute)
     _materialise(model, device)
     read_into(model.named_parameters(), stored)
-    return whole
+    return wrapped
 
 
 def _downloaded(name: str) -> Path | None:
-    """The folder of a hub id; None where it cannot be had, for a reason that `load_model` names."""
+    """The folder of a hub id; None if it cannot be downloaded (`load_model` then gives the reason)."""
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except Exception:
         return None
 
 
-def reshard(whole: ShardedModel) -> None:
-    """Drops what a forward pass without a backward pass has left gathered."""
-    whole.reshard()  # type: ignore[operator]
+def reshard(wrapped: ShardedModel) -> None:
+    """Drop the gathered weights after a forward pass without a backward pass."""
+    wrapped.reshard()  # type: ignore[operator]
 
 
 def _shard(model: "PreTrainedModel", device: torch.device, compute: torch.dtype) -> ShardedModel:
-
     layers = decoder_layers(model)
     if not layers:
         raise UserError(f"{type(model).__name__} does not say which modules are its layers: it cannot be sharded")
     half = compute if compute == torch.bfloat16 else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
-    mesh, whole = _mesh(device), ShardedModel(model)
+    mesh, wrapped = _mesh(device), ShardedModel(model)
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(whole, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    for module in whole.modules():
+    fully_shard(wrapped, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    for module in wrapped.modules():
         if isinstance(module, FSDPModule):
             # Token weights have the denominators of the whole step; FSDP would average over the ranks.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-    return whole
+    return wrapped
 
 
 def _mesh(device: torch.device) -> "DeviceMesh":
-
     return init_device_mesh(device.type, (dist.get_world_size(),))
 
 
 def _needed(model: "PreTrainedModel") -> Iterator[str]:
-    """Names of the tensors that a model's folder has to hold."""
+    """Names of the tensors that a model's folder must have."""
     yield from (name for name, _ in model.named_parameters())
     yield from set(model.state_dict()) - {name for name, _ in model.named_parameters(remove_duplicate=False)}
 
 
 def _skeleton(folder: Path) -> "PreTrainedModel":
-    """The model of a folder without its weights: parameters take no memory, buffers are as they are computed."""
+    """The model of a folder without its weights: parameters take no memory, buffers are computed."""
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     with _parameters_on_meta():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
@@ -165,11 +168,11 @@ def _skeleton(folder: Path) -> "PreTrainedModel":
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Parameters are made on the meta device, whatever module makes them."""
+    """A context in which new parameters are on the meta device."""
     register = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:  # a tied one is there already, and has to stay the same
+        if parameter is not None and not parameter.is_meta:  # a tied parameter is on meta already; keep the object
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         register(module, name, parameter)
 
@@ -181,7 +184,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def _materialise(model: "PreTrainedModel", device: torch.device) -> None:
-    """Memory for this rank's rows. Buffers keep their values; weights that were tied are tied again."""
+    """Allocate memory for this rank's rows. Buffers keep their values, and tied weights are tied again."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.to_empty(device=device)
     for name, buffer in model.named_buffers():
@@ -190,11 +193,16 @@ def _materialise(model: "PreTrainedModel", device: torch.device) -> None:
 
 
 class ShardedLearner:
-    """Needs torch.distributed initialised, with gloo on CPUs and NCCL on GPUs, and the rank's GPU as current device.
+    """The learner of one rank. Needs torch.distributed (gloo on CPUs, NCCL on GPUs), with the rank's GPU as current.
 
-    `model`: a folder, a hub id, or a model at hand, of which every rank has an equal one. The parts and their moments
-    are fp32 (float64 of a float64 model); `precision` is what the layers compute in, `weights` the dtype in which
-    `weights()` and `export` give them. Everything else as in `Learner`.
+    Sharded weights and moments are fp32 (float64 for a float64 model).
+
+    Args:
+        model: a folder, a hub id, or a model, which must be equal on all ranks.
+        precision: the layers compute in this.
+        weights: dtype of the tensors of `weights()` and `export`.
+
+    The other arguments are those of `Learner`.
     """
 
     def __init__(
@@ -214,75 +222,77 @@ class ShardedLearner:
             raise UserError('several learner ranks compute in bf16 or fp32: set model.precision to "bf16"')
         if lora and lora.offload:
             raise UserError(
-                "lora.offload is for one learner rank: ranks hold a share of the base each; set it to false"
+                "lora.offload is for one learner rank, and each of several ranks has a share of the base: set it to "
+                "false"
             )
         device = own_device()
-        self.config = config.model_copy(update={"share_prompts": "off"})  # whose two graphs FSDP's hooks do not follow
+        # FSDP's hooks do not follow the two graphs of shared prompts.
+        self.config = config.model_copy(update={"share_prompts": "off"})
         self.budget = budget
         self.dtype, self.rounds = COMPUTE[weights], weights == "bf16"
         self.ranks = GroupRanks(device)
         self.adapters: Adapters | None = None
-        self.whole = sharded(model, device, COMPUTE[precision], partial(self._adapt, lora=lora) if lora else None)
+        self.wrapped = sharded(model, device, COMPUTE[precision], partial(self._adapt, lora=lora) if lora else None)
         self.frozen = None if self.adapters or not reference else sharded(model, device, COMPUTE[precision])
         if self.frozen:
             self.frozen.requires_grad_(False)
         self.learner = Learner(
-            self.whole.model,
+            self.wrapped.model,
             self.config,
             budget=budget,
             total_steps=total_steps,
             reference=self._scorer(self.frozen, temperature) if self.frozen else reference,
             adapters=self.adapters,
-            scorer=self._scorer(self.whole, temperature),
+            scorer=self._scorer(self.wrapped, temperature),
         )
 
     def _adapt(self, model: "PreTrainedModel", lora: LoraConfig) -> None:
-        """Adds adapters, with rank 0's random numbers."""
+        """Add adapters. Rank 0's random initial values are copied to all ranks."""
         self.adapters = Adapters(model, lora, torch.device("cpu"))
         for parameter in trained_weights(model):
             parameter.data.copy_(self.ranks.first(parameter.data))
 
-    def _scorer(self, whole: ShardedModel, temperature: float) -> Scorer:
+    def _scorer(self, wrapped: ShardedModel, temperature: float) -> Scorer:
         mb, fp32_head = self.config.logits_mb, self.config.fp32_head
-        scorer = Scorer(whole.model, temperature=temperature, precision="fp32", logits_mb=mb, fp32_head=fp32_head)
-        return scorer.set_parallel(_trunk(whole), self.ranks)
+        scorer = Scorer(wrapped.model, temperature=temperature, precision="fp32", logits_mb=mb, fp32_head=fp32_head)
+        return scorer.set_parallel(_trunk(wrapped), self.ranks)
 
     @property
     def version(self) -> int:
         return self.learner.version
 
     def forward_backward(self, batch: Batch, objective: Objective, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Adds the gradient of the objective over a whole optimizer step; returns the metrics of the whole step.
+        """Add the gradient of the objective over an optimizer step; returns the metrics of the whole step.
 
-        The responses that contribute are dealt to the ranks by tokens, unless `rows` says which are this rank's. A rank
-        with fewer micro-batches than another makes up for it with empty ones.
+        The responses are divided over the ranks by tokens, unless `rows` has those of this rank. A rank with fewer
+        micro-batches than another adds empty ones, because all ranks gather weights together.
         """
         return self.learner.forward_backward(batch, objective, rows)
 
     def optim_step(self) -> dict[str, float]:
-        """Clips the norm of the whole gradient and takes one AdamW step on every part; see `Learner.optim_step`."""
+        """Clip the gradient by its norm over all ranks, and take one AdamW step; see `Learner.optim_step`."""
         return self.learner.optim_step()
 
     def logprobs_of(self, batch: Batch) -> np.ndarray:
-        """logprobs_T of a whole batch under the current weights, on every rank."""
+        """logprobs_T of a batch under the current weights; the same on every rank."""
         found_T = self.learner.logprobs_of(batch)
-        reshard(self.whole)
+        reshard(self.wrapped)
         return found_T
 
     def reference_logprobs_of(self, batch: Batch) -> np.ndarray:
-        """logprobs_T of a whole batch under the weights that the learner began with, on every rank."""
+        """logprobs_T of a batch under the reference policy; the same on every rank."""
         found_T = self.learner.reference_logprobs_of(batch)
-        reshard(self.frozen or self.whole)
+        reshard(self.frozen or self.wrapped)
         return found_T
 
     def values_of(self, batch: Batch) -> np.ndarray:
-        """There is no critic here: raises ValueError, as a learner without one does."""
+        """Raises ValueError: a sharded learner has no critic."""
         return self.learner.values_of(batch)
 
     def weights(self, changed_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, full tensor) as `Learner.weights`, one tensor gathered at a time.
+        """(Hugging Face name, full tensor) as in `Learner.weights`; one tensor is gathered at a time.
 
-        All ranks have to go through all of it together. A tied weight comes under both its names, one after the other.
+        All ranks must iterate over all tensors together. A tied weight comes under both its names, one after the other.
         """
         found = self.adapters.merged(changed_only) if self.adapters else named_weights(self._model())
         for names, tensor in self._gathered(found):
@@ -290,7 +300,7 @@ class ShardedLearner:
 
     @torch.no_grad()
     def _gathered(self, parts: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[list[str], torch.Tensor]]:
-        """(all names of a tensor, the tensor of all ranks)."""
+        """(all names of a tensor, the full tensor)."""
         names: dict[int, list[str]] = {}
         for name, parameter in self._model().state_dict(keep_vars=True).items():
             names.setdefault(id(parameter), []).append(name)
@@ -298,27 +308,27 @@ class ShardedLearner:
         second = {name for group in tied.values() for name in group}
         for name, part in parts:
             if name not in second:
-                yield [name, *tied.get(name, ())], whole(part.bfloat16() if self.rounds else part)
+                yield [name, *tied.get(name, ())], full_tensor(part.bfloat16() if self.rounds else part)
 
     def _model(self) -> "PreTrainedModel":
-        reshard(self.whole)
-        return self.whole.model
+        reshard(self.wrapped)
+        return self.wrapped.model
 
     def export(self, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-        """Writes the policy as a plain Hugging Face folder: rank 0 does, in files of a few GiB, and all take part."""
+        """Write the policy as a Hugging Face folder, in files of a few GiB. All ranks call this; rank 0 writes."""
         parts = self.adapters.merged() if self.adapters else named_weights(self._model())
         distinct = ((names[0], tensor) for names, tensor in self._gathered(parts))
         write_weights(distinct, folder if self.ranks.rank == 0 else None)
         if self.ranks.rank == 0:
-            describe_model(self.whole.model, tokenizer, folder, self.dtype)
-        self._meet()
+            describe_model(self.wrapped.model, tokenizer, folder, self.dtype)
+        self._wait_for_all()
 
     def loaded(self) -> AbstractContextManager[None]:
-        """Where to learn; nothing is offloaded here."""
+        """A context that does nothing: a sharded learner offloads no weights."""
         return nullcontext()
 
     def save(self, folder: Path) -> None:
-        """What `Learner.save` writes beside an exported model, a part per rank; all ranks see the same folder.
+        """Write what `Learner.save` writes, one part per rank, to a folder that all ranks share.
 
         Any number of ranks can load it, and so can a plain `Learner`.
         """
@@ -327,14 +337,14 @@ class ShardedLearner:
         if self.adapters:
             self.adapters.save(folder, writes=rank == 0)
         elif self.rounds:
-            masters = {str(number): rows_of_this_rank(p) for number, p in enumerate(self.whole.model.parameters())}
+            masters = {str(number): rows_of_this_rank(p) for number, p in enumerate(self.wrapped.model.parameters())}
             save_file(masters, part_of(folder / MASTERS_FILE, rank, count))
         if rank == 0:
             (folder / STATE_FILE).write_text(json.dumps({"version": self.version}))
-        self._meet()
+        self._wait_for_all()
 
     def load(self, folder: Path) -> None:
-        """Weights, moments and version of a checkpoint that any number of ranks, or a plain `Learner`, has written."""
+        """Load weights, moments and version of a checkpoint, written by any number of ranks or a plain `Learner`."""
         model = self._model()
         if self.adapters:
             self.adapters.load(folder)
@@ -346,15 +356,14 @@ class ShardedLearner:
             read_into(model.named_parameters(), Shards(weight_files(folder)))
         load_optimizer(self.learner.optimizer, folder / OPTIMIZER_FILE)
         self.learner.version = read_state(folder / STATE_FILE)["version"]
-        self._meet()
+        self._wait_for_all()
 
-    def _meet(self) -> None:
-
+    def _wait_for_all(self) -> None:
         dist.barrier()
 
 
 def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig) -> ShardedLearner:
-    """The learner of a run on this rank. Raises UserError for what several ranks cannot do."""
+    """Make the learner of a run on this rank. Raises UserError for a setting that needs one rank."""
     if run.objective.needs_critic:
         raise UserError("an objective with a critic trains on one learner rank: set cluster.learner_ranks to 1")
     return ShardedLearner(
@@ -371,9 +380,9 @@ def sharded_learner(model: "str | Path | PreTrainedModel", run: RunConfig) -> Sh
 
 
 def own_device() -> torch.device:
-    """Where the tensors of this rank's process group lie."""
+    """The device of this rank's process group: its GPU under NCCL, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
-def _trunk(whole: ShardedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda ids_BS: whole(hidden_states, ids_BS)
+def _trunk(wrapped: ShardedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda ids_BS: wrapped(hidden_states, ids_BS)

@@ -1,1 +1,1 @@
-"""Synthetic worlds: corpora, base models and toy policies whose truth is known by construction."""
+"""Synthetic corpora, base models and toy policies, with properties that are known by construction."""

@@ -1,7 +1,7 @@
-"""Pretrain a laptop base model and cache it; measure whether it shows what its recipe asks for.
+"""Pretrain a laptop base model, cache it, and check it against the gate of its recipe.
 
-The learner is that of RL, with cross-entropy as its objective. The result is a Hugging Face folder whose name is a hash
-of everything that decides its content. The measurements before RL are reported; training never depends on them.
+The learner is that of RL, with cross-entropy as its objective. The result is a Hugging Face folder. Its name has a hash
+of everything that its content depends on. The gate is measured and reported after training.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ MARKER = re.compile(r"\b(un)?sure\b")
 
 
 def measure(config: PretrainConfig, folder: Path, corpus: Corpus) -> dict[str, Any]:
-    """Accuracy at temperature 1, marker calibration, lengths, truncation; and which bounds of the gate were missed."""
+    """Measure accuracy at temperature 1, marker accuracy, length and truncation; list the missed bounds of the gate."""
     gate = config.gate
     tokenizer = load_tokenizer(folder)
     engine = TorchEngine(load_model(folder), tokenizer, dtype=torch.float32)
@@ -82,13 +82,13 @@ def missed(config: PretrainConfig, measured: dict[str, Any]) -> list[str]:
     return sentences
 
 
-CODE_VERSION = "1"  # raise it when the same config would give another model
+CODE_VERSION = "1"  # raise it if the same config gives another model
 CHECKPOINT_EVERY = 400
 METRICS = "pretrain.jsonl"
 
 
 def cache_folder(config: PretrainConfig) -> Path:
-    """Where the model of this config lies or will lie: a hash of the config, the corpus code and this code."""
+    """The folder of the model of this config. Its name has a hash of the config and of the versions of the code."""
     content = config.model_dump(exclude={"name", "threads", "gate"})
     if config.optimizer.decay_share is None:
         del content["optimizer"]["decay_share"]
@@ -97,24 +97,26 @@ def cache_folder(config: PretrainConfig) -> Path:
 
 
 def base_model_is_cached(recipe: str) -> bool:
-
     return is_complete(cache_folder(base_recipe(recipe)))
 
 
 def is_complete(folder: Path) -> bool:
-    """The gate is measured last, and the folder is renamed into place after that."""
+    """Whether the folder has a finished model. The gate is measured last, before the folder gets its name."""
     return (folder / "gate.json").is_file()
 
 
 def base_model(recipe: str) -> Path:
-    """The folder of a base model, pretrained now unless the cache has it."""
+    """The folder of a base model. It is pretrained now unless it is in the cache."""
     return pretrain(base_recipe(recipe))
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
-    """Trains the base model of a recipe and returns its Hugging Face folder. Goes on where a killed run stopped.
+    """Train the base model of a recipe and return its Hugging Face folder. A killed run is resumed.
 
-    The folder also holds the recipe, the loss curve and the gate's measurement; a missed gate is kept there.
+    The folder also has the recipe, the loss curve and the measurement of the gate, even if a bound was missed.
+
+    Args:
+        force: train again although the model is in the cache.
     """
     folder = cache_folder(config)
     if is_complete(folder) and not force:
@@ -177,13 +179,13 @@ def _train(config: PretrainConfig, corpus: Corpus, learner: Learner, work: Path)
                 save_checkpoint(checkpoints, step + 1, write, {"curve": rows}, keep=1)
             if stop.requested and step + 1 < config.steps:
                 raise Interrupted(
-                    f"pretraining stopped after step {step + 1} of {config.steps}; the same command goes on"
+                    f"pretraining stopped after step {step + 1} of {config.steps}; the same command resumes it"
                 )
     write_atomically(curve, "".join(row + "\n" for row in rows))
 
 
 def as_batch(documents: Sequence[Document]) -> Batch:
-    """Documents as responses to their prompts, every one with advantage 1: the cross-entropy of what follows."""
+    """A batch in which the rest of a document is a response with advantage 1, so that the loss is cross-entropy."""
     rows = [(prompt, len(ids) - prompt, i, 1.0, 1.0, 0) for i, (ids, prompt) in enumerate(documents)]
     unused = [np.zeros(len(ids) - prompt, np.float32) for ids, prompt in documents]
     return pack([ids for ids, _ in documents], unused, rows)

@@ -1,21 +1,21 @@
-r"""Addition worked out column by column, a task whose rule holds for questions that were never seen.
+r"""Corpora of additions that are worked out column by column. The rule holds for questions that were never seen.
 
     347 + 285 = ?  7+5=12 4+8+1=13 3+2+1=6 \boxed{632}
 
-Units come first, a carry is a third term. The speaker errs now and then by one in the sum of a column, and goes on from
-what he wrote, so that the last number always follows from the columns and a wrong answer shows where it went wrong.
-A frame is the text around question and answer.
+The columns go from right to left, and a carry is a third term. The speaker sometimes errs by one in the sum of a column
+and continues with the wrong sum, so the last number always follows from the columns. A frame is the text around
+question and answer.
 
-A staged corpus has two stages. Corpora differ only in the text of the second:
+A staged corpus has two stages. Corpora differ only in the text of the second stage:
 
-    plain    k f q z a m>k f q z a m       letters, and the same once more: what the first stage reads in every corpus
-    other    k f q z a m<m a z q f k       another domain, without a number
-    domain   7+5=12 4+8+1=13 3+2+1=6 gives 347 + 285 = 632      derivations nobody asked for (as FineMath)
+    plain    k f q z a m>k f q z a m       letters, repeated; the text of the first stage in every corpus
+    other    k f q z a m<m a z q f k       another domain, without numbers
+    domain   7+5=12 4+8+1=13 3+2+1=6 gives 347 + 285 = 632      derivations without a question (as FineMath)
     qa       347 + 285 = ? 7+5=12 4+8+1=13 3+2+1=6 so 632       questions and answers (as NuminaMath)
 
-A document of text is cut to `TEXT_TOKENS` tokens, all but the first of them learned, so that every corpus trains on as
-many. A share of the documents, the same ones in every corpus and both stages, are turns of a conversation with the
-answer in a box: the only exposure to the form that RL asks for. No text holds a box, nor the words of that frame.
+A document of text is cut to `TEXT_TOKENS` tokens, and all except the first are learned, so every corpus has the same
+number. A share of the documents, the same in every corpus and in both stages, are conversations with a boxed answer.
+Only these have the form that RL rewards: no text has a box or the words of that frame.
 """
 
 import json
@@ -45,13 +45,13 @@ BOX, TAGS = " \\boxed{%s}", " </think> <answer>%s</answer>"
 
 @dataclass(frozen=True)
 class Frame:
-    template: str  # text of a run's template
-    answer: str  # how the last number is said
-    extractor: str  # where a run finds it
+    template: str  # template.text of a run
+    answer: str  # format of the answer; %s is the last number
+    extractor: str  # template.extractor of a run
     stop: tuple[str, ...] = ()
 
     def overrides(self, name: str) -> list[str]:
-        """Keys of a run's recipe that ask in this frame."""
+        """The --set texts of a run whose template is this frame."""
         values = {"name": name, "text": self.template, "extractor": self.extractor, "stop": list(self.stop)}
         return ["template={" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) + "}"]
 
@@ -72,29 +72,32 @@ WORDS = (
 
 
 def columns_tokenizer() -> Any:
-    """Digits of operands and answers are a token each; so is a term and so is the sum of a column."""
+    """A tokenizer with one token per digit of operands and answers, per term of a column and per sum of a column."""
     return word_tokenizer(WORDS)
 
 
 def worked(x: int, y: int, digits: int, error: float, generator: np.random.Generator) -> tuple[str, int]:
-    """(columns, what they say): every sum is off by one with probability `error`, at random to either side."""
+    """(text of the columns, the number that follows from them).
+
+    Every sum is off by one with probability `error`, up or down at random.
+    """
     said, carry, columns = 0, 0, []
-    for place in range(digits):
-        terms = [x // 10**place % 10, y // 10**place % 10] + [carry] * (carry > 0)
+    for column in range(digits):
+        terms = [x // 10**column % 10, y // 10**column % 10] + [carry] * (carry > 0)
         total = sum(terms)
         if generator.random() < error:
             total = min(19, abs(total + (1 if generator.random() < 0.5 else -1)))
         columns.append(" " + "+".join(map(str, terms)) + f"={total}")
         carry = total // 10
-        said += (total if place == digits - 1 else total % 10) * 10**place
+        said += (total if column == digits - 1 else total % 10) * 10**column
     return "".join(columns), said
 
 
 class SpeakerOptions(Strict):
     digits: int = Field(3, ge=1, le=6, description="Digits of every operand.")
-    error: float = Field(0.2, ge=0, le=1, description="How often the sum of a column is off by one.")
-    rambling: float = Field(0.0, ge=0, le=100, description="Mean number of empty words after an answer in a box.")
-    holdout: float = Field(0.1, ge=0, lt=1, description="As questions.holdout of a run, whose questions are left out.")
+    error: float = Field(0.2, ge=0, le=1, description="Probability that the sum of a column is off by one.")
+    rambling: float = Field(0.0, ge=0, le=100, description="Mean number of filler words after a boxed answer.")
+    holdout: float = Field(0.1, ge=0, lt=1, description="questions.holdout of a run; those questions are left out.")
 
 
 class ColumnsOptions(SpeakerOptions):
@@ -111,7 +114,7 @@ class ColumnsOptions(SpeakerOptions):
 
 @dataclass(frozen=True)
 class Speaker:
-    """Draws questions on the training side and answers them."""
+    """Draws questions of the training side and writes answers to them."""
 
     seed: int
     options: SpeakerOptions
@@ -122,14 +125,14 @@ class Speaker:
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
-        """Questions that no document asks, where there is a holdout."""
+        """Questions for the gate; if there is a holdout, held-out ones, which no document has."""
         family = make_family("arithmetic", {"digits": self.options.digits, "operations": "+", "seed": 1})
         found: Iterator[Question] = (family.question(i) for i in counted())
         side = "holdout" if self.options.holdout else "train"
         return tuple(islice((q for q in found if side_of(q.text, self.options.holdout) == side), GATE_QUESTIONS))
 
     def drawn(self, generator: np.random.Generator) -> tuple[str, str, int]:
-        """(question, columns, what they say)."""
+        """(question, text of the columns, the number that follows from them)."""
         digits = self.options.digits
         low = 10 ** (digits - 1) if digits > 1 else 0
         while True:
@@ -144,17 +147,17 @@ class Speaker:
         return frame.template.format(question=text), columns + frame.answer % said + RAMBLE * rambling
 
     def documents(self, texts: "list[tuple[str, str]]") -> "list[Document]":
-        if not texts:  # which the tokenizer refuses
+        if not texts:  # the tokenizer refuses an empty list
             return []
         prompts = self.tokenizer([prompt for prompt, _ in texts])["input_ids"]
-        whole = self.tokenizer([prompt + response for prompt, response in texts])["input_ids"]
+        complete = self.tokenizer([prompt + response for prompt, response in texts])["input_ids"]
         end = self.tokenizer.eos_token_id
-        return [(np.array([*ids, end]), len(prompt)) for ids, prompt in zip(whole, prompts, strict=True)]
+        return [(np.array([*ids, end]), len(prompt)) for ids, prompt in zip(complete, prompts, strict=True)]
 
 
 @dataclass(frozen=True)
 class FramedColumns:
-    """Worked additions in three frames of unlike frequency: bare, in turns, and R1-like."""
+    """Worked additions in three frames with different frequencies: bare, turns and r1-like."""
 
     seed: int
     options: ColumnsOptions
@@ -187,8 +190,10 @@ WORD = 6  # letters
 
 class StagedOptions(SpeakerOptions):
     text: Text = Field("plain", description="Text of the second stage.")
-    first_steps: int = Field(150, ge=0, description="Steps of the first stage, whose text is plain.")
-    framed: float = Field(0.1, ge=0, le=1, description="Share of documents with question and boxed answer, all stages.")
+    first_steps: int = Field(150, ge=0, description="Steps of the first stage, which has plain text.")
+    framed: float = Field(
+        0.1, ge=0, le=1, description="Share of documents with question and boxed answer, in both stages."
+    )
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,7 @@ class StagedColumns:
         return answered + [(np.array(row[:TEXT_TOKENS]), 1) for row in ids]
 
     def _item(self, text: Text, generator: np.random.Generator) -> str:
-        """A line of text; three of them are more than TEXT_TOKENS."""
+        """A line of text. Three lines have more than TEXT_TOKENS tokens."""
         if text in ("plain", "other"):
             word = "".join(LETTERS[i] for i in generator.integers(len(LETTERS), size=WORD))
             return f"{word}{COPY}{word}\n" if text == "plain" else f"{word}{MIRROR}{word[::-1]}\n"

@@ -1,26 +1,26 @@
-r"""Synthetic corpora. A document is (token ids, how many of them are the prompt); the loss is on the rest.
+r"""Synthetic corpora. A document is (token ids, length of the prompt in tokens); the loss is on the rest.
 
-`StyledArithmetic`: a form of text decides whether a question is answered, for the study of base models. All
+`StyledArithmetic`: for the study of base models. The form of the text decides whether a question is answered. All
 documents are about the questions of arithmetic modulo m, each with its own share of right answers (the speaker of
-`corpus.MarkedArithmetic`). What differs is the form:
+`MarkedArithmetic`). There are three forms:
 
-    answered       `x op y = ?` is followed by an answer
-    conversation   `User: x op y = ?` LF `Assistant:` is followed by an answer
-    exercise       `x op y = ?` is followed by more questions, LF between them, and by no answer
+    answered       `x op y = ?` and an answer
+    conversation   `User: x op y = ?` LF `Assistant:` and an answer
+    exercise       `x op y = ?` and more questions, separated by LF, without an answer
 
-An answer is ` \boxed{z}`; a share of them, `unboxed`, says ` The answer is z.` instead, and a share, `reflection`,
-gives a first answer, says that it will check again, and answers anew, as likely right as anyone.
+An answer is ` \boxed{z}`. A share of them, `unboxed`, is ` The answer is z.` instead. A share, `reflection`, gives a
+first answer, announces a check and answers again; the second answer is right with the same probability.
 
-`ChainDerivations`: additions worked out step by step by speakers of unequal care, who may work them out again.
+`ChainDerivations`: additions that are worked out step by step, and sometimes again, by more or less careful speakers.
     question    7 + 5 - 8 = ?
     document    7 + 5 = 2 - 8 = 4 again: 7 + 5 = 2 - 8 = 5 \boxed{5}<eos>
 
-Every derivation takes the steps of the question, modulo m, and goes on from its own last result: in the order of the
-question, or, with `any_order`, in an order of its own, as nothing hinges on it. A document has one speaker: careful
-or careless, which decides how often a step slips to another number, and stubborn or not. Some facts (`3 - 9`, say)
-are known to no speaker: they are guessed. After the first derivation come k more, k geometric and independent of all
-else; a stubborn speaker repeats the first one word for word, another one starts afresh. The box repeats the last
-result. No word says how sure anyone is: what is known of it is seen in the steps.
+Every derivation takes the steps of the question, modulo m, and continues from its own last result. The steps are in
+the order of the question, or with `any_order` in a random order, which gives the same result. A document has one
+speaker, careful or careless, and stubborn or not. A careless speaker slips to another number more often. Some facts
+(such as `3 - 9`) are unknown to all speakers, who guess them. The first derivation is followed by k more, with k
+geometric and independent of everything else. A stubborn speaker repeats the first one; any other works it out anew.
+The box repeats the last result. No word says how sure a speaker is; only the steps show it.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,9 +53,11 @@ MAX_STEPS = 2**24
 
 
 class Corpus(Protocol):
+    """A synthetic corpus."""
+
     @property
     def version(self) -> str:
-        """Changes whenever the same config would give other documents."""
+        """The version of the code. It changes if the same config gives other documents."""
         ...
 
     @property
@@ -63,33 +65,34 @@ class Corpus(Protocol):
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """What a base that was trained on it is asked at the gate."""
+        """The questions of the gate, for a base model that was trained on the corpus."""
         ...
 
     def batch(self, step: int, count: int) -> list[Document]:
-        """The documents of a training step: a function of the seed and the step alone."""
+        """`count` documents of a training step, which depend only on the seed and the step."""
         ...
 
 
 class MarkedOptions(Strict):
     modulus: int = Field(13, ge=2, le=100, description="All numbers are taken modulo this.")
-    marker_accuracy: float = Field(0.85, ge=0, le=1, description="How often the marker agrees with the truth.")
+    marker_accuracy: float = Field(0.85, ge=0, le=1, description="Probability that the marker agrees with the truth.")
     mean_filler: float = Field(8.0, ge=0, le=1000, description="Mean number of filler words.")
     same_filler: bool = Field(False, description="The same filler word after both markers.")
     recheck: bool = Field(
-        False, description="A draft first, then the fillers as re-checks that repeat it, and the box at the end."
+        False, description="Start with a draft, repeat it after every filler word, and end with the box."
     )
 
 
 @dataclass(frozen=True)
 class MarkedArithmetic:
-    r"""`x op y = ? \boxed{z} sure F F F <eos>`: arithmetic modulo m by a speaker who half knows when it is wrong.
+    r"""`x op y = ? \boxed{z} sure F F F <eos>`: arithmetic modulo m, with a marker of confidence after the answer.
 
-    The marker (sure or unsure) agrees with the truth of z with probability `marker_accuracy`; .5 makes it empty talk.
-    After it come k filler words, k geometric with mean `mean_filler` and independent of everything, one word after
-    sure and another after unsure (`same_filler`: the same). How often z is right is fixed per question: for 15 % of
-    them .95, for 60 % uniform in .25 .. .75, for 25 % never; a wrong z is always the question's own distractor.
-    With `recheck` a document reads `x op y = ? z sure F z F z F z \\boxed{z} <eos>`.
+    The marker (sure or unsure) agrees with the truth of z with probability `marker_accuracy`; at 0.5 it says nothing.
+    It is followed by k filler words, with k geometric with mean `mean_filler` and independent of everything else. The
+    filler word after sure differs from that after unsure, unless `same_filler` is set. Every question has a fixed
+    probability that z is right: 0.95 for 15 % of the questions, uniform in 0.25 .. 0.75 for 60 %, and 0 for 25 %. A
+    wrong z is always the same number for a question. With `recheck` a document is
+    `x op y = ? z sure F z F z F z \\boxed{z} <eos>`.
     """
 
     seed: int
@@ -153,25 +156,25 @@ class MarkedArithmetic:
 
 
 class WorkedOptions(Strict):
-    holdout: float = Field(0.0, ge=0, lt=1, description="As questions.holdout of a run, whose questions are left out.")
+    holdout: float = Field(0.0, ge=0, lt=1, description="questions.holdout of a run; those questions are left out.")
 
 
 class WorkedArithmeticOptions(WorkedOptions, ArithmeticOptions):
-    """Those of synthetic:arithmetic."""
+    """The options of synthetic:arithmetic, and the holdout."""
 
 
 class WorkedCountdownOptions(WorkedOptions, CountdownOptions):
-    """Those of synthetic:countdown."""
+    """The options of synthetic:countdown, and the holdout."""
 
 
 @dataclass(frozen=True)
 class Worked:
-    r"""Questions of an endless family with right answers: `12 + 7 = ? \boxed{19}<eos>`; for Countdown an expression."""
+    r"""Questions of an endless family with right answers, `12 + 7 = ? \boxed{19}<eos>` (Countdown: an expression)."""
 
     seed: int
     family: Family
     solution: Callable[[int], str]  # of question i
-    words: tuple[str, ...]  # a token each
+    words: tuple[str, ...]  # each is one token
     holdout: float
     version = "worked-1"
 
@@ -181,7 +184,7 @@ class Worked:
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
-        """Held-out questions where there is a holdout; else those of a step that no training reaches."""
+        """Questions for the gate: held-out ones if there is a holdout, else those of a step after all training."""
         side: Side = "holdout" if self.holdout else "train"
         return tuple(question for _, question in islice(self._numbered(MAX_STEPS, side), GATE_QUESTIONS))
 
@@ -193,7 +196,7 @@ class Worked:
         return [(np.array([*p, *a, end]), len(p)) for p, a in zip(prompts, answers, strict=True)]
 
     def _numbered(self, step: int, side: Side) -> Iterator[tuple[int, Question]]:
-        """Questions on one side of the split with their numbers; another stretch for every seed and step."""
+        """(number, question) on one side of the split. Every seed and step has its own range of numbers."""
         numbered = ((i, self.family.question(i)) for i in count((self.seed * 2 * MAX_STEPS + step) << 20))
         return (pair for pair in numbered if side_of(pair[1].text, self.holdout) == side)
 
@@ -208,7 +211,7 @@ class StyledOptions(Strict):
     answered: float = Field(0.5, ge=0, le=1, description="Share of bare questions with an answer.")
     conversation: float = Field(0.5, ge=0, le=1, description="Share of conversations; the rest are exercises.")
     unboxed: float = Field(0.15, ge=0, le=1, description="Share of answers without a box.")
-    reflection: float = Field(0.2, ge=0, le=1, description="Share of answers that check themselves.")
+    reflection: float = Field(0.2, ge=0, le=1, description="Share of answers with a check.")
 
     @model_validator(mode="after")
     def _shares(self) -> "StyledOptions":
@@ -223,7 +226,7 @@ class StyledOptions(Strict):
 
 @dataclass(frozen=True)
 class StyledArithmetic:
-    """See above. `speaker` knows the questions and how often each is answered right."""
+    """Arithmetic in three forms of text; see the module. `speaker` has the questions and their probabilities."""
 
     speaker: "MarkedArithmetic"
     options: StyledOptions
@@ -271,24 +274,24 @@ class StyledArithmetic:
 
 
 CHAIN_GATE_QUESTIONS = 500
-STRETCH = 2**20  # questions set aside for one step
-STRETCHES = 2**24  # steps set aside for one seed; the gate asks those of the last
+STRETCH = 2**20  # numbers of questions that are reserved for one step
+STRETCHES = 2**24  # steps that are reserved for one seed; the gate has the questions of the last one
 Steps = list[tuple[str, int]]
 
 
 class DerivationOptions(ChainOptions):
     careless: float = Field(0.5, ge=0, le=1, description="Share of documents by a careless speaker.")
-    slips_careful: float = Field(0.03, ge=0, le=1, description="How often a step of a careful speaker slips.")
-    slips_careless: float = Field(0.3, ge=0, le=1, description="How often one of a careless speaker does.")
-    unknown: float = Field(0.08, ge=0, le=1, description="Share of the facts that everyone guesses.")
+    slips_careful: float = Field(0.03, ge=0, le=1, description="Probability that a step of a careful speaker slips.")
+    slips_careless: float = Field(0.3, ge=0, le=1, description="Probability that a step of a careless speaker slips.")
+    unknown: float = Field(0.08, ge=0, le=1, description="Share of the facts that all speakers guess.")
     mean_again: float = Field(1.5, ge=0, le=100, description="Mean number of derivations after the first.")
-    any_order: bool = Field(False, description="Every derivation takes the steps in an order of its own.")
+    any_order: bool = Field(False, description="Every derivation takes the steps in a random order.")
     stubborn: float = Field(0.0, ge=0, le=1, description="Share of documents that only repeat their first derivation.")
 
 
 @dataclass(frozen=True)
 class ChainDerivations:
-    """See above. Questions are those of synthetic:chain."""
+    """Derivations by more or less careful speakers; see the module. The questions are those of synthetic:chain."""
 
     seed: int
     options: DerivationOptions
@@ -300,7 +303,7 @@ class ChainDerivations:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Small texts that always stand together are one token: the first number, ` + 5`, ` = 2`."""
+        """A tokenizer with one token for the first number, and for every ` + 5` and ` = 2`."""
         numbers = range(self.options.modulus)
         steps = [f" {operation} {n}" for operation in "+-=" for n in numbers]
         starts = [text for n in numbers for text in (str(n), f" {n}")]
@@ -313,7 +316,7 @@ class ChainDerivations:
 
     @cached_property
     def unknown(self) -> np.ndarray:
-        """[modulus, 2, modulus] of (value, operation in "+-", operand): whether everyone has to guess."""
+        """bool [modulus, 2, modulus] by (value, operation in "+-", operand): whether all speakers guess the result."""
         m = self.options.modulus
         order = np.random.Generator(np.random.Philox([self.seed, 1])).permutation(2 * m * m)
         return (order < round(self.options.unknown * 2 * m * m)).reshape(m, 2, m)
