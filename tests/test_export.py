@@ -87,7 +87,7 @@ def test_the_card_says_what_the_run_measured(finished: Path, exported: Path) -> 
     text = (exported / "README.md").read_text()
     assert run_config(finished / "run.json").objective.formula() in text
     assert f"{last['eval/accuracy']:.3f} (" in text
-    assert "one run, so nothing here says how far another seed would differ" in text
+    assert "the results are of one run, and another seed gives other results" in text
     assert "math500" in text
     assert "| torch | 2." in text
 
@@ -235,7 +235,7 @@ def refusal_of_push(capsys: pytest.CaptureFixture, *arguments: Any) -> str:
 
 def test_files_of_this_machine_are_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("export", finished, tmp_path / "a") == 0
-    assert f"the card names files of this machine, which others lack: {finished.parent / 'model'}" in (
+    assert f"the card names files that exist only on this machine: {finished.parent / 'model'}" in (
         capsys.readouterr().out
     )
     assert "| base | model |" in (tmp_path / "a" / "README.md").read_text()

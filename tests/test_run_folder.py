@@ -187,7 +187,7 @@ def test_a_resumed_run_takes_other_memory_speed_and_place_and_says_that_bits_may
 ) -> None:
     assert run(*resume(finished, copied, change)) == 0
     err = capsys.readouterr().err
-    assert f"with another {change.split('=')[0]} the run goes on equal up to rounding, no longer to the bit" in err
+    assert f"with another {change.split('=')[0]} the run is equal only up to rounding, no longer to the bit" in err
     assert read_metrics(copied)[-1]["step"] == 4
 
 

@@ -1,4 +1,4 @@
-"""The composition root: a config becomes a stream, a learner and an objective."""
+"""Make the objects of an RL run from its config: engine, stream of rollouts, learner, evaluator."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,6 +41,8 @@ from zerolab.worlds.base_model import base_model
 
 @dataclass(frozen=True)
 class Run:
+    """The objects of an RL run."""
+
     config: RunConfig
     tokenizer: Any
     stream: Stream
@@ -48,13 +50,16 @@ class Run:
     objective: Objective
     evaluator: Evaluator | None
     probe: Probe | None
-    partial: bool  # whether an update is sent without what it leaves as it was: under adapters all but the adapted
-    release: Callable[[], None]  # of what was started for the run
+    partial: bool  # send only the tensors that training changes (with LoRA: the adapted matrices)
+    release: Callable[[], None]  # ends the processes that were started for the run
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """While entered, the learner has the engine's memory if the config asks for it: keys and values under
-        rollout.sleep, under lora.offload the weights too, which `publish` brings back. It wakes however this ends."""
+        """A context in which the engine has freed memory for the learner, if the config asks for it.
+
+        With rollout.sleep the engine frees its keys and values; with lora.offload also its weights, which `publish`
+        sends again. The engine always wakes at the end.
+        """
         offload = offloads(self.config)
         if not (offload or self.config.rollout.sleep):
             with self.learner.loaded():
@@ -68,7 +73,10 @@ class Run:
             self.stream.engine.wake()
 
     def publish(self) -> dict[str, float]:
-        """The learner's weights to the engine, and whether it samples from them. UserError where it does not."""
+        """Send the learner's weights to the engine and check that it uses them. Returns the metrics of the check.
+
+        Raises UserError if the engine's log-probabilities differ too much from the learner's.
+        """
         probe = self.probe
         check = (lambda engine: probe(engine, self.learner.logprobs_of)) if probe else None
         return self.stream.publish(self.learner.version, self.learner.weights(self.partial), check, self.partial)
@@ -89,7 +97,7 @@ def make_engine(config: RunConfig, model: Any, tokenizer: Any, device: torch.dev
 
 
 def make_vllm_engine(config: RunConfig, model_config: Any, device: torch.device) -> Engine:
-    """Loads the model by itself."""
+    """Make a vLLM engine, which loads the model itself."""
     options = VllmOptions(
         precision=config.model.precision,
         device=str(device),
@@ -119,7 +127,11 @@ def make_learner(config: RunConfig, model: Any, device: torch.device) -> Learner
 
 
 def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
-    """Loads the model and the questions, checks that the budgets fit, and puts the pieces together."""
+    """Load model and questions, check that the budgets fit, and make the objects of the run.
+
+    Args:
+        new_engine: makes the engine from (config, model, tokenizer, device).
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -154,7 +166,7 @@ def build(config: RunConfig, new_engine: EngineFactory = make_engine) -> Run:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who samples and who learns."""
+    """The engine and the learner of a run."""
 
     engine: Engine
     learner: LearnerProtocol
@@ -163,15 +175,15 @@ class Workers:
 
 
 def make_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
-    """Both in this process."""
+    """Make engine and learner in this process."""
     model, device = load_policy(config, path)
-    longest_prompt(config, model.config)  # refused before anything is built
-    engine = new_engine(config, model, tokenizer, device)  # from the model as it came
+    longest_prompt(config, model.config)  # raises UserError before anything is built
+    engine = new_engine(config, model, tokenizer, device)  # before the learner adds adapters to the model
     return Workers(engine, make_learner(config, model, device), model.config)
 
 
 def start_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: EngineFactory) -> Workers:
-    """Both in processes of a Ray cluster."""
+    """Start engine and learner in processes of a Ray cluster."""
     model_config = load_config(path)
     longest_prompt(config, model_config)
     workers_started = launch(
@@ -181,14 +193,14 @@ def start_workers(config: RunConfig, path: str, tokenizer: Any, new_engine: Engi
 
 
 def load_policy(config: RunConfig, path: str) -> tuple[Any, torch.device]:
-    """The model where it lies between steps, and the device it is computed on."""
+    """(model, device on which it is computed). With lora.offload the model itself is in host memory."""
     device = pick_device(config.model.device)
-    lies = "cpu" if config.lora and config.lora.offload else device
-    return load_model(path, dtype=COMPUTE[config.model.weights], device=lies), device
+    storage = "cpu" if config.lora and config.lora.offload else device
+    return load_model(path, dtype=COMPUTE[config.model.weights], device=storage), device
 
 
 def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -> Engine:
-    """An engine in a process of its own."""
+    """Make the engine of a worker process."""
     if new_engine is make_engine and config.rollout.engine == "vllm":
         return make_vllm_engine(config, load_config(path), pick_device(config.model.device))
     model, device = load_policy(config, path)
@@ -196,7 +208,7 @@ def new_worker_engine(config: RunConfig, path: str, new_engine: EngineFactory) -
 
 
 def new_rank(config: RunConfig, path: str) -> LearnerProtocol:
-    """A learner in a process of its own, or one rank of several."""
+    """Make the learner of a worker process: one rank, or the only learner."""
     torch.manual_seed(config.seed)
     if config.cluster and config.cluster.learner_ranks > 1:
         return sharded_learner(path, config)
@@ -204,16 +216,15 @@ def new_rank(config: RunConfig, path: str) -> LearnerProtocol:
 
 
 def model_path(config: ModelConfig) -> str:
-    """The folder or hub id to load; a laptop base is pretrained now unless its cache is at hand."""
+    """The folder or hub id to load. A laptop base is pretrained now unless it is in the cache."""
     if config.base is None:
         assert config.path is not None
         return local_model(config.path)
-
     return str(base_model(config.base))
 
 
 def describe_inputs(run: Run) -> dict[str, Input]:
-    """What the run reads, for its manifest."""
+    """The inputs of the run, for its manifest."""
     config = run.config
     place = ", ".join(source.path for source in config.questions.sources)
     found = model_inputs(model_path(config.model), config)
@@ -227,7 +238,7 @@ def describe_inputs(run: Run) -> dict[str, Input]:
 
 
 def resolve_model(target: str) -> str:
-    """The folder of a laptop base model that is named by its recipe; any other target unchanged."""
+    """The folder of a laptop base model, if `target` is its recipe; any other target unchanged."""
     known = target in shipped() or (target.endswith(".toml") and Path(target).is_file())
     return model_path(ModelConfig(path=None, base=target)) if known else target
 
@@ -237,13 +248,16 @@ def offloads(config: RunConfig) -> bool:
 
 
 def takes_partial(config: RunConfig, new_engine: EngineFactory) -> bool:
-    """Not vLLM, nor an engine that drops its weights for lora.offload, nor one of the user's own."""
+    """Whether an update sends only the adapted matrices.
+
+    This needs an engine that keeps the other weights: not vLLM, not an engine of the user, not with lora.offload.
+    """
     own = new_engine is not make_engine or config.rollout.engine != "torch"
     return config.lora is not None and not offloads(config) and not own
 
 
 def make_probe(config: RunConfig, model_config: Any) -> Probe | None:
-    """None where nothing is to be checked, or cannot: under lora.offload the learner's weights are away by then."""
+    """Make the check of sent weights; None if it is off, or with lora.offload, when the learner's weights are away."""
     if not config.rollout.check_weights or offloads(config):
         return None
     vocab_size = int(model_config.get_text_config().vocab_size)
@@ -257,7 +271,7 @@ def make_probe(config: RunConfig, model_config: Any) -> Probe | None:
 
 
 def longest_prompt(config: RunConfig, model_config: Any) -> int:
-    """Longest prompt in tokens that leaves room for every budget. Raises UserError if no prompt would."""
+    """The longest prompt, in tokens, that leaves room for every budget. Raises UserError if no prompt does."""
     return prompt_limit(config, context_length(model_config))
 
 
@@ -269,19 +283,19 @@ def make_grader(template: Template) -> Grader:
 
 
 def evaluation_questions(config: RunConfig, questions: QuestionSet) -> Pools:
-    """Those of `evaluation.questions`, of which the held-out ones alone where it has a holdout; else the training's."""
+    """The questions of `evaluation.questions`, or of training if it is not set. With a holdout only held-out ones."""
     asked = load_questions(config.evaluation.questions) if config.evaluation.questions else questions
     return asked.holdout or asked.train
 
 
 def make_evaluator(config: RunConfig, questions: QuestionSet, stream: Stream) -> Evaluator | None:
-    """Asks the held-out questions through the stream's own engine, template and grader."""
+    """Make an evaluator with the engine, template and grader of the stream; None if the run does not evaluate."""
     evaluation: EvaluationConfig = config.evaluation
     if not evaluation.every:
         return None
     source = QuestionStream(evaluation_questions(config, questions), seed=0, order="shuffle")
     chosen = choose_questions(source, evaluation.max_questions)
     if known := overlap(questions.train, chosen):
-        echo(f"zerolab: {known} of {len(chosen)} evaluation questions are training questions too", error=True)
+        echo(f"zerolab: {known} of {len(chosen)} evaluation questions are also training questions", error=True)
     budget = evaluation.max_new_tokens or config.rollout.max_new_tokens
     return Evaluator(stream, chosen, evaluation_parameters(evaluation, stream.template, config.seed, budget))

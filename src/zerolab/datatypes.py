@@ -1,4 +1,4 @@
-"""The nouns of the loop. Frozen values; what is large is a column.
+"""The data types of the loop. All are frozen; large data are arrays.
 
 Shape legend, used as a suffix everywhere (`rewards_G`, `logprobs_T`):
     P  questions of a rollout            G  responses to one question
@@ -26,8 +26,10 @@ class Question:
     answers: tuple[str, ...]
     verifier: str = "math"  # how an extracted answer is compared: a key of grading.grader.VERIFIERS
     level: int | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # its row, for reward functions
-    group: str | None = None  # questions of one group are on the same side of the split: phrasings of one fact
+    columns: Mapping[str, Any] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # file row, for reward functions
+    group: str | None = None  # questions of one group (phrasings of one fact) are on the same side of the split
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class Prompt:
 class Completion:
     """One sampled response.
 
-    token_ids_L keeps the EOS token and the tokens of a stop string. logprobs_L are natural logarithms under the
-    distribution that was really sampled (at the sampling temperature). `version` is the weight version of every token;
-    where weights changed under way (while the engine was paused) it is that of the first, and versions_L has them all.
+    token_ids_L includes the EOS token and the tokens of a stop string. logprobs_L are in nats, under the distribution
+    that was sampled (at the sampling temperature). `version` is the weight version of all tokens. If the weights
+    changed during the response, `version` is that of the first token, and versions_L has the version of every token.
     """
 
     request_id: int
@@ -66,7 +68,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Verdict on a response. `formatted` says that the template's answer format was found, right or wrong."""
+    """Verdict on a response. `formatted`: the response has the answer format of the template, right or wrong."""
 
     correct: bool
     formatted: bool
@@ -82,7 +84,7 @@ class Group:
     prompt: Prompt
     completions: tuple[Completion, ...]
     grades: tuple[Grade, ...]
-    rewards_G: np.ndarray  # float64, what the objective sees
-    parts_G: Mapping[str, np.ndarray] = field(default_factory=dict)  # the weighted terms that rewards_G sums
-    loss_mask_G: np.ndarray | None = None  # bool; None: all. False: masked by the truncation policy
-    greedy_reward: float | None = None  # of the greedy response, where the objective compares with it
+    rewards_G: np.ndarray  # float64
+    parts_G: Mapping[str, np.ndarray] = field(default_factory=dict)  # weighted terms; rewards_G is their sum
+    loss_mask_G: np.ndarray | None = None  # bool; False: the response is left out of the update. None: all are in it
+    greedy_reward: float | None = None  # reward of the greedy response, if the objective needs it

@@ -1,6 +1,6 @@
-"""`zerolab demo`: train a base model, train the arms on it side by side, and show a table, a figure and sentences.
+"""`zerolab demo`: train a base model, train all arms from it, and show a table, a figure and sentences.
 
-The sentences are computed from the metrics, over the start and the end of every run.
+The sentences are made from the metrics at the start and the end of every run.
 """
 
 import json
@@ -30,19 +30,19 @@ from zerolab.terminal import make_console
 from zerolab.worlds.base_model import base_model_is_cached
 from zerolab.worlds.confidence_policy import simulate
 
-Window = tuple[float, float]  # means over the start and the end of a run: rl.metrics.step_windows
+Window = tuple[float, float]  # means over the start and the end of a run: see rundir.step_windows
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """Windows of each metric for each seed of an arm."""
+    """The metrics of an arm at the start and at the end, for each seed."""
 
     name: str
     windows: Mapping[str, Sequence[Window]]
-    tokens: Sequence[float]  # sampled in all, one number per seed
+    tokens: Sequence[float]  # all sampled tokens, one number per seed
 
     def mean(self, metric: str) -> Window:
-        """Mean over the seeds in which something was measured, NaN where in none."""
+        """Mean over the seeds with a finite value; NaN if there is none."""
         starts, ends = ([v for v in values if np.isfinite(v)] for values in zip(*self.windows[metric], strict=True))
         return (float(np.mean(starts)) if starts else np.nan, float(np.mean(ends)) if ends else np.nan)
 
@@ -55,7 +55,7 @@ IN_SENTENCES = ("accuracy", "eval/accuracy", "length/incorrect", "truncated", PR
 
 
 def window(rows: Sequence[Mapping[str, Any]], metric: str) -> Window:
-    """Means over the start and the end of a run; NaN where nothing was measured."""
+    """Means of a metric over the start and the end of a run; NaN if it was not measured."""
     steps, values = column(rows, metric)
     windows = step_windows(max((row["step"] for row in rows), default=0))
     return window_mean(steps, values, windows["start"]), window_mean(steps, values, windows["end"])
@@ -155,7 +155,7 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
         prepare_base(base, out, console)
         train_arms(arms, out, console, resume)
     except KeyboardInterrupt:
-        console.print("stopped; nothing is lost: the same command with --resume goes on")
+        console.print("stopped; nothing is lost: repeat the command with --resume")
         raise
     runs: dict[str, list[Any]] = {c.name: [] for c in arms.values()}
     for arm in arms.values():
@@ -188,7 +188,7 @@ def names(arms: Mapping[Any, RunConfig]) -> list[str]:
 
 
 def the_base(arms: Mapping[Any, RunConfig]) -> str:
-    """The one pretraining recipe that all arms start from."""
+    """The pretraining recipe of the base model of all arms. Raises UserError if the arms have several or none."""
     bases = {c.model.base for c in arms.values()}
     if len(bases) != 1 or None in bases:
         raise UserError("the arms of a demo start from one laptop base: give all of them the same model.base")
@@ -196,7 +196,7 @@ def the_base(arms: Mapping[Any, RunConfig]) -> str:
 
 
 def prepare_base(recipe: str, out: Path, console: Console) -> None:
-    """Pretrains the base unless it is cached; a second core shows the effect in a five-parameter policy meanwhile."""
+    """Pretrain the base unless it is cached. Meanwhile, if there is a second core, show a five-parameter policy."""
     cached = base_model_is_cached(recipe)
     console.print(f"base model {recipe}: {'from the cache' if cached else 'pretraining from scratch'}")
     job = Job("pretraining", ["pretrain", recipe], out / "base.log")
@@ -213,7 +213,7 @@ def prepare_base(recipe: str, out: Path, console: Console) -> None:
 
 
 def report_gate(folder: Path, console: Console) -> None:
-    """What the base shows before RL, and whatever its recipe asked for in vain."""
+    """Print the accuracy of the base before RL, and the bounds of its gate that it missed."""
     gate = json.loads((folder / "gate.json").read_text())
     marker = f", its marker agrees with the truth {gate['marker_accuracy']:.0%}" if gate["marker_accuracy"] else ""
     console.print(f"base accuracy {gate['accuracy']:.3f} at temperature 1{marker}")
@@ -227,10 +227,9 @@ def last_line(log: Path) -> str:
 
 
 class Preview:
-    """The five-parameter policy under GRPO and Dr. GRPO, a little at a time."""
+    """The five-parameter policy under GRPO and Dr. GRPO, trained in small portions."""
 
     def __init__(self) -> None:
-
         self.streams: dict[str, Iterator[Any]] = {
             n: simulate(n, seed=0, steps=PREVIEW_STEPS) for n in ("grpo", "dr_grpo")
         }
@@ -241,16 +240,16 @@ class Preview:
         return all(len(values) == PREVIEW_STEPS for values in self.lengths.values())
 
     def advance(self, seconds: float) -> None:
-        """Trains both for about so long, or to their end."""
+        """Train both policies for about this many seconds, or until they are finished."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self.done:
             for name, stream in self.streams.items():
                 self.lengths[name].append(next(stream).length_incorrect)
 
     def lines(self) -> list[Text]:
-        """Both curves on one scale."""
+        """The curves of both policies, on one scale."""
         top = max(length for values in self.lengths.values() for length in [1.0, *values])
-        title = "meanwhile, a five-parameter policy that sees how sure it may be: length of its incorrect answers"
+        title = "meanwhile, a policy with five parameters that sees how sure it is: length of its incorrect answers"
         return [Text(title)] + [
             Text(f"  {name:8} {sparkline(values, 2 * WIDTH, 0, top)} {values[-1]:5.1f} tokens, step {len(values)}")
             for name, values in self.lengths.items()
@@ -259,8 +258,8 @@ class Preview:
 
 
 def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Console, resume: bool) -> None:
-    """All arms in one-thread processes, with a live table."""
-    # Seeds first, so that every arm shows something early.
+    """Train all arms in processes with one thread, with a live table."""
+    # All arms of a seed come before the next seed, so that all arms show results early.
     order = sorted(arms, key=lambda arm: arm[1])
     jobs = [
         training_job(
@@ -276,7 +275,7 @@ def train_arms(arms: Mapping[tuple[str, int], RunConfig], out: Path, console: Co
 
 
 def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
-    """Length of incorrect and accuracy of the first seed of each arm, as lines of text."""
+    """Print length of incorrect responses and accuracy of the first seed of each arm, as curves of text."""
     for metric, label in (("length/incorrect", "length of incorrect"), ("accuracy", "accuracy")):
         series = {arm: [row.get(metric) for row in seeds[0] if row["step"] > 0] for arm, seeds in runs.items()}
         top = max(v for values in series.values() for v in values if v is not None)
@@ -286,7 +285,7 @@ def show_curves(console: Console, runs: Mapping[str, Sequence[Sequence[Mapping[s
 
 
 def result_table(summaries: Sequence[ArmSummary], metrics: Sequence[str]) -> Table:
-    """Start and end of the recipe's metrics; shares below 1 as they are, lengths in tokens."""
+    """A table with the metrics of the recipe at the start and at the end. Lengths are in tokens."""
     table = Table(title=f"start -> end, mean over seeds ({WINDOWS})", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("arm")
     measured = [m for m in metrics if any(np.isfinite(arm.mean(m)).any() for arm in summaries)]

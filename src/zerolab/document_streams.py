@@ -1,7 +1,7 @@
-"""Endless streams of tokenized documents, cut to the context, and their mix by weight. All can be resumed to the token.
+"""Endless streams of tokenized documents, cut to the context, and their mix by weight. A resume loses no token.
 
-A document is (token ids, how many of them are the prompt); what is learned is the rest. One longer than the context is
-cut, and each further piece begins with the last token of the piece before: every token is learned once.
+A document is (token ids, length of the prompt in tokens); the rest is learned. A document longer than the context is
+cut into pieces. Each further piece begins with the last token of the piece before, so every token is learned once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from zerolab.worlds.corpora import make_corpus
 from zerolab.worlds.corpus import Corpus, Document
 
 SYNTHETIC_BLOCK = 256  # documents made at once
-# Of the synthetic corpora: beyond every step of a base's own pretraining, and beyond that what is held out.
+# Steps of synthetic corpora: after all steps of a base model's pretraining, and for held-out documents after those.
 FIRST_STEP, HELD_OUT_STEP = 2**20, 2**23
 MAX_EMPTY_IN_A_ROW = 10_000
 
@@ -33,18 +33,18 @@ class Texts(Protocol):
 
 
 class SyntheticTexts:
-    """Documents of a synthetic corpus as text, in the order of its steps."""
+    """The documents of a synthetic corpus as text, in the order of its steps."""
 
     def __init__(self, corpus: Corpus):
         self.corpus, self.number = corpus, 0
         self._made: tuple[int, list[Text]] = (-1, [])
 
     def next(self) -> Text:
-        step, place = divmod(self.number, SYNTHETIC_BLOCK)
+        step, index = divmod(self.number, SYNTHETIC_BLOCK)
         if self._made[0] != step:
             self._made = step, as_texts(self.corpus, FIRST_STEP + step, SYNTHETIC_BLOCK)
         self.number += 1
-        return self._made[1][place]
+        return self._made[1][index]
 
     def state_dict(self) -> dict[str, Any]:
         return {"number": self.number}
@@ -54,7 +54,7 @@ class SyntheticTexts:
 
 
 def as_texts(corpus: Corpus, step: int, count: int) -> list[Text]:
-    """Documents of a step without their end of text, which belongs to the tokenizer of whoever reads them."""
+    """The documents of a step as text, without the end-of-text token, which each tokenizer adds itself."""
     read = corpus.tokenizer.decode
     documents = corpus.batch(step, count)
     return [Text(prompt := read(ids[:n]), read(ids[n:-1]), prompt) for ids, n in documents]
@@ -62,17 +62,16 @@ def as_texts(corpus: Corpus, step: int, count: int) -> list[Text]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """From a text to the pieces of its document. `begin` encodes the start of a text as the model expects it (with a
-    BOS where it has one), `go_on` what follows; the border of prompt and answer is a border of tokens."""
+    """Makes the pieces of a document from a text. Prompt and answer are tokenized separately."""
 
-    begin: Encode
-    go_on: Encode
+    begin: Encode  # encodes the start of a text, with BOS if the model expects it
+    go_on: Encode  # encodes text that follows
     end: int  # the end-of-text token
     context: int
     answer_only: bool
 
     def pieces(self, text: Text) -> list[Document]:
-        """Pieces with at least one token to learn."""
+        """The pieces of a text that have at least one token to learn."""
         prompt = self.begin(text.prompt) if text.prompt else []
         rest = self.go_on(text.rest) if text.prompt else self.begin(text.rest)
         ids = np.array([*prompt, *rest, self.end], dtype=np.int64)
@@ -80,14 +79,17 @@ class Tokens:
 
 
 def cut(ids: np.ndarray, prompt: int, context: int) -> list[Document]:
-    """`ids` in pieces of at most `context` tokens that overlap by one, those without a token to learn left out."""
+    """Cut `ids` into pieces of at most `context` tokens that overlap by one token.
+
+    `prompt` is the number of tokens that are not learned. Pieces without a learned token are left out.
+    """
     starts = range(0, max(1, len(ids) - 1), context - 1)
     found = [(ids[a : a + context], min(max(1, prompt - a), context)) for a in starts]
     return [(piece, first) for piece, first in found if len(piece) > first]
 
 
 class DocumentStream:
-    """The pieces of one corpus, one after another."""
+    """The endless stream of the pieces of one corpus."""
 
     def __init__(self, name: str, weight: float, texts: Texts, tokens: Tokens):
         self.name, self.weight, self.texts, self.tokens = name, weight, texts, tokens
@@ -95,7 +97,7 @@ class DocumentStream:
         self._begin(0)
 
     def _begin(self, used: int) -> None:
-        """Looks at no text yet: the state is that before the text whose `used` pieces were taken."""
+        """Store the state before the next text, of which `used` pieces were already taken. Reads nothing."""
         self._before, self._pieces, self._used = self.texts.state_dict(), list[Document](), used
 
     def next(self) -> Document:
@@ -122,18 +124,18 @@ class DocumentStream:
             self._pieces, self._used = self.tokens.pieces(self.texts.next()), state["used"]
 
     def progress(self) -> dict[str, float]:
-        """Passes begun before this one and rows passed over, where the corpus has an end."""
+        """The number of finished passes and of skipped rows, for a corpus that has an end."""
         return {"epoch": self.texts.epoch, "skipped": self.texts.skipped} if isinstance(self.texts, TextReader) else {}
 
 
 @dataclass(frozen=True)
 class Mix:
-    """The next document is from the corpus that is furthest behind its share of the tokens: no draw, no drift."""
+    """A mix of streams. The next document comes from the stream that is furthest behind its share of the tokens."""
 
     streams: tuple[DocumentStream, ...]
 
     def step(self, tokens: int) -> list[Document]:
-        """Documents of together `tokens` tokens, and at most one piece more."""
+        """Documents with at least `tokens` tokens in total; the last one may exceed it."""
         documents: list[Document] = []
         while tokens > 0:
             behind = min(self.streams, key=lambda stream: stream.taken / stream.weight)
@@ -142,7 +144,7 @@ class Mix:
         return documents
 
     def metrics(self) -> dict[str, float]:
-        """Tokens taken so far, the share of every corpus in them, its passes, and rows without text."""
+        """Metrics: tokens taken so far, the share of every corpus in them, its passes and its rows without text."""
         total = sum(stream.taken for stream in self.streams)
         found = {"tokens/seen": float(total)}
         for stream in self.streams:
@@ -160,7 +162,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Found:
-    """A source that was opened: a synthetic corpus, or texts."""
+    """An opened source: a synthetic corpus, or texts."""
 
     name: str
     source: CorpusSource
@@ -168,7 +170,7 @@ class Found:
     texts: TextSet | None
 
     def first(self, count: int) -> Iterator[Text]:
-        """Some texts, to make a tokenizer from."""
+        """The first texts, from which a tokenizer is trained."""
         if self.texts is not None:
             return first_texts(self.texts, count)
         assert self.synthetic is not None
@@ -186,7 +188,7 @@ class Found:
 
 
 def find_corpora(config: TextRunConfig) -> list[Found]:
-    """Every source of a run, under a name of its own. Raises UserError for one that is not there."""
+    """Open every source of a run, each under a unique name. Raises UserError if one is not found."""
     found: list[Found] = []
     for source in config.corpora.sources:
         if source.synthetic is None:
@@ -213,7 +215,7 @@ def make_tokens(tokenizer: Any, begin: Encode, context: int, answer_only: bool) 
 
 
 def make_mix(config: TextRunConfig, found: Sequence[Found], tokenizer: Any, begin: Encode, context: int) -> Mix:
-    """The documents of a run. Raises UserError for a corpus without a text to learn from."""
+    """Make the mix of documents of a run. Raises UserError for a corpus without a text to learn from."""
     streams = []
     for entry in found:
         texts: Texts
@@ -231,7 +233,7 @@ def make_mix(config: TextRunConfig, found: Sequence[Found], tokenizer: Any, begi
 def held_out_documents(
     config: TextRunConfig, found: Sequence[Found], tokenizer: Any, begin: Encode, context: int
 ) -> dict[str, list[Document]]:
-    """Held-out documents of every corpus that has some. Raises UserError where none has."""
+    """The held-out documents of every corpus that has some. Raises UserError if none has."""
     documents: dict[str, list[Document]] = {}
     for entry in found:
         tokens = make_tokens(tokenizer, begin, context, entry.answer_only)

@@ -1,4 +1,4 @@
-"""Exceptions that more than one room knows."""
+"""Exceptions that several packages use."""
 
 
 class UserError(Exception):
@@ -8,10 +8,9 @@ class UserError(Exception):
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run after a whole step, and a checkpoint was saved.
 
-    It is a KeyboardInterrupt, so that no handler of errors takes the unfinished run for a finished one. The CLI exits
-    with 130.
+    It is a KeyboardInterrupt, so that a handler of Exception does not catch it. The CLI exits with 130.
     """
 
 
 class LearnerLost(Exception):
-    """The learner's processes died, with all that they knew. A new learner is ready to load the last checkpoint."""
+    """The learner's processes died and their state is lost. A new learner is ready to load the last checkpoint."""

@@ -1,6 +1,6 @@
-"""`zerolab export`: a run's model as a Hugging Face folder with a model card, from which the run can be started again.
+"""`zerolab export`: write the model of a run as a Hugging Face folder with a model card.
 
-The card holds the complete recipe as JSON: `zerolab train FOLDER/README.md` reads it. Everything else in the card is
+The card has the complete recipe as JSON, which `zerolab train FOLDER/README.md` reads. Everything else in the card is
 computed from the run's files. Texts from those files are escaped, because a run may come from somebody else.
 """
 
@@ -29,13 +29,13 @@ from zerolab.terminal import visible
 from zerolab.toml import parse
 
 CARD = "README.md"
-# What transformers needs to load a model, and the adapter of a run with lora. The rest of a checkpoint is for --resume.
+# The files that transformers needs to load a model, and the adapter of a run with lora. Others are only for --resume.
 EXPORTED = (
     *("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json", "adapter"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "spiece.model"),
     "chat_template*",
 )
-OF_THE_MACHINE = ("out", "track", "cluster", "control")  # keys that say where and beside what a run was, not what it is
+OF_THE_MACHINE = ("out", "track", "cluster", "control")  # keys that do not belong to another machine
 MEASURED = {
     "accuracy": "accuracy in training",
     "length/mean": "length in tokens",
@@ -53,7 +53,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What a card is made of: a run up to the step of one of its checkpoints."""
+    """The data of a card: a run up to the step of one of its checkpoints."""
 
     run: ReportRun  # its rows end at the step
     config: RunConfig
@@ -66,13 +66,13 @@ def export(run: Path, folder: Path, step: int | None, push: str | None, say: Say
     """Write the folder, push it if asked, and return the path of its card.
 
     Args:
-        step: of the checkpoint; the newest whole one by default.
+        step: step of the checkpoint (default: the newest whole one).
         push: repository on the hub. A new one is private.
 
-    Raises UserError if the run has no such checkpoint, or if the folder holds something already.
+    Raises UserError if the run has no such checkpoint, or if the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already: give a new folder")
+        raise UserError(f"{folder} already exists: give a new folder")
     if push is not None and not REPOSITORY.fullmatch(push):
         raise UserError(f"--push {push!r} is no repository: write OWNER/NAME")
     source = read_exported(run, step)
@@ -91,20 +91,19 @@ def export(run: Path, folder: Path, step: int | None, push: str | None, say: Say
             folder.rmdir()
         partial.rename(folder)
     if local := local_paths(source.config):
-        say(f"the card names files of this machine, which others lack: {', '.join(local)}")
+        say(f"the card names files that exist only on this machine: {', '.join(local)}")
     if push is not None:
         say(f"pushed to {push_folder(folder, push)}")
     return folder / CARD
 
 
 def read_exported(folder: Path, step: int | None) -> Exported:
-    """The run up to a checkpoint. Raises UserError if there is none, or if the folder holds no RL run."""
+    """Read a run up to a checkpoint. Raises UserError if there is none, or if the folder has no RL run."""
     run = read_run(folder)
     if "corpora" in run.config:
         raise UserError(f"{folder} is a run on texts: its folder model is in the Hugging Face format already")
     config = parse(RunConfig, dict(run.config), str(folder))
     found = chosen_checkpoint(folder, step)
-
     return Exported(
         run=replace(run, rows=[row for row in run.rows if row["step"] <= step_of(found)]),
         config=config,
@@ -115,7 +114,7 @@ def read_exported(folder: Path, step: int | None) -> Exported:
 
 
 def chosen_checkpoint(run: Path, step: int | None) -> Path:
-    """The checkpoint of a step, or the newest whole one. Raises UserError, with the steps that there are."""
+    """The checkpoint of a step, or the newest whole one. Raises UserError with all steps if there is none."""
     root = run / "checkpoints"
     if step is None:
         found, skipped = newest_whole(root)
@@ -136,7 +135,7 @@ def exported_files(checkpoint: Path) -> list[Path]:
 
 
 def local_paths(config: RunConfig) -> list[str]:
-    """Files and folders of this machine that the recipe names."""
+    """Files and folders of this machine that are named in the recipe."""
     texts = texts_of(config.model_dump(mode="json", exclude={"name", *OF_THE_MACHINE}))
     candidates = dict.fromkeys(part for text in texts for part in (text, text.rpartition(":")[0]))
     return [text for text in candidates if ("/" in text or "." in text) and _exists(text)]
@@ -150,13 +149,13 @@ def _exists(text: str) -> bool:
 
 
 def push_folder(folder: Path, repository: str) -> str:
-    """Upload an exported folder; returns its address. Raises UserError with what the hub says in one line."""
+    """Upload an exported folder and return its address. Raises UserError with the error of the hub in one line."""
     try:
         ModelCard.load(folder / CARD).validate()
         api = HfApi()
         api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="zerolab export")
-    except Exception as error:  # every HTTP client raises its own kinds
+    except Exception as error:  # every HTTP client has its own exceptions
         line = " ".join(str(error).split())[:LONGEST]
         raise UserError(
             f"the hub does not take {repository} ({line}); {folder} is complete: log in with `hf auth login`, then "
@@ -182,7 +181,7 @@ def card(source: Exported) -> str:
         "optimizer": f"learning rate {config.learner.lr:g}, {config.learner.updates_per_rollout} updates per rollout"
         + ("; LoRA, merged into the weights" if config.lora else ""),
         "steps": f"{source.step} of {config.steps}",
-        "seed": f"{config.seed}; one run, so nothing here says how far another seed would differ",
+        "seed": f"{config.seed}; the results are of one run, and another seed gives other results",
         **({"control": config.control.name} if config.control else {}),
     }
     parts = [
@@ -205,7 +204,7 @@ def card(source: Exported) -> str:
 
 
 def results(source: Exported) -> Iterator[str]:
-    """Accuracies and lengths at the start and at the end, and what the run's health said."""
+    """Accuracies and lengths at the start and at the end, and the warnings of the run."""
     rows = []
     for metric, label in MEASURED.items():
         numbers = [window(source.run, metric) for window in (start, end)]
@@ -249,9 +248,12 @@ def evaluations(source: Exported) -> list[tuple[int, float, Interval]]:
 
 
 def benchmarks_seen(source: Exported) -> Iterator[str]:
-    """Which test benchmarks a checkpoint of this run was shown, so that nobody takes the best of several for one."""
+    """The test benchmarks on which checkpoints of this run were evaluated.
+
+    A reader sees from them whether this model is the best of several on a benchmark.
+    """
     if not source.looks:
-        yield "`zerolab evaluate` showed no checkpoint of this run a test benchmark before this export."
+        yield "No checkpoint of this run was evaluated on a test benchmark with `zerolab evaluate` before this export."
     for checkpoint, benchmark in source.looks:
         mine = " (this model)" if checkpoint == f"step_{source.step:06d}" else ""
         yield f"* {escaped(benchmark)}: {escaped(checkpoint)}{mine}"
@@ -266,13 +268,13 @@ def versions(run: ReportRun) -> dict[str, Any]:
 
 
 def recipe_text(config: RunConfig) -> str:
-    """The resolved config as JSON. It is ASCII, and no line of it can end the block that it stands in."""
+    """The resolved config as JSON. It is ASCII, and no line of it can end the code block around it."""
     raw = config.model_dump(mode="json", exclude=set(OF_THE_MACHINE))
     return json.dumps(raw, indent=1, ensure_ascii=True)
 
 
 def reward_of(config: RunConfig) -> str:
-    """The terms of the reward with their weights, and what a truncated response earns."""
+    """The terms of the reward with their weights, and the rule for truncated responses."""
     terms = {
         name: weight for name, weight in config.reward.model_dump().items() if isinstance(weight, float) and weight
     }
@@ -283,13 +285,13 @@ def reward_of(config: RunConfig) -> str:
 
 
 def base_of(config: RunConfig) -> str:
-    """The name of the model that training began from; of a local folder or file its last part."""
+    """The name of the initial model; for a local folder or file, only its last part."""
     name = str(config.model.path or config.model.base)
     return Path(name).name if _exists(name) else name
 
 
 def metadata(source: Exported) -> Any:
-    """The metadata of the card, checked by huggingface_hub's own classes, which need no network."""
+    """The metadata of the card. The classes of huggingface_hub check it, without network."""
     config = source.config
     paths = [BUILT_IN[s.path].hub_id if s.path in BUILT_IN else s.path for s in config.questions.sources]
     sets = [path for path in paths if is_hub_id(path)]
@@ -317,7 +319,7 @@ def metadata(source: Exported) -> Any:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a name can be OWNER/NAME on the hub, and is no file here."""
+    """Whether a name can be OWNER/NAME on the hub and is not a local file."""
     return bool(REPOSITORY.fullmatch(text)) and not text.endswith(FILES) and not _exists(text)
 
 
@@ -328,7 +330,7 @@ def table(heads: Sequence[str], rows: Any) -> str:
 
 
 def escaped(value: Any) -> str:
-    """A text as one line of Markdown that is shown as it is: no markup, no HTML, no links."""
+    """The text as one line of Markdown without markup, HTML and links, shortened to LONGEST characters."""
     text = visible(" ".join(str(value).split()))
     text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return re.sub(r"([\\`*{}\[\]<>|#~&$!])|(?<![^\W_])_|_(?![^\W_])", lambda found: "\\" + found[0], text)

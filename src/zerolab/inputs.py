@@ -1,4 +1,4 @@
-"""What a run reads, as its manifest remembers it: a resumed run has to find the same."""
+"""The inputs of a run and their hashes, as stored in its manifest. A resumed run must find the same inputs."""
 
 import hashlib
 import json
@@ -15,21 +15,23 @@ from zerolab.models.gguf_file import ORIGIN_FILE
 
 @dataclass(frozen=True)
 class Input:
-    """Something that a run reads. `needed`: a resumed run reads it again, so that it must not have changed."""
+    """An input of a run, with its hashes by file or source."""
 
     digests: Mapping[str, str]
-    how: str
-    place: str
-    needed: bool = True
+    how: str  # description of the hash
+    place: str  # path, hub id or name
+    needed: bool = True  # a resumed run reads it again, so it must not have changed
 
     def record(self) -> dict[str, Any]:
-        """As in the manifest."""
+        """The entry of the manifest."""
         return {"place": self.place, "how": self.how, "digests": dict(self.digests)}
 
 
 def model_inputs(path: str, config: RunConfig | TextRunConfig) -> dict[str, Input]:
-    """Config, tokenizer and weights of the model that a run begins with. Adapters, and a KL to the model as it was, go
-    on needing the weights."""
+    """Config, tokenizer and weights of the initial model, by name of the input.
+
+    A resumed run needs the weights only if it has adapters or a KL to the initial model.
+    """
     folder = local_folder(path)
     if folder is None:
         return {}
@@ -43,7 +45,7 @@ def model_inputs(path: str, config: RunConfig | TextRunConfig) -> dict[str, Inpu
 
 
 def describe_origin(folder: Path) -> str:
-    """Of a model that was converted from a GGUF file: the file and its quantisation, in parentheses; "" for others."""
+    """GGUF file and quantisation from which a model was converted, in parentheses; "" for other models."""
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return ""
@@ -52,7 +54,7 @@ def describe_origin(folder: Path) -> str:
 
 
 def question_input(questions: Iterable[Question], place: str) -> Input:
-    """Questions with their ids and answers."""
+    """The input of these questions, hashed with their ids and answers."""
     digest = hashlib.sha256()
     for question in questions:
         digest.update(json.dumps([question.id, question.text, list(question.answers)]).encode())
@@ -60,9 +62,9 @@ def question_input(questions: Iterable[Question], place: str) -> Input:
 
 
 def changed_inputs(stored: Any, inputs: Mapping[str, Input]) -> tuple[list[str], list[str]]:
-    """(changes that a resumed run must not have, changes that do not matter to it), each in a few words.
+    """(changes that forbid a resume, changes that do not matter), each in a few words.
 
-    `stored` is what the manifest says; an input that it does not name cannot be compared.
+    `stored` is the entry of the manifest. An input without an entry is not compared.
     """
     refused: list[str] = []
     harmless: list[str] = []

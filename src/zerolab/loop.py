@@ -1,4 +1,4 @@
-"""The skeleton that the RL loop and the text loop share: steps, evaluations, log, checkpoints, stop."""
+"""The loop that RL and pretraining share: steps, evaluation, log, checkpoints and stop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,14 @@ def run_steps(
     save: Callable[[int], None],
     say: Callable[[str], None],
 ) -> None:
-    """Take the steps from `first` to the last one, counted from 1.
+    """Take the steps from `first`, counted from 1, to the last one.
 
     Args:
         step: takes one step and returns its record.
-        evaluate: measures the held-out numbers before the first step, every `evaluation.every` steps and at the end.
-        log: writes a record and shows it.
-        save: writes the checkpoint of a step, every `checkpoint.every` steps and at the end.
+        evaluate: computes the held-out metrics. Called before the first step, every `evaluation.every` steps and at
+            the end.
+        log: writes and shows a record.
+        save: writes the checkpoint of a step. Called every `checkpoint.every` steps, at a stop and at the end.
         say: shows a line of text.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The words of self-reflection: one list, and where a text holds them.
+"""The list of self-reflection phrases, and a search for them in a text.
 
-`paper`: the keywords of arXiv 2503.20783 (its public detector looks for 15 of them as plain substrings), with their
-inflections. `wide`: zerolab's own additions, which catch more and err more. Imports nothing, so that a report may use
-it without torch.
+`paper`: the keywords of 2503.20783 (its public detector looks for 15 of them as plain substrings), with their
+inflections. `wide`: also zerolab's own phrases, which find more and are wrong more often. This module imports no torch,
+so that a report can use it.
 """
 
 import re
@@ -19,8 +19,8 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 class Phrase:
     """A keyword with its forms.
 
-    In a form a hyphen stands for any hyphen or nothing, a space for any white space, ' for any apostrophe or nothing; a
-    trailing ! asks for a pause behind it (punctuation or the end of a line). Case never matters.
+    In a form, a hyphen matches any hyphen or nothing, a space any white space, and ' any apostrophe or nothing. A
+    trailing ! requires punctuation or the end of a line after the phrase. Case is ignored.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """text[start:end] holds the phrase."""
+    """A phrase found at text[start:end]."""
 
     start: int
     end: int
@@ -85,7 +85,7 @@ _HYPHENS = "-\u00ad\u2010\u2011\u2012\u2013\u2014\u2212"
 _APOSTROPHES = "'`\u2019\u02bc\u2032\uff07"
 _WILDCARDS = {
     "-": f"[{_HYPHENS}]?",
-    " ": r"\s{1,4}",  # bounded: a text of spaces must not cost its square
+    " ": r"\s{1,4}",  # bounded, because \s+ takes quadratic time on a text of spaces
     "'": f"[{_APOSTROPHES}]?",
     "!": r"(?=[^\S\n]{0,4}(?:[,.!?;:\u2026\u2013\u2014-]|\n|\Z))",
 }
@@ -104,13 +104,13 @@ def _compiled(scope: Scope) -> tuple[re.Pattern[str], dict[str, str]]:
         f"(?P<p{i}>{'|'.join(map(_pattern, sorted(phrase.forms, key=len, reverse=True)))})"
         for i, phrase in enumerate(chosen)
     )
-    # No letter, digit or underscore at either end, and no backslash before: \recheck is a macro.
+    # No letter, digit or underscore at either end, and no backslash before, because \recheck is a LaTeX macro.
     return re.compile(rf"(?<![\w\\])(?:{'|'.join(groups)})(?!\w)", re.IGNORECASE), names
 
 
 @cache
 def _plain(scope: Scope) -> tuple[str, ...]:
-    """The forms without signs, those left out that hold another."""
+    """The forms without hyphens and apostrophes, except forms that contain a shorter one."""
     chosen = [form for phrase in PHRASES if phrase.scope == "paper" or scope == "wide" for form in phrase.forms]
     kept: list[str] = []
     for form in sorted((form.translate(_SIGNS) for form in chosen), key=len):
@@ -120,23 +120,23 @@ def _plain(scope: Scope) -> tuple[str, ...]:
 
 
 def find_phrases(text: str, scope: Scope = "paper") -> tuple[Hit, ...]:
-    """Every self-reflection phrase of the scope, in order, without overlap. `wide` includes `paper`. Linear time."""
+    """Every self-reflection phrase of the scope in the text, in order and without overlap. `wide` includes `paper`."""
     plain = " ".join(text.translate(_SIGNS).casefold().split())
     if not any(form in plain for form in _plain(scope)):
-        return ()  # most texts, at a tenth of the price of the pattern
+        return ()  # true of most texts, and ten times faster than the pattern
     pattern, names = _compiled(scope)
     return tuple(Hit(m.start(), m.end(), names[str(m.lastgroup)]) for m in pattern.finditer(text))
 
 
 def javascript_pattern(scope: Scope = "paper") -> str:
-    """The same expression for RegExp with the flags giu, whose \\w knows ASCII only."""
+    """The search pattern of `find_phrases` for JavaScript's RegExp with flags giu, whose \\w is only ASCII."""
     source = re.sub(r"\(\?P<\w+>", "(?:", _compiled(scope)[0].pattern)
     word = r"\p{L}\p{N}_"
     return source.replace(r"(?<![\w\\])", rf"(?<![{word}\\])").replace(r"(?!\w)", f"(?![{word}])").replace(r"\Z", "$")
 
 
 def pieces(text: str, hits: Iterable[Hit]) -> Iterator[tuple[str, bool]]:
-    """(piece, whether it is a hit), the text in order: a renderer escapes each piece by itself and marks the hits."""
+    """(piece, whether it is a hit) of the text, in order. A renderer escapes each piece and marks the hits."""
     at = 0
     for hit in hits:
         if hit.start > at:

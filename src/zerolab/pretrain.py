@@ -1,7 +1,7 @@
-"""Pretraining on texts, from a model that is there or from scratch: the loop, with the learner of RL.
+"""Pretraining on texts, from an existing model or from scratch, with the learner of RL.
 
-Corpora -> documents in a mix -> a step of so many tokens -> learner; held-out loss and accuracy on the way. The result
-is a Hugging Face folder that `zerolab train` goes on from.
+Corpora -> mix of documents -> steps of a fixed number of tokens -> learner. Held-out loss and accuracy are measured
+during the run. The result is a Hugging Face folder, from which `zerolab train` can start.
 """
 
 import time
@@ -41,12 +41,14 @@ from zerolab.rundir import RunDirectory, clear_errors
 from zerolab.worlds.base_model import as_batch
 from zerolab.worlds.corpus import Document
 
-TOKENIZER_TEXTS = 20_000  # of each corpus, for a tokenizer of its own
-MODEL = "model"  # the finished model, in the run's folder
+TOKENIZER_TEXTS = 20_000  # texts of each corpus from which a new tokenizer is trained
+MODEL = "model"  # folder of the finished model, in the run's folder
 
 
 @dataclass(frozen=True)
 class TextRun:
+    """The objects of a pretraining run."""
+
     config: TextRunConfig
     tokenizer: Any
     mix: Mix
@@ -59,7 +61,7 @@ class TextRun:
         return self.config.evaluation.every > 0
 
     def evaluate(self) -> dict[str, float]:
-        """Held-out loss in nats per learned token, of each corpus and over all; accuracy where questions are asked."""
+        """Held-out loss in nats per learned token, of each corpus and of all; accuracy if the run has questions."""
         measured: dict[str, float] = {}
         losses, tokens = 0.0, 0
         for name, documents in self.held_out.items():
@@ -85,11 +87,17 @@ def pretrain(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Runs a pretraining recipe with corpora to its end and returns the model's Hugging Face folder, OUT/model.
+    """Run a pretraining recipe with corpora and return the Hugging Face folder of the model, OUT/model.
 
-    `recipe` is a TextRunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. Ctrl-C
-    ends the run after the current step with a checkpoint, as Interrupted. With `resume` it goes on from the last
-    checkpoint, on CPU with the same threads to the bit as if it had never stopped. Raises UserError, with one line.
+    Args:
+        recipe: a TextRunConfig, a dict with the keys of a recipe, the path of a recipe, or the name of a shipped one.
+        resume: go on from the last checkpoint. On a CPU with the same threads, the results are equal to the bit to
+            those of an uninterrupted run.
+        overwrite: delete an existing run in the run directory.
+
+    Raises:
+        UserError: for invalid settings, with a one-line message.
+        Interrupted: after Ctrl-C or SIGTERM, when the current step has ended and a checkpoint is written.
     """
     config: TextRunConfig = text_config(recipe)
     directory = RunDirectory(config, resume, overwrite)
@@ -118,13 +126,13 @@ def pretrain(
 
 
 def log(directory: RunDirectory, shown: Progress, record: dict[str, Any]) -> None:
-    """Logs and shows the row of a step."""
+    """Log and show the metrics of a step."""
     directory.log(record)
     shown.row(record["step"], record)
 
 
 def train_step(run: TextRun, step: int) -> dict[str, Any]:
-    """One optimizer step: the mean cross-entropy over all learned tokens of its documents."""
+    """Take one optimizer step on the mean cross-entropy of all learned tokens. Returns the metrics."""
     started = time.perf_counter()
     documents = run.mix.step(run.config.tokens_per_step)
     read = time.perf_counter()
@@ -148,7 +156,7 @@ def train_step(run: TextRun, step: int) -> dict[str, Any]:
 
 
 def build(config: TextRunConfig) -> TextRun:
-    """Opens the corpora, loads or makes the model, checks that they fit, and puts the pieces together."""
+    """Open the corpora, load or make the model, check that they fit, and make the objects of the run."""
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -175,7 +183,7 @@ def build(config: TextRunConfig) -> TextRun:
 
 
 def start(config: TextRunConfig, found: list[Found], device: torch.device) -> tuple[Any, Any]:
-    """(model, tokenizer) of a folder, the hub or a base recipe; or fresh ones."""
+    """(model, tokenizer) of a folder, the hub or a base recipe, or new ones for `architecture`."""
     if config.architecture is None:
         path = model_path(config.model)
         return load_model(path, dtype=COMPUTE[config.model.weights], device=device), load_tokenizer(path)
@@ -196,7 +204,7 @@ def start(config: TextRunConfig, found: list[Found], device: torch.device) -> tu
 
 
 def describe_inputs(run: TextRun) -> dict[str, Input]:
-    """What the run reads beside its corpora, whose state a checkpoint has."""
+    """The inputs of the run for its manifest, without the corpora, whose state is in the checkpoints."""
     config = run.config
     found: dict[str, Input] = {}
     if config.architecture is None or config.model.tokenizer:
@@ -208,7 +216,7 @@ def describe_inputs(run: TextRun) -> dict[str, Input]:
 
 
 def make_evaluator(config: TextRunConfig, model: Any, tokenizer: Any, device: torch.device) -> Evaluator:
-    """Asks questions through an engine of its own, whose weights are those of the moment."""
+    """Make an evaluator with a separate engine. Its weights are those of the learner at the time of an evaluation."""
     evaluation = config.evaluation
     assert evaluation.questions is not None
     assert evaluation.max_new_tokens is not None
@@ -239,7 +247,7 @@ def save(run: TextRun, directory: RunDirectory, step: int) -> None:
 
 
 def restore(run: TextRun, directory: RunDirectory) -> int:
-    """Puts the last checkpoint back; returns the step to go on with."""
+    """Load the last checkpoint, if there is one. Returns the next step."""
     folder = directory.newest_checkpoint()
     state = load_state(folder) if folder else None
     directory.cut_after(state["step"] if state else None)

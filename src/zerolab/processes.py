@@ -1,4 +1,4 @@
-"""Stop signals, the number of usable cores, and child processes that run `zerolab` with one thread each."""
+"""Stop signals, the number of usable cores, and child processes that run `zerolab`, each with one thread."""
 
 import os
 import signal
@@ -18,7 +18,10 @@ from zerolab.rundir import METRICS, can_resume, clear_errors, read_metrics
 
 
 class GracefulStop:
-    """While entered, the first SIGINT or SIGTERM only sets `requested`. Outside the main thread it does nothing."""
+    """A context in which the first SIGINT or SIGTERM only sets `requested`. A second one raises KeyboardInterrupt.
+
+    It does nothing outside the main thread.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -40,7 +43,7 @@ class GracefulStop:
 
 
 def cores() -> int:
-    """Cores that this process may use, which in a container are fewer than the machine has."""
+    """The number of cores that this process may use, in a container often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -50,7 +53,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALL
 
 @dataclass
 class Job:
-    """One process that runs `zerolab ARGUMENTS`; its output goes to a log."""
+    """A process that runs `zerolab ARGUMENTS`, with its output in a log."""
 
     name: str
     arguments: list[str]
@@ -64,7 +67,7 @@ class Job:
         with file:
             command = [sys.executable, "-m", "zerolab", *self.arguments]
             environment = {**os.environ, **ONE_THREAD}
-            # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then stops its jobs once.
+            # In a new session, because Ctrl-C must reach only the parent, which then stops each job once.
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
@@ -79,14 +82,14 @@ class Job:
 
     @property
     def failure(self) -> str | None:
-        """How it ended with an error, in one line with the end of its log; None if it did not."""
+        """The error with which the job ended, in one line with the end of its log; None if there is none."""
         if self.process is None or self.process.poll() in (None, 0):
             return None
         last = (self.log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
         return f"{self.name} ended with code {self.process.returncode}: {last} (log: {self.log})"
 
     def wait(self) -> None:
-        """Wait for its end after a signal; kill it if that takes too long."""
+        """Wait until the job ends after a signal. Kill it after STOP_SECONDS."""
         if self.process:
             try:
                 self.process.wait(timeout=STOP_SECONDS)
@@ -96,20 +99,20 @@ class Job:
 
 
 def run_all(jobs: Sequence[Job], parallel: int, keep_going: bool = False) -> Iterator[None]:
-    """Start the jobs in order, at most `parallel` at a time. Yield between looks; end when all have ended.
+    """Run the jobs in order, at most `parallel` at a time, and yield repeatedly until all have ended.
 
-    However the caller leaves, by Ctrl-C or SIGTERM too, the jobs that still run are told to stop, all at once. A run
-    then saves a checkpoint at its next step. Raises UserError at the first failure unless `keep_going`.
+    If the caller leaves the loop, also by Ctrl-C or SIGTERM, all running jobs get a stop signal. A run then saves a
+    checkpoint after its current step. Raises UserError at the first failure, unless `keep_going`.
     """
     waiting = list(jobs)
     with _interrupt_on_sigterm():
         try:
-            going_on = True
-            while going_on:
+            unfinished = True
+            while unfinished:
                 while waiting and sum(job.running for job in jobs) < parallel:
                     waiting.pop(0).start()
                 yield
-                going_on = not all(job.ended for job in jobs)
+                unfinished = not all(job.ended for job in jobs)
                 failure = next(filter(None, (job.failure for job in jobs)), None)
                 if failure and not keep_going:
                     raise UserError(failure)
@@ -124,7 +127,7 @@ def run_all(jobs: Sequence[Job], parallel: int, keep_going: bool = False) -> Ite
 
 @contextmanager
 def _interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM, with which a batch system ends a job, acts as Ctrl-C does. Outside the main thread nothing changes."""
+    """A context in which SIGTERM, which batch systems send, acts like Ctrl-C. No effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -140,12 +143,12 @@ def _interrupt_on_sigterm() -> Iterator[None]:
 
 
 def training_job(recipe: str | Path, config: RunConfig, overrides: Sequence[str], resume: bool, log: Path) -> Job:
-    """A job that trains `config`, which is `recipe` with `overrides`; with `resume` from its last checkpoint if any."""
+    """A job that trains `config`, which is `recipe` with `overrides`. `resume`: from the last checkpoint, if any."""
     flag = "--resume" if resume and can_resume(config.folder) else "--overwrite"
     settings = [word for item in overrides for word in ("--set", item)]
     return Job(f"{config.name} seed {config.seed}", ["train", str(recipe), flag, *settings], log)
 
 
 def metrics_so_far(folder: Path) -> list[dict[str, Any]]:
-    """What a run has logged by now, [] before it has."""
+    """The rows that a run has logged so far; empty if there are none."""
     return read_metrics(folder) if (folder / METRICS).is_file() else []

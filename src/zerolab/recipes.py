@@ -1,7 +1,7 @@
-"""The shipped recipes (complete TOML files, found by path or by name), and their matched controls.
+"""The shipped recipes (complete TOML files, found by path or name), and the controls of a run.
 
-A control changes only what is rewarded, or how. The gain of a control is no learning from the reward, so an effect is
-read net of it.
+A control changes only the reward or the clip. A gain that the control has too does not come from the reward, so reports
+subtract it from the effect of the run.
 """
 
 import difflib
@@ -16,22 +16,22 @@ from zerolab.rundir import differing_keys
 from zerolab.toml import apply_overrides, parse, read_recipe
 
 PACKAGE = Path(__file__).parent
-INSTALLED = PACKAGE / "_recipes"  # where a wheel puts them
+INSTALLED = PACKAGE / "_recipes"  # folder of the recipes in an installed wheel
 
 
 def recipe_folder() -> Path:
-    """Where the shipped recipes lie: inside an installed package, or at the root of a checkout."""
+    """The folder of the shipped recipes, in an installed package or at the root of a checkout."""
     return INSTALLED if INSTALLED.is_dir() else PACKAGE.parent.parent / "recipes"
 
 
 def shipped() -> dict[str, Path]:
-    """Name, such as laptop/smoke, to file."""
+    """The files of the shipped recipes, by name such as laptop/smoke."""
     root = recipe_folder()
     return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.toml"))}
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file at this path, or the shipped recipe of this name. Raises UserError naming what there is."""
+    """The file at this path, or the shipped recipe of this name. Raises UserError with all names if there is none."""
     if Path(name).is_file():
         return Path(name)
     wanted = str(name).removeprefix("recipes/").removesuffix(".toml")
@@ -51,7 +51,7 @@ def header(path: Path) -> list[str]:
 
 
 def kind(path: Path) -> str:
-    """The verb that runs a recipe, by what the file declares. Raises UserError where it is no TOML."""
+    """The command that runs a recipe, found by its tables. Raises UserError if the file is no TOML."""
     raw = read_recipe(path)
     return "pretrain" if "corpus" in raw or "corpora" in raw else "demo" if "arms" in raw else "train"
 
@@ -60,7 +60,7 @@ DECLARES = {"train": "a [model]", "pretrain": "a [corpus] or [corpora]", "demo":
 
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str | None = None) -> Any:
-    """The resolved config of a recipe. Raises UserError for one that is not run by `verb`, where that is given."""
+    """Load and resolve a recipe. Raises UserError if it is invalid, or if it is not for the command `verb`."""
     found = kind(path)
     if verb not in (None, found):
         raise UserError(
@@ -73,7 +73,7 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = (), *, verb: str |
 
 
 def base_recipe(name: str | Path) -> Any:
-    """The recipe of a laptop base model. Raises UserError for one of a run on texts, whose model is a folder."""
+    """Load the recipe of a laptop base model. Raises UserError for a recipe of a run on texts."""
     path = find_recipe(name)
     config = load(path, verb="pretrain")
     if not isinstance(config, PretrainConfig):
@@ -85,7 +85,7 @@ def base_recipe(name: str | Path) -> Any:
 
 
 def run_config(source: Any) -> Any:
-    """The RunConfig of what a caller gives: one, a dict of a recipe's keys, a path, or the name of a shipped recipe."""
+    """The RunConfig of a config, a dict with the keys of a recipe, a path, or the name of a shipped recipe."""
     if isinstance(source, RunConfig):
         return source
     if isinstance(source, Mapping):
@@ -94,7 +94,7 @@ def run_config(source: Any) -> Any:
 
 
 def text_config(source: Any) -> Any:
-    """The TextRunConfig of what a caller gives, as `run_config`. Raises UserError for the recipe of a laptop base."""
+    """The TextRunConfig of the same kinds of source as in `run_config`. Raises UserError for a laptop base."""
     if isinstance(source, TextRunConfig):
         return source
     if isinstance(source, Mapping):
@@ -106,20 +106,25 @@ def text_config(source: Any) -> Any:
 
 
 def load_pretraining(recipe: str, overrides: list[str], of_runs: bool, of_bases: bool) -> tuple[Any, bool]:
-    """(config, whether it is a run on texts). `of_runs` and `of_bases`: options were given that only those know."""
+    """(config, whether it is a run on texts). Raises UserError for options that do not fit the recipe.
+
+    Args:
+        of_runs: whether options were given that only runs on texts have.
+        of_bases: whether options were given that only laptop bases have.
+    """
     config = load(find_recipe(recipe), overrides, verb="pretrain")
     on_texts = isinstance(config, TextRunConfig)
     if on_texts and of_bases:
         raise UserError("--force is for laptop bases, which a cache keeps; a run on texts has --overwrite")
     if of_runs and not on_texts:
         raise UserError(
-            "--resume and --overwrite are for runs on texts; a laptop base goes on by itself, and --force makes it anew"
+            "--resume and --overwrite are for runs on texts; a laptop base always resumes, and --force trains it again"
         )
     return config, on_texts
 
 
 def difference(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
-    """(key, value in a, value in b) of every coordinate in which two resolved recipes differ."""
+    """(key, value in a, value in b) of every key in which two resolved recipes differ."""
     if kind(a) != kind(b):
         raise UserError(
             f"{a} is a recipe of `zerolab {kind(a)}` and {b} one of `zerolab {kind(b)}`: compare two of one kind"
@@ -146,9 +151,9 @@ NO_TERMS: dict[str, Any] = {
 
 # Name -> tables of the config with the keys that change.
 CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
-    # Independent of everything, truncation included: on-policy it must teach nothing.
+    # The reward is independent of the response, even of its truncation, so on-policy nothing can be learned.
     "random-reward": {"reward": {**NO_TERMS, "random": 1.0, "truncation": "keep"}},
-    # Truncated responses earn nothing, which is a reward for being short.
+    # Truncated responses get 0, so short responses are rewarded.
     "random-reward-truncated": {"reward": {**NO_TERMS, "random": 1.0, "truncation": "zero"}},
     "format-reward": {"reward": {**NO_TERMS, "format": 1.0}},
     "shuffled-labels": {"questions": {"shuffle_answers": True}},
@@ -157,9 +162,9 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def controlled(config: RunConfig, name: str) -> RunConfig:
-    """The matched arm of a run: same seeds, model and questions, in a folder of its own beside it.
+    """The config of a control of a run: the same seed, model and questions, in another folder.
 
-    Raises UserError for an unknown control, and for one that would change nothing.
+    Raises UserError for an unknown control, and for a control that changes nothing.
     """
     if name not in CONTROLS:
         near = difflib.get_close_matches(name, CONTROLS, n=1)
@@ -168,7 +173,7 @@ def controlled(config: RunConfig, name: str) -> RunConfig:
     raw = config.model_dump()
     for table, changes in CONTROLS[name].items():
         raw[table] = {**raw[table], **changes}
-    if raw["reward"]["truncation"] == "soft":  # its margin belongs to a term that the control has taken away
+    if raw["reward"]["truncation"] == "soft":  # a control may have removed its margin
         raw["reward"] |= {"truncation": "keep"} if raw["reward"]["soft_margin"] is None else {}
     if parse(RunConfig, raw, f"--control {name}") == config:
         raise UserError(f"--control {name} changes nothing in this recipe: it is its own control")

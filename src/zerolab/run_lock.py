@@ -1,4 +1,4 @@
-"""One process per run folder: a lock that the kernel releases when its owner dies."""
+"""A lock of a run's folder, so that one process at a time writes to it. The kernel releases it if the owner dies."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from zerolab.errors import UserError
 
-LOCK = "run.lock"  # in the run's folder; it stays there, and means nothing unless a process holds it
-WAIT_SECONDS = 1.0  # `watch` holds the lock for an instant when it looks
+LOCK = "run.lock"  # file in the run's folder; it stays there, and locks nothing unless a process holds it
+WAIT_SECONDS = 1.0  # longer than `zerolab watch` holds the lock when it checks it
 
 
 class RunLock:
-    """The right to write into a run's folder, for one process at a time."""
+    """The lock of a run's folder. The process that holds it may write to the folder."""
 
     def __init__(self, folder: Path):
         self.folder, self.file = folder, folder / LOCK
@@ -45,7 +45,7 @@ class RunLock:
             )
             self.held = True
             return True
-        if not _is_at(self.file, handle):  # its last owner deleted the file meanwhile
+        if not _is_at(self.file, handle):  # the last owner has deleted the file since it was opened
             os.close(handle)
             return False
         os.ftruncate(handle, 0)
@@ -55,7 +55,7 @@ class RunLock:
         return True
 
     def release(self, remove: bool = False) -> None:
-        """Give the lock back, and `remove` its file. Does nothing if this object does not hold it."""
+        """Release the lock, and delete its file if `remove`. Does nothing if this object does not hold the lock."""
         if remove and self.held:
             self.file.unlink(missing_ok=True)
         if self._handle is not None:
@@ -65,13 +65,13 @@ class RunLock:
 
 
 def check_free(folder: Path) -> None:
-    """Raises UserError if a process works in the folder now."""
+    """Raise UserError if a process holds the lock of the folder."""
     if is_running(folder):
         raise UserError(_busy(folder))
 
 
 def is_running(folder: Path) -> bool | None:
-    """Whether a process holds the lock of this run; None if the folder has no lock file, or no locks work there."""
+    """Whether a process holds the lock of this run; None if there is no lock file, or no locks work in the folder."""
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
@@ -105,7 +105,7 @@ _handles: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """A forked child shares the lock and would keep it after the death of its parent."""
+    """Close the lock in a forked child, which would otherwise keep it after the parent has died."""
     for handle in _handles:
         os.close(handle)
     _handles.clear()

@@ -1,5 +1,7 @@
-"""The run directory: resolved config, manifest, metrics, transcripts, checkpoints. What is in it can be trusted to
-belong together: on resume, lines newer than the checkpoint are cut."""
+"""The run directory: resolved config, manifest, metrics, transcripts, checkpoints.
+
+On resume, lines that are newer than the checkpoint are deleted, so that all files belong to one run.
+"""
 
 import json
 import math
@@ -28,14 +30,14 @@ from zerolab.track import ID_FILE, Trackers, check_installed
 METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
 HEALTH = "health.jsonl"
 CONFIG, MANIFEST = "run.json", "manifest.json"
-TEST_LOOKS = "test_looks.jsonl"  # which checkpoints were shown a test benchmark
+TEST_LOOKS = "test_looks.jsonl"  # checkpoints that were evaluated on a test benchmark
 NO_INPUTS: Mapping[str, Input] = {}
 START_ANEW = "start anew with --overwrite, or in another `out`"
 PACKAGES = ("zerolab", "torch", "transformers", "tokenizers", "safetensors", "numpy", "reasoning-gym")
 
 
 class RunDirectory:
-    """The folder of a run. Raises UserError if it holds another run; nothing is written before `open`."""
+    """The folder of a run. Raises UserError if another run is in it. Nothing is written before `open`."""
 
     def __init__(self, config: RunConfig | TextRunConfig, resume: bool = False, overwrite: bool = False):
         self.resume, self.overwrite = resume, overwrite
@@ -60,7 +62,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
             try:
-                self._check()  # again: another process may have been here meanwhile
+                self._check()  # again, because another process may have written before the lock was taken
                 if self.overwrite:
                     delete_run(self.path)
                 manifest = self._manifest(inputs)
@@ -74,7 +76,7 @@ class RunDirectory:
                 raise
 
     def say(self, text: str) -> None:
-        """Say one line about the run on the screen."""
+        """Print one line about the run to stderr."""
         echo(f"{self.config.name}: {text}", error=True)
 
     def _check(self) -> None:
@@ -95,8 +97,8 @@ class RunDirectory:
         found = read_object(self.path / CONFIG)
         if found is None:
             raise UserError(
-                f"{self.path / CONFIG} is damaged, so nothing tells whether this recipe goes on with that run: put the "
-                f"file back, or {START_ANEW}"
+                f"{self.path / CONFIG} is damaged, so this recipe cannot be compared with that run: put the file back, "
+                f"or {START_ANEW}"
             )
         return found
 
@@ -106,7 +108,7 @@ class RunDirectory:
             raise UserError(f"{self.path} was started with another {', '.join(fixed)}: resume with the same values")
 
     def _manifest(self, inputs: Mapping[str, Input]) -> dict[str, Any]:
-        """The manifest with this session. A damaged one is kept beside it."""
+        """The manifest with this session added. A damaged manifest is kept under another name."""
         file = self.path / MANIFEST
         stored = read_object(file) if file.exists() else {}
         if stored is None or not isinstance(stored.get("sessions", []), list):
@@ -117,15 +119,15 @@ class RunDirectory:
         if refused:
             raise UserError(f"{self.path} was started with other {'; '.join(refused)}: put them back, or {START_ANEW}")
         for change in harmless:
-            self.say(f"the {change} changed since this run began; it goes on with those of its checkpoint")
+            self.say(f"the {change} changed since this run began; the run resumes from its checkpoint, without them")
         recorded = stored.get("inputs") or {name: entry.record() for name, entry in inputs.items()}
         session = describe_session(self.config.seed)
         return {"inputs": recorded, "sessions": [*stored.get("sessions", []), session]}
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; says which damaged ones it skips.
+        """The newest whole checkpoint, or None. Prints which damaged ones are skipped.
 
-        Raises UserError if a run is resumed that has none.
+        Raises UserError if a resumed run has none.
         """
         folder, skipped = newest_whole(self.checkpoints)
         if folder is None and self.resume:
@@ -135,7 +137,7 @@ class RunDirectory:
         return folder
 
     def close(self) -> None:
-        """Leaves nothing behind if the run ended before its first line was logged, so that it can start again."""
+        """Release the lock. If the run ended before its first logged line, delete its files, so that it can restart."""
         self.trackers.close()
         if not self.lock.held:
             return
@@ -149,7 +151,7 @@ class RunDirectory:
                 self.path.rmdir()
 
     def cut_after(self, step: int | None) -> None:
-        """Forgets the lines of steps later than the checkpoint (all of them if there is none), and damaged lines."""
+        """Delete damaged lines, and lines of steps after `step`, the checkpoint (None: all lines)."""
         for name in (METRICS, TRANSCRIPTS, CONSUMED, HEALTH):
             file = self.path / name
             if file.exists():
@@ -157,27 +159,27 @@ class RunDirectory:
                 write_atomically(file, b"".join(line + b"\n" for line in kept))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl and tells the trackers; a number that is not finite becomes null."""
+        """Append one line to metrics.jsonl and send it to the trackers. A number that is not finite becomes null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._append(METRICS, [clean])
         self.session.append(clean)
         self.trackers.log(int(record["step"]), clean)
 
     def log_warning(self, warning: Mapping[str, Any]) -> None:
-        """Appends one line to health.jsonl: step, name, message and remedy."""
+        """Append one line to health.jsonl: step, name, message and remedy."""
         self._append(HEALTH, [warning])
 
     def history(self) -> tuple[list[dict[str, Any]], set[str]]:
-        """The rows logged so far and the names of the warnings given so far; both empty when a run begins."""
+        """(rows logged so far, names of the warnings given so far)."""
         rows = read_rows(self.path / METRICS)
         return rows, {row["name"] for row in read_rows(self.path / HEALTH)}
 
     def log_transcripts(self, step: int, groups: Sequence[Group]) -> None:
-        """Appends the responses of these groups, one line each."""
+        """Append the responses of these groups to transcripts.jsonl, one line each."""
         self._append(TRANSCRIPTS, list(transcript_rows(step, groups)))
 
     def log_consumed(self, step: int, draws: Sequence[int], groups: Sequence[Group]) -> None:
-        """Appends which draws the step learns from, and the oldest and newest weight version of their tokens."""
+        """Append the draws of the step, with the oldest and newest weight version of their tokens."""
         newest = [max(int(v) for c in g.completions for v in (c.version, *_versions(c))) for g in groups]
         oldest = [min(c.version for c in g.completions) for g in groups]
         samples = len(groups[0].completions) if groups else 0
@@ -194,7 +196,7 @@ def _versions(completion: Completion) -> list[int]:
 
 
 def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """One row per response; `group` numbers the groups of a step, since a small set may draw a question twice."""
+    """One row per response. `group` is the number of the group, because a step may have a question twice."""
     for number, group in enumerate(groups):
         question = group.prompt.question
         for i, (completion, grade) in enumerate(zip(group.completions, group.grades, strict=True)):
@@ -221,7 +223,7 @@ def transcript_rows(step: int, groups: Sequence[Group]) -> Iterator[dict[str, An
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, oldest first. Raises UserError if the folder holds no such file."""
+    """Return the rows of metrics.jsonl, oldest first. Raises UserError if the folder has no such file."""
     file = Path(folder) / METRICS
     if not file.is_file():
         raise UserError(f"{folder} holds no {METRICS}: is it the folder of a run?")
@@ -229,7 +231,7 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log, oldest first; none if there is no such file."""
+    """Return the undamaged rows of a log, oldest first; empty if there is no such file."""
     if not file.is_file():
         return []
     return [json.loads(line) for line in _lines(file) if _step_of(line) < math.inf]
@@ -240,7 +242,7 @@ def _lines(file: Path) -> list[bytes]:
 
 
 def _step_of(line: bytes) -> float:
-    """Step of a line; one that is damaged or that a kill cut short counts as later than every checkpoint."""
+    """The step of a line. A damaged or incomplete line gets infinity, so that it counts as newer than all steps."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -256,10 +258,9 @@ WINDOWS = (
 
 
 def step_windows(steps: int) -> dict[str, tuple[int, int]]:
-    """The start and the end of a run of so many steps, each as (first step, last step): see WINDOWS.
+    """The windows "start" and "end" of a run with this many steps, each as (first step, last step); see WINDOWS.
 
-    Every table, figure, claim and page takes them from here. Step 0, the evaluation before the first update, belongs to
-    the start.
+    All tables, figures and claims use these windows. Step 0, the evaluation before the first update, is in the start.
     """
     third = max(1, round(steps / 3))
     return {"start": (0, min(FIRST_STEPS, third)), "end": (max(0, steps - third) + 1, steps)}
@@ -288,13 +289,15 @@ def is_run(folder: Path) -> bool:
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether --resume finds a run there with a whole checkpoint."""
+    """Whether the folder has a run with a whole checkpoint, from which --resume can go on."""
     return read_object(folder / CONFIG) is not None and newest_whole(folder / "checkpoints").folder is not None
 
 
 def check_deletable(folder: Path, config: RunConfig | TextRunConfig) -> None:
-    """Raises UserError if --overwrite must not touch this folder: it is no run, or something is in it that this run
-    reads, such as its model."""
+    """Raise UserError if --overwrite must not delete this folder.
+
+    This is the case if it is no run, or if the new run reads a file in it, such as its model.
+    """
     if not folder.is_dir():
         return
     if any(path.name != LOCK for path in folder.iterdir()) and not is_run(folder):
@@ -317,7 +320,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def delete_run(folder: Path) -> None:
-    """Delete what zerolab wrote into the folder of a run, and nothing else that is there."""
+    """Delete the files that zerolab wrote to the folder of a run. Other files stay."""
     of_texts = "corpora" in (read_object(folder / CONFIG) or {})
     folders = ["model"] if of_texts else []
     if (folder / ID_FILE).exists():
@@ -329,17 +332,17 @@ def delete_run(folder: Path) -> None:
     for root in roots:
         if root.is_dir() and not root.is_symlink():
             shutil.rmtree(root)
-    with suppress(OSError):  # something else is in it
+    with suppress(OSError):  # other files are in it
         checkpoint_root.rmdir()
     for name in (METRICS, TRANSCRIPTS, CONSUMED, HEALTH, TEST_LOOKS, ID_FILE, MANIFEST, CONFIG):
         (folder / name).unlink(missing_ok=True)
 
 
 def rounding_notes(old: Mapping[str, Any], config: RunConfig | TextRunConfig) -> Iterator[str]:
-    """What to say of a resumed run whose numbers are no longer those of an uninterrupted one."""
+    """Sentences for a resumed run whose numbers differ from those of an uninterrupted run."""
     changed = differing_keys(old, json.loads(config.model_dump_json()))
     if rounded := [key for key in changed if on_resume(type(config), key) == "rounded"]:
-        yield f"with another {', '.join(rounded)} the run goes on equal up to rounding, no longer to the bit"
+        yield f"with another {', '.join(rounded)} the run is equal only up to rounding, no longer to the bit"
     if "steps" in changed and config.learner.schedule != "constant":
         yield f"learner.schedule now ends with step {config.steps}: earlier steps followed another schedule"
 
@@ -353,7 +356,7 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
 
 
 def make_parent(path: Path) -> None:
-    """Make the folder that a file will be written to. Raises UserError if that cannot be; call it before any work."""
+    """Make the folder of a file that will be written later. Raises UserError if it cannot be made."""
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -369,7 +372,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
-    """Turns a full disk or an unwritable folder into one line."""
+    """Turn an OSError, such as a full disk or an unwritable folder, into a UserError."""
     try:
         yield
     except OSError as error:
@@ -377,7 +380,7 @@ def clear_errors(path: Path) -> Iterator[None]:
 
 
 def describe_session(seed: int) -> dict[str, Any]:
-    """Versions, revision and hardware of this process."""
+    """Versions, git revision and hardware of this process, for the manifest."""
     import torch
 
     return {
@@ -395,7 +398,7 @@ def describe_session(seed: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages on which a run depends, those that are installed."""
+    """The versions of the installed packages on which a run depends."""
     found = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -404,9 +407,9 @@ def versions() -> dict[str, str]:
 
 
 def git_revision(here: Path = Path(__file__).parent) -> str | None:
-    """Commit of the checkout this package runs from, with a + where files were changed; None outside a checkout.
+    """Commit of the checkout from which this package runs, with a + if files were changed; None outside a checkout.
 
-    An environment inside somebody's repository is no checkout: git does not track the package there.
+    A package that is installed in an environment inside a repository is not a checkout, because git does not track it.
     """
     try:
         subprocess.run(["git", "ls-files", "--error-unmatch", "."], cwd=here, capture_output=True, check=True)

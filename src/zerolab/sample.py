@@ -1,6 +1,6 @@
-"""`zerolab sample`: ask a model questions and show its responses, tokens coloured by their probability.
+"""`zerolab sample`: ask a model questions and show its responses, with tokens coloured by probability.
 
-Text of a model or a file can hold any character, so every character that a terminal would act on is made visible.
+Text of a model or a file can have any character, so characters on which a terminal acts are shown as escapes.
 """
 
 import sys
@@ -41,28 +41,27 @@ def style_of(probability: float) -> str:
 
 
 class Screen:
-    """Where responses are shown. Colours only on a terminal that has them, and plain lines elsewhere."""
+    """The output of responses. There are colours only on a terminal that has them."""
 
     def __init__(self) -> None:
         self.console = make_console(soft_wrap=True, file=sys.stdout)
 
     def legend(self) -> None:
-        """What the colours mean; nothing where there are none."""
+        """Print the meaning of the colours, if there are colours."""
         if self.console.is_terminal and not self.console.no_color:
             parts = [("tokens by probability:  ", "dim"), *((f"{words}  ", style) for _, style, words in BANDS)]
             self.console.print(Text.assemble(*parts))
 
     def waiting(self) -> AbstractContextManager[Any]:
-        """A sign of life while the model samples, on a terminal."""
+        """A context that shows a spinner while the model samples, on a terminal."""
         return self.console.status("sampling") if self.console.is_terminal else nullcontext()
 
     def prompt(self, text: str, heading: str) -> None:
-
         self.console.rule(Text(visible(heading), style="bold"), align="left")
         self.console.print(Text(visible(text), style="dim"))
 
     def response(self, number: str, pieces: Sequence[str], completion: Completion, verdict: str) -> None:
-        """One response; `pieces` is the text of each token, special ones named."""
+        """Print one response. `pieces` has the text of each token, and the name of each special token."""
         probabilities = np.exp(completion.logprobs_L.astype(float))
         body = Text()
         for piece, probability in zip(pieces, probabilities, strict=True):
@@ -72,19 +71,18 @@ class Screen:
         self.console.print(Text(facts(completion, verdict), style="cyan"))
 
     def line(self, text: str) -> None:
-
         self.console.print(Text(visible(text), style="cyan"))
 
 
 def facts(completion: Completion, verdict: str) -> str:
-    """Tokens, how it ended, the mean of log p (per token, in nats), and the verdict."""
+    """A line with the number of tokens, the end, the mean log p per token (in nats) and the verdict."""
     mean = float(completion.logprobs_L.mean()) if len(completion) else 0.0
     ended = "truncated" if completion.truncated else "ended by itself"
     return visible(f"{len(completion)} tokens, {ended}, mean log p {mean:.2f}; {verdict}")
 
 
 def verdict_of(grade: Grade, known: bool) -> str:
-    """In words, with the answer as it was extracted."""
+    """The verdict in words, with the extracted answer. `known`: whether the right answer is known."""
     if grade.reason == "unformatted":
         return "no answer in the format of the template"
     answer = f"answer {_short(grade.extracted or '')}"
@@ -97,7 +95,7 @@ def _short(text: str) -> str:
 
 
 def named_pieces(tokenizer: Any, pieces: Sequence[str], token_ids_L: np.ndarray) -> list[str]:
-    """`pieces` with the names of special tokens in their place."""
+    """The pieces, with the name of every special token that has no text."""
     special = set(tokenizer.all_special_ids)
     named = zip(pieces, token_ids_L.tolist(), strict=True)
     return [tokenizer.convert_ids_to_tokens(i) if i in special and not piece else piece for piece, i in named]
@@ -108,7 +106,7 @@ KV_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be asked under a template."""
+    """A model with an engine and a template."""
 
     tokenizer: Any
     template: Template
@@ -116,7 +114,7 @@ class Model:
     context: int
 
     def ask(self, text: str, number: int, config: SampleConfig) -> list[Completion]:
-        """Responses to a prompt. UserError where it leaves no room in the model's context."""
+        """Sample responses to a prompt. Raises UserError if it leaves no room in the model's context."""
         ids = tuple(make_encode(self.tokenizer, self.context)(text))
         room = self.context - len(ids)
         if room < 1:
@@ -138,8 +136,11 @@ class Model:
 
 
 def run(config: SampleConfig) -> None:
-    """Asks and shows until the questions end. Ctrl-C gives a question up; at the prompt it ends the program."""
-    given = list(_given(config))  # whatever is wrong with them shows before a model is loaded
+    """Ask the questions one after another and show the responses.
+
+    Ctrl-C skips the current question. At the prompt for a question it ends the program.
+    """
+    given = list(_given(config))  # first, so that an error shows before the model is loaded
     model = open_model(config)
     screen = Screen()
     screen.legend()
@@ -148,7 +149,7 @@ def run(config: SampleConfig) -> None:
             try:
                 show(model, question, number, config, screen)
             except KeyboardInterrupt:
-                screen.line("given up")
+                screen.line("skipped")
             except UserError as error:
                 if given:
                     raise
@@ -180,10 +181,10 @@ def _given(config: SampleConfig) -> Iterator[Question]:
 
 
 def typed(prompt: bool) -> Iterator[Question]:
-    """Questions from standard input, one a line, until it ends."""
+    """Questions from standard input, one per line, until it ends."""
     number = 0
     if prompt:
-        echo("a question, then Enter; Ctrl-D ends", error=True)
+        echo("type a question, then Enter; Ctrl-D ends", error=True)
     while True:
         try:
             line = input("> " if prompt else "")
@@ -195,14 +196,14 @@ def typed(prompt: bool) -> Iterator[Question]:
 
 
 def _gold(question: Question) -> str:
-    """The answer as a reader wants it: a task of reasoning-gym is judged by more than that."""
+    """The answer to show. For reasoning-gym it is in the columns, because `answers` has data of the scorer."""
     if question.verifier == "reasoning_gym":
         return str(question.columns.get("answer")) or "not unique"
     return ", ".join(question.answers)
 
 
 def show(model: Model, question: Question, number: int, config: SampleConfig, screen: Screen) -> None:
-    """The prompt, the responses, and how many of them are right where that is known."""
+    """Show the prompt, the responses, and the number of right ones if the answer is known."""
     text = model.template.render(question.text)
     known = bool(question.answers)
     gold = f", answer {_gold(question)}" if known else ""

@@ -1,7 +1,7 @@
-"""`zerolab start`: a few questions under every template, what RL would find under each, and a recipe for the best one.
+"""`zerolab start`: try every template on a few questions, and write a recipe with the best one.
 
-GRPO and its relatives learn from groups with right and wrong responses. So the template with the most such groups is
-chosen; if there is none, no recipe is written.
+GRPO and similar objectives learn from groups with right and wrong responses. So the template with the most such groups
+is chosen. If no template has one, no recipe is written.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ KV_BYTES = 2**30
 SHOWN = ("template", "right", "in format", "truncated", "mixed", "tokens", "s/step")
 MIXED_GROUPS = 4  # groups with right and wrong responses that a step should have on average
 FEWEST, MOST = 4, 64  # questions of a step
-HELD_OUT_FROM = 20  # questions; of fewer none is held out
+HELD_OUT_FROM = 20  # questions; with fewer, none is held out
 STEPS = 30
-ON_A_CPU = ("micro_batch_tokens = 256  # on a CPU as fast as the default, with less memory", "logits_mb = 32")
-FULL_PARAMETERS = 300e6  # up to here a learning rate of 1e-5; above, the paper's 1e-6
-MEMORY_SHARE = 0.7  # of the memory that weights, gradients and moments may take; activations need the rest
+ON_A_CPU = ("micro_batch_tokens = 256  # on a CPU as fast as the default, and takes less memory", "logits_mb = 32")
+FULL_PARAMETERS = 300e6  # largest model with a learning rate of 1e-5; larger ones get the paper's 1e-6
+MEMORY_SHARE = 0.7  # largest share of the memory for weights, gradients and moments; activations need the rest
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a model did with the questions under one template."""
+    """The responses of a model to the questions under one template."""
 
     template: TemplateConfig
     groups: Sequence[Group] = field(repr=False)
@@ -99,7 +99,7 @@ class Trial:
 
     @property
     def tokens(self) -> int:
-        """Of prompts and responses together, as a learner counts them."""
+        """Tokens of prompts and responses together, as a learner counts them."""
         return int(self.lengths.sum()) + self.prompt_tokens
 
     @property
@@ -110,9 +110,9 @@ class Trial:
 
 
 def start(options: StartOptions) -> Path | None:
-    """Try every template, print the table, and write a recipe; None if RL would have nothing to learn from.
+    """Try every template, print the table, and write a recipe. Returns its path.
 
-    Raises UserError for input that cannot be used.
+    Returns None and writes nothing if RL would have nothing to learn from. Raises UserError for invalid input.
     """
     model = as_model_config(options.model)
     out = options.out or Path(f"{Path(options.model).stem or 'model'}-start.toml")
@@ -124,7 +124,9 @@ def start(options: StartOptions) -> Path | None:
     device = pick_device("auto")
     path = model_path(model)
     if options.budget >= (context := context_length(load_config(path))):
-        raise UserError(f"{options.budget} new tokens leave no room in a context of {context}: lower --budget")
+        raise UserError(
+            f"{options.budget} new tokens leave no room for a prompt in a context of {context}: lower --budget"
+        )
     tokenizer = load_tokenizer(path)
     templates = usable_templates(options, questions, tokenizer)
     policy = load_model(path, dtype=torch.float32, device=device)
@@ -148,19 +150,19 @@ def start(options: StartOptions) -> Path | None:
 
 
 def as_model_config(target: str) -> ModelConfig:
-    """The model as a recipe names it: a folder, a hub id or the like, or the recipe of a laptop base."""
+    """The model table of the recipe. `target` is the recipe of a laptop base, or any model.path."""
     return parse(ModelConfig, {"base" if target in shipped() else "path": target}, "zerolab start")
 
 
 def as_questions(options: StartOptions) -> QuestionsConfig:
-    """The questions of the recipe. Raises UserError for a test benchmark."""
+    """The questions table of the recipe. Raises UserError for a test benchmark."""
     raw: dict[str, Any] = {"path": options.questions}
     if options.data_dir:
         raw["data_dir"] = options.data_dir
     config = parse(QuestionsConfig, raw, "zerolab start")
     if found := tests_among(config.sources):
         raise UserError(
-            f"{found[0]} is a test benchmark, and what is trained on one cannot be tested by it: give training "
+            f"{found[0]} is a test benchmark, and a model that was trained on it cannot be tested by it: give training "
             "questions (zerolab questions list)"
         )
     pools = load_questions(config).train
@@ -170,14 +172,17 @@ def as_questions(options: StartOptions) -> QuestionsConfig:
 
 
 def choose(source: QuestionsConfig, options: StartOptions) -> list[Question]:
-    """Questions of the training side, by seed, each at most once."""
+    """Draw questions of the training side by seed, each at most once."""
     stream = QuestionStream(load_questions(source).train, options.seed, "shuffle")
     drawn = {draw.question.id: draw.question for draw in stream.take(options.count)}
     return list(drawn.values())
 
 
 def usable_templates(options: StartOptions, questions: Sequence[Question], tokenizer: Any) -> list[TemplateConfig]:
-    """The templates to try. One that the tokenizer cannot serve is left out and said so, unless it was asked for."""
+    """The templates to try. One that does not work with the tokenizer is left out with a line on the screen.
+
+    Raises UserError for such a template if the user asked for it.
+    """
     names_wanted = all(question.verifier in NAMES_ARE_ANSWERS for question in questions)
     found = []
     for name in options.templates or tuple(TEMPLATES):
@@ -202,7 +207,7 @@ def try_templates(
     tokenizer: Any,
     device: torch.device,
 ) -> list[Trial]:
-    """Sample under every template whose prompts leave room in the model's context. UserError if there is none."""
+    """Sample under every template whose prompts fit in the model's context. Raises UserError if there is none."""
     context = context_length(policy.config)
     encode = make_encode(tokenizer, context)
     engine = TorchEngine(policy, tokenizer, device=device, dtype=torch.float32, kv_bytes=KV_BYTES)
@@ -240,7 +245,7 @@ def try_templates(
 
 
 def table(trials: Sequence[Trial], seconds: dict[str, float]) -> list[str]:
-    """Lines of the table; `seconds` of a step by template, empty if there is none to make."""
+    """The lines of the table. `seconds` has the seconds of a step by template; empty if no recipe is written."""
     rows: list[tuple[str, ...]] = [SHOWN]
     for t in trials:
         shares = (f"{value:.0%}" for value in (*map(t.share, ("correct", "formatted", "truncated")), t.mixed))
@@ -270,13 +275,13 @@ def verdict(trials: Sequence[Trial]) -> str:
 
 
 def parameters(model: ModelConfig, path: str) -> float:
-    """Parameters of a model; of an unknown one none, which asks for nothing special."""
+    """The number of parameters of a model; 0 if it is not known, so that the recipe has the settings of a small one."""
     shape = model_shape(model) or model_shape(ModelConfig(path=path, base=None))
     return float(shape.parameters) if shape else 0.0
 
 
 def recipe(options: StartOptions, model: ModelConfig, source: QuestionsConfig, best: Trial, size: float) -> str:
-    """A recipe as TOML; every number that was chosen has its reason beside it."""
+    """The recipe as TOML, with a comment that gives the reason of every chosen value."""
     questions = min(MOST, max(FEWEST, math.ceil(MIXED_GROUPS / best.mixed)))
     budget = max(16, 16 * math.ceil(best.longest_right / 16))
     lr, why = (1e-5, "small models take this") if size <= FULL_PARAMETERS else (1e-6, "the paper's, for full training")
@@ -321,14 +326,14 @@ def recipe(options: StartOptions, model: ModelConfig, source: QuestionsConfig, b
 
 
 def machine_bytes() -> int:
-    """Memory of the GPU if there is one, else of this machine."""
+    """Bytes of memory of the GPU if there is one, else of this machine."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def learner_seconds_per_token(config: RunConfig, trial: Trial, policy: Any, device: torch.device) -> float:
-    """Seconds of one gradient on the trial's responses, per token of prompts and responses."""
+    """Measured seconds of one gradient on the trial's responses, per token of prompts and responses."""
     learner = make_learner(config, policy, device)
     batch = make_batch(list(trial.groups), config.objective)
     began = time.perf_counter()

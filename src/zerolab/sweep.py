@@ -1,6 +1,6 @@
-"""`zerolab sweep`: a recipe under every combination of settings and every seed, over local processes, and one report.
+"""`zerolab sweep`: train every combination of settings with every seed in local processes, and write one report.
 
-The same command goes on where it stopped: finished runs are kept, the others go on from their last checkpoint.
+The same command resumes an interrupted sweep: finished runs are kept, and the others resume from their last checkpoint.
 """
 
 import itertools
@@ -62,10 +62,10 @@ class SweepRun:
 
 
 def sweep(options: SweepOptions) -> Path | None:
-    """Train every arm under every seed, print what came out, and return the path of the report.
+    """Train every arm with every seed, print the results, and return the path of the report.
 
-    A dry run prints the runs and returns None. Raises UserError if a setting is wrong or a folder holds another run,
-    before anything starts; and at the end if a run failed, with the others finished and reported.
+    A dry run prints the runs and returns None. Before anything starts, raises UserError if a setting is wrong or a
+    folder has another run. At the end, after the report, raises UserError if a run failed.
     """
     recipe, console = find_recipe(options.recipe), make_console(120)
     runs = plan_runs(recipe, options)
@@ -82,16 +82,16 @@ def sweep(options: SweepOptions) -> Path | None:
         prepare_bases(todo, out, jobs, console)
         failures = train_all(recipe, todo, jobs, not options.overwrite, console)
     except KeyboardInterrupt:
-        console.print("stopped; nothing is lost: the same command without --overwrite goes on")
+        console.print("stopped; nothing is lost: repeat the command without --overwrite")
         raise
     report = show_results([run.config.folder for run in runs if metrics_so_far(run.config.folder)], out, console)
     if failures:
-        raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}; the same command goes on")
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}; the same command resumes")
     return report
 
 
 def plan_runs(recipe: Path, options: SweepOptions) -> list[SweepRun]:
-    """Every arm with every seed, one seed after the other, so that every arm shows something early."""
+    """The runs of every arm with every seed. All arms of a seed come before the next seed, so all arms show early."""
     fixed, grid = split_settings(options.settings)
     combinations = [tuple(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     first = load_run_config(recipe, [*fixed, *(f"{key}={value}" for key, value in combinations[0])])
@@ -104,8 +104,9 @@ def plan_runs(recipe: Path, options: SweepOptions) -> list[SweepRun]:
     found = []
     for seed in seeds:
         for name, values in zip(names, combinations, strict=True):
-            place = [f"name={json.dumps(name)}", f"out={json.dumps(str(out / f'{name}-seed{seed}'))}", f"seed={seed}"]
-            overrides = (*threads, *fixed, *(f"{key}={value}" for key, value in values), *place)
+            folder = json.dumps(str(out / f"{name}-seed{seed}"))
+            own = [f"name={json.dumps(name)}", f"out={folder}", f"seed={seed}"]
+            overrides = (*threads, *fixed, *(f"{key}={value}" for key, value in values), *own)
             found.append(SweepRun(load_run_config(recipe, overrides), overrides))
     distinct = {run.config.model_dump_json(exclude={"name", "out"}) for run in found}
     if len(distinct) < len(found):
@@ -114,7 +115,7 @@ def plan_runs(recipe: Path, options: SweepOptions) -> list[SweepRun]:
 
 
 def jobs_at_once(configs: Sequence[RunConfig]) -> int:
-    """As many runs as there are cores for their threads; one if they share a GPU."""
+    """The number of runs at a time: as many as there are cores for their threads, or one if they share a GPU."""
     import torch
 
     if torch.cuda.is_available() and any(config.model.device != "cpu" for config in configs):
@@ -123,7 +124,7 @@ def jobs_at_once(configs: Sequence[RunConfig]) -> int:
 
 
 def split_settings(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """(settings of every run, values by key of those that a comma splits). Raises UserError for one that cannot be."""
+    """(settings with one value, values by key of the others). Raises UserError for an invalid setting."""
     fixed, grid = [], {}
     for item in settings:
         key, equals, text = item.partition("=")
@@ -144,7 +145,7 @@ def split_settings(settings: Sequence[str]) -> tuple[list[str], dict[str, list[s
 
 
 def split_values(text: str) -> list[str]:
-    """The parts of a text between its commas; commas in brackets, braces and quotes belong to a value."""
+    """Split a text at commas, except commas in brackets, braces and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -160,7 +161,7 @@ def split_values(text: str) -> list[str]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """0-4 is five seeds, 0,2,7-9 is five others. Raises UserError for anything else, and for a seed twice."""
+    """The seeds of a text such as 0-4 or 0,2,7-9. Raises UserError for any other text, and for a repeated seed."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
@@ -174,7 +175,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def arm_names(combinations: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
-    """A name for each arm, fit for a folder: its values, each after its key unless that is the objective."""
+    """A name for each arm that can be a folder's: its values, with the key before each except the objective."""
     names = []
     for values in combinations:
         words = [v if k in ("objective", "objective.preset") else f"{k.split('.')[-1]}-{v}" for k, v in values]
@@ -187,7 +188,7 @@ def _key(setting: str) -> str:
 
 
 def state_of(config: RunConfig) -> State:
-    """How far a run got. Raises UserError if its folder holds a run with other settings."""
+    """The state of a run. Raises UserError if its folder has a run with other settings."""
     stored = read_object(config.folder / CONFIG)
     if stored is None:
         return "new"
@@ -206,7 +207,7 @@ def _counts(states: Sequence[str]) -> list[str]:
 
 
 def prepare_bases(runs: Sequence[SweepRun], out: Path, jobs: int, console: Console) -> None:
-    """Pretrain the laptop bases that the runs start from, unless the cache has them."""
+    """Pretrain the laptop bases from which the runs start, unless they are in the cache."""
     bases = [base for base in dict.fromkeys(run.config.model.base for run in runs) if base]
     todo = [base for base in bases if not base_model_is_cached(base)]
     if todo:
@@ -217,7 +218,7 @@ def prepare_bases(runs: Sequence[SweepRun], out: Path, jobs: int, console: Conso
 
 
 def train_all(recipe: Path, runs: Sequence[SweepRun], parallel: int, resume: bool, console: Console) -> list[str]:
-    """Train the runs in processes of their own, with a live table. Returns one line for each that failed."""
+    """Train the runs in separate processes, with a live table. Returns one line for each failed run."""
     folders = [run.config.folder for run in runs]
     jobs = [
         training_job(recipe, run.config, run.overrides, resume, folder.parent / f"{folder.name}.log")
@@ -231,7 +232,7 @@ def train_all(recipe: Path, runs: Sequence[SweepRun], parallel: int, resume: boo
 def watch_jobs(
     jobs: Sequence[Job], configs: Sequence[RunConfig], parallel: int, console: Console, keep_going: bool = False
 ) -> None:
-    """Run jobs that train these configs, and show how far they are."""
+    """Run jobs that train these configs, and show their progress."""
     with shown(console) as show:
         for _ in run_all(jobs, parallel, keep_going):
             time.sleep(REFRESH_SECONDS)
@@ -240,7 +241,7 @@ def watch_jobs(
 
 
 def live_table(configs: Sequence[RunConfig]) -> Table:
-    """The state of every run, from what it has logged by now."""
+    """A table with the state of every run, from the metrics that it has logged so far."""
     table = Table(box=None)
     for heading in ("arm", "seed", "step", "accuracy", "correct", "incorrect", "truncated", "bias meter"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
@@ -256,13 +257,13 @@ def live_table(configs: Sequence[RunConfig]) -> Table:
 
 
 def number(value: float) -> str:
-    """Shares with three digits after the point, lengths with one."""
+    """Format a number: shares with three decimals, lengths with one."""
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 @contextmanager
 def shown(console: Console) -> Iterator[Callable[[Any], None]]:
-    """A function that shows a renderable: live in a terminal, every few seconds and at the end elsewhere."""
+    """A function that shows a renderable: live in a terminal, else every few seconds and at the end."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             yield live.update
@@ -282,8 +283,10 @@ def shown(console: Console) -> Iterator[Callable[[Any], None]]:
 
 
 def show_results(folders: Sequence[Path], out: Path, console: Console) -> Path | None:
-    """Print the table of the arms and of their differences, and write the report and its figures; None if no run has
-    logged a step."""
+    """Print the tables of the arms and of their differences, and write the report and its figures.
+
+    Returns the path of the report, or None if no run has logged a step.
+    """
     if not folders:
         return None
     arms = group_arms([read_run(folder) for folder in folders])

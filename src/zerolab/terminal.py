@@ -1,7 +1,7 @@
-"""The one way to the terminal: `echo` for lines, `make_console` for tables, bars and colours.
+"""All output to the terminal: `echo` for lines, `make_console` for tables, bars and colours.
 
-Run names, question ids, columns, file names and error texts come from data, and a terminal acts on control characters.
-Everything that is printed therefore passes `visible`. tests/test_terminal.py refuses any other `print`.
+Run names, question ids, columns, file names and error texts come from data, and may have control characters on which a
+terminal acts. So everything that is printed passes through `visible`. tests/test_terminal.py refuses any other `print`.
 """
 
 import sys
@@ -15,7 +15,7 @@ from rich.segment import Segment
 
 
 def visible(text: str) -> str:
-    """`text` with control and direction characters as escapes; line feeds and tabs stay."""
+    """The text with control and direction characters as escapes, except line feeds and tabs."""
     if text.isprintable():
         return text
     return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else _escaped(c) for c in text)
@@ -27,19 +27,19 @@ def _escaped(character: str) -> str:
 
 
 def echo(*parts: object, error: bool = False, end: str = "\n") -> None:
-    """Print the parts, a space between them, with every control character visible.
+    """Print the parts, separated by spaces, with every control character visible.
 
     Args:
-        error: write to stderr, and at once.
+        error: write to stderr and flush.
     """
     text = visible(" ".join(map(str, parts)))
     print(text, end=end, file=sys.stderr if error else sys.stdout, flush=error)
 
 
 def make_console(width: int | None = None, error: bool = False, **options: Any) -> Any:
-    """A rich Console that shows control characters, in whatever is printed.
+    """Make a rich Console that shows control characters in everything it prints.
 
-    Markup is off, because text from data may hold brackets. Callers style with `rich.text.Text`.
+    Markup is off, because text from data may have brackets. Callers style with `rich.text.Text`.
 
     Args:
         width: columns if the output is no terminal (default: rich's own choice).
@@ -52,10 +52,10 @@ def make_console(width: int | None = None, error: bool = False, **options: Any) 
 
 @cache
 def _console_class() -> type:
-    """Made on first use, because rich is slow to import."""
+    """The class of `make_console`."""
 
     class VisibleConsole(Console):
-        """Escapes control characters of texts, not those that rich itself sends to the terminal."""
+        """A Console that escapes control characters of texts, but not those that rich itself sends."""
 
         def render_str(self, text: str, **options: Any) -> Any:  # before widths are measured
             return super().render_str(visible(text), **options)

@@ -20,13 +20,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UserError where it cannot be read or is no TOML."""
+    """The tables of a TOML file. Raises UserError if it cannot be read or is no TOML."""
     path = Path(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` names what ships") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, endless nesting
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a very long number, very deep nesting
         raise UserError(f"{path}: not valid TOML ({error})") from None
 
 
@@ -54,7 +54,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return found
 
 
-# Keys that say the same thing in two ways: whoever sets one on the command line does not mean the recipe's other.
+# Pairs of keys for the same setting. An override of one removes the other one from the recipe.
 ALTERNATIVES = (
     ("model.path", "model.base"),
     ("model.tokenizer", "model.vocab_size"),
@@ -65,9 +65,10 @@ ALTERNATIVES = (
 
 
 def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """`a.b=c` sets a key; c is read as TOML, or as a plain string where it is no TOML value.
+    """A copy of `raw` with overrides such as `a.b=c` applied. c is read as TOML, or as text if it is no TOML.
 
-    A key of ALTERNATIVES takes the place of the recipe's other one; two that are both overridden are both kept.
+    A key of ALTERNATIVES replaces the other key of its pair. If both are overridden, both are kept. Raises UserError
+    for an override that is not KEY=VALUE.
     """
     raw = copy.deepcopy(raw)
     for key in {item.partition("=")[0].strip() for item in overrides}:
@@ -89,7 +90,7 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str] | tuple[str, ...])
 
 
 def _remove(raw: dict[str, Any], key: str) -> None:
-    """Takes a dotted key out, if it is there."""
+    """Remove a dotted key, if it is there."""
     *parents, last = key.split(".")
     table: Any = raw
     for name in parents:
@@ -106,7 +107,7 @@ def _toml_value(text: str) -> Any:
 
 
 def parse(model: type[Model], raw: dict[str, Any], origin: str) -> Model:
-    """Validates `raw`; every problem becomes one line that starts with `origin`."""
+    """Validate `raw`. Raises UserError with all problems in one line that starts with `origin`."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -133,7 +134,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _as_table(model: type[BaseModel], problem: Any) -> str:
-    """How the path is written that stands in the place of a table; nothing if it is none."""
+    """How to write a path that was given instead of a table; "" if the value is not a path."""
     kind: type[BaseModel] | None = model
     for part in problem["loc"]:
         if kind is not None and isinstance(part, str):
@@ -146,8 +147,11 @@ def _as_table(model: type[BaseModel], problem: Any) -> str:
 
 
 def _nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
-    """The key that an unknown one was meant to be: that name in another table, else a neighbour of nearly that name,
-    else nearly that name in another table."""
+    """The known key nearest to an unknown one, or None.
+
+    It is a key with the same name in another table, else one with a similar name in the same table, else one with a
+    similar name in another table.
+    """
     *parents, last = map(str, loc)
     here: type[BaseModel] | None = model
     for part in loc[:-1]:
@@ -171,7 +175,7 @@ def table_class(annotation: Any) -> type[BaseModel] | None:
 
 
 def known_keys(model: type[BaseModel], prefix: str = "", deep: bool = True) -> list[str]:
-    """Every dotted key of a config class; keys of its `shorthand` class may stand directly in its table."""
+    """Every dotted key of a config class. The keys of its `shorthand` class can be set directly in its table."""
     shorthand: type[BaseModel] | None = getattr(model, "shorthand", None)
     keys = [prefix + name for name in shorthand.model_fields] if shorthand else []
     for name, info in model.model_fields.items():
@@ -182,15 +186,17 @@ def known_keys(model: type[BaseModel], prefix: str = "", deep: bool = True) -> l
     return keys
 
 
-LARGEST = 2**63 - 1  # TOML allows more, tensors and files do not
-LONGEST_NAME = 200  # bytes; a folder's name has at most 255, and the seed follows
+LARGEST = 2**63 - 1  # tensors and files allow no larger number
+LONGEST_NAME = 200  # bytes; a folder's name has at most 255, and the seed is appended
 
-# Marks of fields that a resumed run may change, and what becomes of its numbers then.
-SAME: dict[str, Any] = {"resume": "same"}  # they stay what they are
-ROUNDED: dict[str, Any] = {"resume": "rounded"}  # memory, speed or place: equal up to rounding, not to the bit
+# Marks of fields that a resumed run may change.
+SAME: dict[str, Any] = {"resume": "same"}  # the numbers of the run do not change
+ROUNDED: dict[str, Any] = {"resume": "rounded"}  # the numbers are equal up to rounding, not to the bit
 
 
 class Strict(BaseModel):
+    """The base class of all configs: frozen, without unknown keys, infinities and integers over 64 bits."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -202,9 +208,9 @@ class Strict(BaseModel):
 
 
 def refuse(*cases: tuple[object, str]) -> None:
-    """Raise ValueError with the message of the first case that is true: the one way to refuse settings that do not fit.
+    """Raise ValueError with the message of the first case that is true. For validators of configs.
 
-    For validators. A message names the key and the remedy; `parse` shows it as one line.
+    A message names the key and the remedy; `parse` shows it as one line.
     """
     for wrong, message in cases:
         if wrong:
@@ -212,7 +218,7 @@ def refuse(*cases: tuple[object, str]) -> None:
 
 
 def on_resume(model: type[BaseModel], key: str) -> Literal["same", "rounded"] | None:
-    """The mark of a dotted key or of a table around it; None for a key that a resumed run may not change."""
+    """The resume mark of a dotted key, or of a table around it; None if a resumed run may not change the key."""
     here: type[BaseModel] | None = model
     for part in key.split("."):
         info = here.model_fields.get(part) if here else None
@@ -225,7 +231,7 @@ def on_resume(model: type[BaseModel], key: str) -> Literal["same", "rounded"] | 
 
 
 def as_value_error(check: Callable[..., Any], *arguments: Any) -> None:
-    """Runs a check that raises UserError inside a validator, which has to raise ValueError."""
+    """Run a check that raises UserError in a validator, which must raise ValueError."""
     try:
         check(*arguments)
     except UserError as error:
@@ -233,7 +239,7 @@ def as_value_error(check: Callable[..., Any], *arguments: Any) -> None:
 
 
 def _check_name(name: str) -> str:
-    """A name becomes part of a folder's name."""
+    """The name. Raises ValueError if it cannot be part of a folder's name."""
     if not name.strip() or set(name) & set("/\\") or not name.isprintable() or name.strip(".") == "":
         raise ValueError(
             f"{name!r} is no name: write letters, digits and signs that a folder's name may have, without / and \\ "

@@ -27,7 +27,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run. The id stays the same over all sessions of the run."""
+    """The facts about a run that a tracker gets. The id is the same in all sessions of the run."""
 
     folder: Path
     project: str
@@ -37,7 +37,7 @@ class TrackedRun:
 
 
 class TensorBoard:
-    """Event files in the run's folder; steps that are logged again replace what later events said of them."""
+    """Event files in the run's folder. If a resumed run logs a step again, the new values replace the old ones."""
 
     def __init__(self, run: TrackedRun, first_step: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -54,10 +54,10 @@ class TensorBoard:
 
 
 class Wandb:
-    """A W&B run in the run's folder. A missing key is an error and no question; WANDB_MODE=offline needs none."""
+    """A W&B run in the run's folder. A missing API key is an error; WANDB_MODE=offline needs no key."""
 
     def __init__(self, run: TrackedRun, first_step: int):
-        os.environ.setdefault("WANDB_SILENT", "true")  # neither banners nor a prompt in the midst of a run
+        os.environ.setdefault("WANDB_SILENT", "true")  # no banners, and no prompt during a run
         import wandb
 
         self.run = wandb.init(
@@ -69,7 +69,7 @@ class Wandb:
             resume="allow",
             settings=wandb.Settings(console="off", silent=True),
         )
-        # Steps are an axis of their own, since W&B's takes no step twice and a resumed run may repeat some.
+        # A separate axis, because W&B's own step cannot repeat, and a resumed run may repeat steps.
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
@@ -81,7 +81,7 @@ class Wandb:
 
 
 class Trackio:
-    """A trackio run, local (TRACKIO_DIR) unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL say where else."""
+    """A trackio run, local (TRACKIO_DIR) unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL is set."""
 
     def __init__(self, run: TrackedRun, first_step: int):
         import trackio
@@ -110,11 +110,11 @@ class Trackio:
 SERVICES: Mapping[str, type] = {"tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
 
 
-ID_FILE = "track.json"  # in the run's folder, so that a resumed run is the same one to its trackers
+ID_FILE = "track.json"  # in the run's folder, so that a resumed run has the same id
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raises UserError for a tracker whose extra is missing."""
+    """Raise UserError for a tracker that is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
@@ -123,14 +123,14 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """A failure of a tracker is one line on stderr and the end of that tracker, never of the run."""
+    """The trackers of a run. If a tracker fails, it is dropped with one line on stderr, and the run goes on."""
 
     def __init__(self, names: Sequence[str], folder: Path, project: str, name: str, config: Mapping[str, Any]):
         self.names, self.folder, self.project, self.name, self.config = names, folder, project, name, config
         self.services: dict[str, Service] | None = None
 
     def log(self, step: int, record: Mapping[str, Any]) -> None:
-        """Tells all of them every finite number of a line of metrics.jsonl."""
+        """Send every finite number of a line of metrics.jsonl to all trackers."""
         if not self.names:
             return
         if self.services is None:

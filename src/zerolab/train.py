@@ -1,7 +1,7 @@
-"""The loop is the method section: start reading here.
+"""The RL loop. Start reading here: this file has the steps of a paper's method section.
 
-Questions -> template -> prompts -> the engine samples G responses each -> grader -> rewards -> advantages -> batch ->
-learner -> new weights to the engine. `build.py` puts the pieces together from a config; this file only runs them.
+Questions -> template -> prompts -> the engine samples G responses to each -> grader -> rewards -> advantages -> batch
+-> learner -> new weights to the engine. `build.py` makes the objects from a config; this file only calls them.
 """
 
 import sys
@@ -40,12 +40,18 @@ def train(
     progress: Progress | None = None,
     engine: EngineFactory = make_engine,
 ) -> Path:
-    """Runs a recipe to its end and returns the run directory; the final policy is the newest checkpoint.
+    """Run a recipe and return the run directory. The final policy is the newest checkpoint.
 
-    `recipe` is a RunConfig, a dict of the keys of a recipe, the path of one, or the name of one that ships. `engine`
-    makes the sampler from (config, model, tokenizer, device). Ctrl-C or SIGTERM ends a run after the current step with
-    a checkpoint and raises Interrupted. With `resume` it goes on from the last checkpoint, on CPU with the same threads
-    to the bit as if it had never stopped. Raises UserError, with one line, for invalid settings.
+    Args:
+        recipe: a RunConfig, a dict with the keys of a recipe, the path of a recipe, or the name of a shipped one.
+        resume: go on from the last checkpoint. On a CPU with the same threads, the results are equal to the bit to
+            those of an uninterrupted run.
+        overwrite: delete an existing run in the run directory.
+        engine: makes the engine from (config, model, tokenizer, device).
+
+    Raises:
+        UserError: for invalid settings, with a one-line message.
+        Interrupted: after Ctrl-C or SIGTERM, when the current step has ended and a checkpoint is written.
     """
     config: RunConfig = run_config(recipe)
     directory = RunDirectory(config, resume, overwrite)
@@ -70,7 +76,7 @@ def train(
 
 
 def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: GracefulStop) -> None:
-    """From step `first` to the end. Raises Interrupted after the step during which a stop was requested."""
+    """Take the steps from `first` to the last one. Raises Interrupted if a stop is requested."""
     health = Health(run.config, *directory.history())
     run_steps(
         run.config,
@@ -85,7 +91,7 @@ def steps(run: Run, directory: RunDirectory, first: int, shown: Progress, stop: 
 
 
 def log(directory: RunDirectory, shown: Progress, health: Health, record: dict[str, Any]) -> None:
-    """Logs and shows the row of a step, and every warning that holds for the first time."""
+    """Log and show the metrics of a step, and every warning of the run's health that is new."""
     directory.log(record)
     shown.row(record["step"], record)
     for warning in health.check(record):
@@ -94,12 +100,12 @@ def log(directory: RunDirectory, shown: Progress, health: Health, record: dict[s
 
 
 def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
-    """One rollout and its optimizer steps."""
+    """Take one training step: a rollout and its optimizer steps. Returns the metrics."""
     started = time.perf_counter()
     rollout = next(run.stream)
     waited = time.perf_counter()
     with run.learning():
-        groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i: statistics of the rollout
+        groups, batch, measured = prepare(rollout.groups, run.learner, run.objective)  # A_i, over the whole rollout
         updates = update(run, batch, step)
     checked = run.publish()  # pi_old <- pi
     learned = time.perf_counter()
@@ -114,7 +120,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
         **checked,
         **bias_metrics(groups, batch, run.objective, run.learner.budget),
         **{f"rollout/{name}": count for name, count in rollout.counts.items()},
-        "time/wait_s": waited - started,  # for the rollout: under staleness less than sampling it took
+        "time/wait_s": waited - started,  # less than time/sample_s if sampling runs ahead
         "time/sample_s": rollout.seconds,
         "time/learn_s": learned - waited,
         "time/sample_tokens_per_s": rollout.counts["tokens"] / rollout.seconds,
@@ -123,7 +129,7 @@ def train_step(run: Run, directory: RunDirectory, step: int) -> dict[str, Any]:
 
 
 def update(run: Run, batch: Batch, step: int) -> list[dict[str, float]]:
-    """The optimizer steps over one rollout; each has its own denominators."""
+    """Take the optimizer steps of one rollout, each with its own denominators. Returns the metrics of each."""
     seed = request_seed(run.config.seed, "minibatches", step)
     return [
         {**run.learner.forward_backward(part, run.objective), **run.learner.optim_step()}
@@ -140,7 +146,7 @@ def save(run: Run, directory: RunDirectory, step: int) -> None:
 
 
 def restore(run: Run, directory: RunDirectory) -> int:
-    """Puts the last checkpoint back, or the beginning where there is none; returns the step to go on with."""
+    """Load the last checkpoint, or the initial state if there is none. Returns the next step."""
     folder = directory.newest_checkpoint()
     state: dict[str, Any] = load_state(folder) if folder else {"step": 0, "stream": run.stream.beginning}
     directory.cut_after(state["step"] if folder else None)
@@ -152,7 +158,7 @@ def restore(run: Run, directory: RunDirectory) -> int:
 
 
 class _Loop(ModuleType):
-    """`zerolab.train` is this module whoever imported it first, and `zerolab.train(config)` runs `train`."""
+    """Makes this module callable, so that `zerolab.train(config)` runs `train`."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Path:
         return train(*arguments, **options)
