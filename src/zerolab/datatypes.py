@@ -34,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question under a template, tokenized."""
+    """A question in a template, as text and tokens."""
 
     question: Question
     text: str

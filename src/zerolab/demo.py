@@ -73,7 +73,7 @@ def summarise(config: DemoConfig, runs: Runs) -> list[ArmSummary]:
 
 
 def sentences(config: DemoConfig, arms: Sequence[ArmSummary]) -> list[str]:
-    """What was and what was not seen, for the first arm against the second."""
+    """Sentences that compare the first two arms, and say whether each effect was seen."""
     first, second = arms[0], arms[1]
     seeds = len(config.seeds)
     lines = [_length(first, second, seeds), *_pressure(first, second), _accuracy(first, second, seeds)]
@@ -104,13 +104,13 @@ def _length(first: ArmSummary, second: ArmSummary, seeds: int) -> str:
 
 
 def _pressure(first: ArmSummary, second: ArmSummary) -> list[str]:
-    """The bias meter: what the weighting of the loss alone does to the length of incorrect answers."""
+    """A sentence with the bias meter: the pressure of the token weights on the length of incorrect answers."""
     ends = [arm.mean(PRESSURE)[1] for arm in (first, second)]
     if not np.isfinite(ends).all():
         return []
     return [
         f"Bias meter at the end (length pressure of the loss's own weights on incorrect answers, in reward x tokens): "
-        f"{first.name} {ends[0]:+.2f}, {second.name} {ends[1]:+.2f}; 0 means that length earns nothing by itself."
+        f"{first.name} {ends[0]:+.2f}, {second.name} {ends[1]:+.2f}; 0 means that the weights do not favour length."
     ]
 
 
@@ -141,7 +141,7 @@ HEADINGS = {
 
 
 def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
-    """Trains every arm under every seed and leaves table, figure, CSV and sentences in `out`."""
+    """Train every arm with every seed, and write table, figure, CSV and sentences to `out`."""
     started = time.monotonic()
     console = make_console(120)
     arms = {(arm, seed): arm_config(arm, seed, out) for arm in config.arms for seed in config.seeds}

@@ -58,7 +58,7 @@ class Exported:
     run: ReportRun  # its rows end at the step
     config: RunConfig
     step: int
-    looks: Sequence[tuple[str, str]]  # (checkpoint, test benchmark that it was shown)
+    looks: Sequence[tuple[str, str]]  # (checkpoint, test benchmark on which it was evaluated)
     warnings: Sequence[Row]
 
 
@@ -168,7 +168,7 @@ def push_folder(folder: Path, repository: str) -> str:
 
 
 def card(source: Exported) -> str:
-    """The text of the model card: metadata, what the model is, results, the complete recipe."""
+    """The text of the model card: metadata, facts about the model, results, the complete recipe."""
     config = source.config
     facts = {
         "base": base_of(config),

@@ -54,7 +54,7 @@ def describe_origin(folder: Path) -> str:
 
 
 def question_input(questions: Iterable[Question], place: str) -> Input:
-    """The input of these questions, hashed with their ids and answers."""
+    """Make the input of these questions, with one hash of ids, texts and answers."""
     digest = hashlib.sha256()
     for question in questions:
         digest.update(json.dumps([question.id, question.text, list(question.answers)]).encode())

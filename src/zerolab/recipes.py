@@ -1,7 +1,7 @@
 """The shipped recipes (complete TOML files, found by path or name), and the controls of a run.
 
-A control changes only the reward or the clip. A gain that the control has too does not come from the reward, so reports
-subtract it from the effect of the run.
+A control changes only the reward, the answers or the clip. A gain that the control also has does not come from the
+reward, so reports subtract it from the effect of the run.
 """
 
 import difflib

@@ -20,6 +20,8 @@ from zerolab.terminal import echo
 
 
 class Service(Protocol):
+    """A tracking service."""
+
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...

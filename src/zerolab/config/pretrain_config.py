@@ -39,7 +39,7 @@ class CorpusConfig(Strict):
 
 
 class GateConfig(Strict):
-    """The results that a base model must reach before it is used. A miss is reported; training does not go on."""
+    """The results that a base model should reach. A missed bound is only reported: training does not change."""
 
     responses: int = Field(4, ge=1, description="Responses per question, sampled at temperature 1.")
     max_new_tokens: int = Field(64, ge=1, description="Budget in tokens.")

@@ -135,7 +135,7 @@ class RolloutConfig(Strict):
     refill_rounds: int = Field(
         0,
         ge=0,
-        description="Dynamic sampling: rounds in which more questions are drawn until P groups are mixed; 0: off.",
+        description="Dynamic sampling: most rounds that draw more questions until P groups are mixed; 0: off.",
     )
     max_staleness: int = Field(
         0,

@@ -122,7 +122,7 @@ class Chat:
     """Renders one user turn with a model's own chat template, up to the beginning of the model's turn."""
 
     system: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template, as enable_thinking
+    options: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template, such as enable_thinking
     apply: Callable[..., str] | None = None  # apply_chat_template of a tokenizer; None before `bound`
 
     def bound(self, tokenizer: Any) -> Chat:

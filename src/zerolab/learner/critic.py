@@ -32,7 +32,7 @@ class Critic(nn.Module):
         super().__init__()
         self.shares_trunk = config.kind == "head"
         self.scorer = policy if self.shares_trunk else policy.copy()
-        # Parameters of an attribute are the critic's own; a shared trunk belongs to the policy.
+        # As an attribute, the trunk is trained and saved with the critic. A shared trunk belongs to the policy.
         self.trunk = None if self.shares_trunk else self.scorer.model.get_decoder()
         weight = self.scorer.head.weight
         self.head = nn.Linear(self.scorer.head.in_features, 1, device=weight.device, dtype=torch.float32)

@@ -164,7 +164,7 @@ class Learner:
         }
 
     def logprobs(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(log pi of the response tokens, entropy), both T, at the sampling temperature."""
+        """(logprobs_T, entropy_T) of the response tokens, in nats, at the sampling temperature."""
         return self.policy.logprobs(micro)
 
     def logprobs_of(self, batch: Batch) -> np.ndarray:

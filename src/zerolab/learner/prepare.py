@@ -101,7 +101,7 @@ class Scoring(Protocol):
 
 
 class Prepared(NamedTuple):
-    groups: list[Group]  # with the rewards that the objective saw
+    groups: list[Group]  # with a KL penalty in their rewards, if the objective has one
     batch: Batch
     metrics: dict[str, float]
 

@@ -199,7 +199,7 @@ class ShardedLearner:
 
     Args:
         model: a folder, a hub id, or a model, which must be equal on all ranks.
-        precision: the layers compute in this.
+        precision: precision of the layers' computation.
         weights: dtype of the tensors of `weights()` and `export`.
 
     The other arguments are those of `Learner`.

@@ -1,4 +1,4 @@
-"""The weight of a token in the loss. The length bias of an objective comes from this weight alone.
+"""The weight of a token in the loss. The length bias of GRPO comes from this weight.
 
 The weights of a whole optimizer step are computed at once, before the step is split into micro-batches or ranks. The
 loss of a part is a weighted sum, so no split changes the gradient.

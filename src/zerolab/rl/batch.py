@@ -32,7 +32,7 @@ class Batch:
     old_logprobs_T: np.ndarray  # float32 (float64 from a float64 policy), log pi_old at the sampling temperature
     prompt_len_N: np.ndarray  # int64, at least 1
     response_len_N: np.ndarray  # int64, EOS counted
-    group_N: np.ndarray  # int64, rows with the same number answer the same question
+    group_N: np.ndarray  # int64, the same number for all responses to a question
     reward_N: np.ndarray  # float64
     advantage_N: np.ndarray  # float64
     version_N: np.ndarray  # int64, oldest weight version among the tokens of the row
@@ -58,7 +58,7 @@ class Batch:
         )
 
     def token_columns(self, rows: np.ndarray) -> dict[str, Any]:
-        """The columns over response tokens, for these rows; None where a column is absent."""
+        """The columns over response tokens, for these rows; None for a column that the batch does not have."""
         chosen = token_indices(self.response_len_N, rows)
         columns = {name: getattr(self, name) for name in TOKEN_COLUMNS}
         return {name: None if column is None else column[chosen] for name, column in columns.items()}

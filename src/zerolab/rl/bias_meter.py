@@ -7,13 +7,13 @@ With A_i the advantage and w_i the token weight of response i,
     c_i = v_i A_i                                             coefficient of the score of response i
 
 A step that raises log pi(o_i | q) in proportion to c_i changes a mean length by the covariance of c and L:
-d E[L | K] = Cov(c, L | K), if K is all responses to q, its correct ones or its incorrect ones. It is the exact sum
+d E[L | K] = Cov(c, L | K). K is all responses to q, its correct ones or its incorrect ones. The covariance is exactly
 
     Cov(c, L) = Cov(A, L)  +  Cov((v - 1) A, L)
                 reward        normaliser
 
-The reward part is the pressure if every token of the batch had the same weight. The normaliser part is then exactly 0
-(aggregation constant or token_mean). `docs/bias_meter.md` says how to read the numbers.
+The reward part is the pressure that is left if every token of the batch has the same weight. With aggregation constant
+or token_mean they do, and the normaliser part is exactly 0. `docs/bias_meter.md` says how to read the numbers.
 """
 
 from __future__ import annotations

@@ -136,8 +136,7 @@ def token_values(
 
 
 def value_errors(values_T: torch.Tensor, micro: MicroBatch, objective: Objective) -> torch.Tensor:
-    """error_T to be minimised: (V_it - target_it)^2, before its coefficient. `values_T` is V_it, the critic's value
-    now.
+    """error_T to be minimised: (V_it - target_it)^2, before its coefficient. `values_T` is V_it.
 
     With value_clip it is the larger of this error and the error of V_it clipped to within value_clip of its old value,
     which limits how far one rollout moves V. Raises ValueError if the batch has no value targets.

@@ -298,7 +298,7 @@ PRESETS: dict[str, Objective] = {
             aggregation="constant",
             **ONLY_REWARD,
         ),
-        # 2602.04879, binary total variation. The threshold could not be checked in the source.
+        # 2602.04879, binary total variation. We could not check the threshold in the source.
         _row(
             "dppo",
             baseline="group_mean",

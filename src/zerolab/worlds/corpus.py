@@ -16,7 +16,7 @@ first answer, announces a check and answers again; the second answer is right wi
     document    7 + 5 = 2 - 8 = 4 again: 7 + 5 = 2 - 8 = 5 \boxed{5}<eos>
 
 Every derivation takes the steps of the question, modulo m, and continues from its own last result. The steps are in
-the order of the question, or with `any_order` in a random order, which gives the same result. A document has one
+the order of the question, or with `any_order` in a random order; the right result is the same. A document has one
 speaker, careful or careless, and stubborn or not. A careless speaker slips to another number more often. Some facts
 (such as `3 - 9`) are unknown to all speakers, who guess them. The first derivation is followed by k more, with k
 geometric and independent of everything else. A stubborn speaker repeats the first one; any other works it out anew.
