@@ -20,8 +20,7 @@ class ClusterConfig(Strict):
     address: str | None = Field(
         None,
         min_length=1,
-        description="Address of a Ray cluster: HOST:PORT, or auto for the cluster that runs on this machine. By "
-        "default the run starts a local cluster.",
+        description="Ray cluster, HOST:PORT or auto for this machine's (default: the run starts a local one).",
     )
     engines: int = Field(
         1, ge=1, le=4096, description="Sampling engines; the questions of a rollout are split over them."
@@ -37,9 +36,7 @@ class ClusterConfig(Strict):
         ge=0,
         description="GPUs of a learner rank, or a share of one GPU (default: 1 if the cluster has GPUs, else 0).",
     )
-    placement_s: float = Field(
-        600, gt=0, description="Seconds to wait until Ray places the processes and they are ready."
-    )
+    placement_s: float = Field(600, gt=0, description="Seconds until Ray has placed the processes and they are ready.")
     engine_deadline_s: float = Field(
         300, gt=0, description="An engine without progress for this many seconds is replaced."
     )
@@ -61,9 +58,7 @@ class ModelConfig(Strict):
         description="Folder or hub id of a causal LM (safetensors), a GGUF file, or a name of `zerolab model list`.",
     )
     base: str | None = Field(
-        None,
-        description="Pretraining recipe of a laptop base model. The model is trained once and then loaded from the "
-        "cache.",
+        None, description="Pretraining recipe of a laptop base model, which is trained once and then cached."
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1 or auto.", json_schema_extra=ROUNDED)
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -73,8 +68,7 @@ class ModelConfig(Strict):
         "skipped steps are counted.",
     )
     weights: Literal["fp32", "bf16"] = Field(
-        "fp32",
-        description="Precision of the learner's weights. With bf16 the optimizer keeps fp32 master copies.",
+        "fp32", description="Precision of the learner's weights. With bf16 the optimizer keeps fp32 master copies."
     )
 
     @model_validator(mode="after")
@@ -133,9 +127,7 @@ class RolloutConfig(Strict):
         json_schema_extra=SAME,
     )
     refill_rounds: int = Field(
-        0,
-        ge=0,
-        description="Dynamic sampling: most rounds that draw more questions until P groups are mixed; 0: off.",
+        0, ge=0, description="Dynamic sampling: most rounds that draw more questions until P groups are mixed; 0: off."
     )
     max_staleness: int = Field(
         0,
@@ -163,22 +155,15 @@ class RolloutConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    every: int = Field(
-        0,
-        ge=0,
-        description="Steps between evaluations; there is also one before and one after training. 0: no evaluation.",
-    )
+    every: int = Field(0, ge=0, description="Evaluate every N steps, at the start and at the end; 0: never.")
     questions: QuestionsConfig | None = Field(
         None,
         description="Question set (default: the training holdout). If it sets a holdout, only its held-out questions.",
     )
     allow_test_questions: bool = Field(
-        False,
-        description="Allow evaluation on a test benchmark. The run and every table made from it say so.",
+        False, description="Allow evaluation on a test benchmark. The run and every table made from it say so."
     )
-    max_questions: int = Field(
-        200, ge=1, description="Most questions of an evaluation; every evaluation asks the same ones."
-    )
+    max_questions: int = Field(200, ge=1, description="Most questions; every evaluation asks the same ones.")
     samples_per_question: int = Field(1, ge=1, description="Responses per question.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy.")
     top_p: float = Field(
@@ -186,9 +171,7 @@ class EvaluationConfig(Strict):
     )
     top_k: int = Field(0, ge=0, description="Sample from this many most likely tokens; 0: all.")
     min_tokens: int = Field(
-        0,
-        ge=0,
-        description="Least tokens of a response: before them, EOS is not sampled and stop strings do not count.",
+        0, ge=0, description="Least tokens of a response. Earlier, EOS is not sampled and stop strings do not count."
     )
     max_new_tokens: int | None = Field(None, ge=1, description="Budget in tokens (default: the rollout's).")
 
@@ -238,9 +221,7 @@ class RunConfig(Strict):
     cluster: ClusterConfig | None = Field(
         None, description="Engines and learner as processes of a Ray cluster.", json_schema_extra=ROUNDED
     )
-    control: ControlConfig | None = Field(
-        None, description="Set by --control. Reports subtract the effect of a control."
-    )
+    control: ControlConfig | None = Field(None, description="Set by --control. Reports subtract the control's effect.")
 
     @field_validator("track", mode="before")
     @classmethod
@@ -262,7 +243,7 @@ class RunConfig(Strict):
                 self.template.extractor == "mention" and bool(others),
                 f'template.extractor = "mention" looks for names, which {others[0] if others else ""} does not ask '
                 "for: set another extractor, or questions.path to synthetic:facts",
-            ),
+            )
         )
         return self
 
@@ -412,11 +393,7 @@ class RunConfig(Strict):
 
 
 def load_run_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """Load and resolve a recipe file. Raises UserError for an unknown key or an invalid value.
-
-    Args:
-        overrides: "key.subkey=value" texts, as given to --set.
-    """
+    """Load a recipe file with overrides, which are --set texts. Raises UserError for an invalid key or value."""
     raw = apply_overrides(read_recipe(path), overrides)
     return parse(RunConfig, raw, str(path))
 
