@@ -1,18 +1,19 @@
-"""The length bias in five or six parameters: a policy that sees how sure it may be, under the production objectives.
+"""The length bias in a policy with five or six parameters, trained by the same objectives as real models.
 
-A response is one answer token and then filler until the policy stops. A question has one of three difficulties; each
-has a logit of answering right (the hardest is frozen, so wrong answers never die out). After the answer the policy sees
-a signal, sure or unsure, that agrees with the truth with a given probability, and stops after every token with a
-probability of its own for each signal. So a state inside the response predicts the reward, which is all it takes:
-dividing by the length of a response makes it cheaper to be wrong at length, and "unsure" learns not to stop.
+A response is one answer token, then filler tokens until the policy stops. A question has one of three difficulties, and
+each difficulty has a logit of a right answer. The logit of the hardest one is not trained, so there are always wrong
+answers. After the answer the policy sees a signal, sure or unsure, which agrees with the truth with a given
+probability. After every token it stops with a probability that depends on the signal. So the state predicts the reward.
+If the loss divides by the length of a response, a long wrong answer costs less per token, and the policy learns to go
+on after "unsure".
 
-A setting may add a style: a sixth parameter decides before the answer whether a response is brief or rambling. Brief
-responses stop earlier and are right more often by given amounts, so length goes with the outcome although nothing
-inside the response predicts it. A setting may also let length pay: every token after a wrong answer mends it with a
-small probability.
+A setting may add a style: the sixth parameter is the logit that a response is brief, not rambling. Brief responses stop
+earlier and are right more often by given amounts, so length correlates with the outcome although no state inside the
+response predicts it. A setting may also reward length: every token after a wrong answer mends it with a small
+probability.
 
-Advantages and token weights come from `zerolab.rl`; the score (gradient of log pi) is exact, in closed form. With one
-update per rollout every ratio is 1 and no clip acts; with more, ratios and PPO's clip are taken token by token.
+Advantages and token weights come from `zerolab.rl`. The score (gradient of log pi) is computed in closed form. With one
+update per rollout every ratio is 1 and nothing is clipped; with more, ratios and PPO's clip are computed per token.
 """
 
 from collections.abc import Iterator
@@ -27,24 +28,24 @@ from zerolab.rl.aggregate import token_weights
 from zerolab.rl.bias_meter import mean_or_nan
 from zerolab.rl.objective import PRESETS, Objective
 
-LEVELS = 3  # difficulties; the logit of the hardest is frozen
+LEVELS = 3  # difficulties; the logit of the hardest is not trained
 STYLE = 5  # index of the logit of being brief
 
 
 @dataclass(frozen=True)
 class Style:
-    """Half of each amount is added to a brief response, half is taken from a rambling one. Both in logits."""
+    """Differences between brief and rambling responses, in logits."""
 
-    association: float  # of being right
-    spread: float = 2.0  # of stopping after a token
+    association: float  # of the logit of a right answer
+    spread: float = 2.0  # of the logit of stopping after a token
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything but the objective."""
+    """All settings of a simulation except the objective."""
 
     correct_logits: tuple[float, float, float] = (-2.5, -1.0, 0.5)
-    stop_probability: float = 0.12  # at the start, after both signals
+    stop_probability: float = 0.12  # initial value, for both signals
     signal_accuracy: float = 0.8
     budget: int = 64
     questions: int = 32  # P
@@ -52,27 +53,27 @@ class Setting:
     lr: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     updates: int = 1  # optimizer steps over one rollout
-    truncation: Literal["zero", "keep"] = "zero"  # whether a right answer that ran into the budget earns its reward
-    reward: Literal["verdict", "coin"] = "verdict"  # coin: a fair one, independent of everything
+    truncation: Literal["zero", "keep"] = "zero"  # zero: a truncated right answer gets reward 0; keep: 1
+    reward: Literal["verdict", "coin"] = "verdict"  # coin: a random 0 or 1
     style: Style | None = None
     mending: float | None = None  # probability that a token after a wrong answer makes it right
 
     def parameters(self) -> np.ndarray:
-        """Logits of being right (3), of stopping when unsure and when sure, and with styles of being brief."""
+        """The initial logits: of a right answer (3), of stopping if unsure and if sure, and with a style of brevity."""
         stop = np.log(self.stop_probability / (1 - self.stop_probability))
         return np.array([*self.correct_logits, stop, stop, *([0.0] if self.style else [])])
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """P x G responses of the policy; every array is [P, G]."""
+    """P x G responses of the policy. Every array has shape [P, G]."""
 
     level: np.ndarray  # int: difficulty of the question
     brief: np.ndarray  # bool: the style; False without styles
-    answered: np.ndarray  # bool: the answer token is right
-    right: np.ndarray  # bool: so is the verdict; more often than the answer token if tokens after it mend it
+    answered: np.ndarray  # bool: whether the answer token is right
+    right: np.ndarray  # bool: whether the response is right, by its answer token or because it was mended
     sure: np.ndarray  # int: the signal, 0 or 1
-    length: np.ndarray  # int: tokens, the answer and the stop counted
+    length: np.ndarray  # int: tokens, including the answer and the stop
     stopped: np.ndarray  # bool: ended within the budget
 
     @property
@@ -82,12 +83,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Row:
-    """One rollout, before the update that it leads to. Lengths in tokens, NaN where there is nothing to average."""
+    """Statistics of one rollout, before its update. Lengths are in tokens; a mean of nothing is NaN."""
 
     step: int
     accuracy: float  # right and within the budget
     length_correct: float
-    length_incorrect: float  # of all others, as in rl/metrics.py
+    length_incorrect: float  # of all other responses, as in rl/metrics.py
     truncated: float
     stop_unsure: float  # probability of stopping after the signal, per token
     stop_sure: float
@@ -96,16 +97,17 @@ class Row:
 def simulate(
     objective: str | Objective, *, seed: int = 0, steps: int = 1500, setting: Setting | None = None
 ) -> Iterator[Row]:
-    """Trains the policy under an objective (a preset's name or a value) and yields a row per step.
+    """Train the policy under an objective (a preset's name or a value) and yield a row per step.
 
-    The uniform random numbers depend on seed and step alone, so that two objectives differ by their updates only.
+    The random numbers depend only on seed and step, so two objectives differ only in their updates. Raises UserError
+    for an unknown objective, and for one without token ratios or with another clip than PPO's.
     """
     if isinstance(objective, str):
         if objective not in PRESETS:
             raise UserError(f"objective {objective!r} is unknown: choose one of {', '.join(PRESETS)}")
         objective = PRESETS[objective]
     if objective.ratio != "token" or objective.clip not in ("none", "ppo") or objective.needs_critic:
-        raise UserError(f"objective {objective.name}: this policy knows token ratios with PPO's clip or none")
+        raise UserError(f"objective {objective.name}: this policy needs a token ratio with PPO's clip or without clip")
     setting = setting or Setting()
     parameters = setting.parameters()
     first, second, taken = np.zeros_like(parameters), np.zeros_like(parameters), 0
@@ -116,7 +118,7 @@ def simulate(
         old = parameters
         for rows in _minibatches(setting, seed, step):
             gradient = loss_gradient(rollout, parameters, objective, setting, advantage, old, rows)
-            gradient[0] = 0.0  # the hardest questions stay as they are
+            gradient[0] = 0.0  # the logit of the hardest questions is not trained
             taken += 1
             first = setting.betas[0] * first + (1 - setting.betas[0]) * gradient
             second = setting.betas[1] * second + (1 - setting.betas[1]) * gradient**2
@@ -141,7 +143,7 @@ def _minibatches(setting: Setting, seed: int, step: int) -> list[np.ndarray]:
 
 
 def sample(parameters: np.ndarray, setting: Setting, seed: int, step: int) -> Rollout:
-    """A rollout under `parameters`, by inverting distribution functions at uniform numbers."""
+    """Sample a rollout under `parameters` from the uniform random numbers of seed and step."""
     random = np.random.Generator(np.random.Philox([seed, step]))
     shape = (setting.questions, setting.samples)
     level = np.broadcast_to(random.integers(LEVELS, size=(setting.questions, 1)), shape)
@@ -152,7 +154,7 @@ def sample(parameters: np.ndarray, setting: Setting, seed: int, step: int) -> Ro
     answered = random.random(shape) < _sigmoid(parameters[level] + _answer_offset(brief, setting))
     sure = np.where(random.random(shape) < setting.signal_accuracy, answered, ~answered).astype(np.int64)
     stop = _sigmoid(parameters[LEVELS + sure] + _stop_offset(brief, setting))
-    # Tokens after the answer, the stop included, are geometric.
+    # The number of tokens after the answer, including the stop, is geometric.
     tail = 1 + np.floor(np.log1p(-random.random(shape)) / np.log1p(-stop)).astype(np.int64)
     stopped = tail <= setting.budget - 1
     length = 1 + np.minimum(tail, setting.budget - 1)
@@ -164,20 +166,20 @@ def sample(parameters: np.ndarray, setting: Setting, seed: int, step: int) -> Ro
 
 
 def _answer_offset(brief: np.ndarray, setting: Setting) -> np.ndarray:
-    """What the style adds to the logit of a right answer token."""
+    """The offset of the logit of a right answer token by the style: plus or minus half the association."""
     return (brief - 0.5) * setting.style.association if setting.style else np.zeros(brief.shape)
 
 
 def _stop_offset(brief: np.ndarray, setting: Setting) -> np.ndarray:
-    """What the style adds to the logit of stopping."""
+    """The offset of the logit of stopping by the style: plus or minus half the spread."""
     return (brief - 0.5) * setting.style.spread if setting.style else np.zeros(brief.shape)
 
 
 def score(rollout: Rollout, parameters: np.ndarray, setting: Setting) -> np.ndarray:
-    """Gradient of log pi of every response in the parameters, [P, G, 5 or 6]. Signal and mending are not the policy's.
+    """Gradient of log pi of every response in the parameters, [P, G, 5 or 6].
 
-    A choice with logit x gives happened - sigmoid(x): the style, the answer, and every token after the answer, which
-    either stops or does not.
+    The policy chooses the style, the answer, and after every further token whether to stop. A choice with logit x gives
+    happened - sigmoid(x). Signal and mending are not chosen by the policy.
     """
     out = np.zeros((*rollout.length.shape, len(parameters)))
     answer = rollout.answered - _sigmoid(parameters[rollout.level] + _answer_offset(rollout.brief, setting))
@@ -200,11 +202,16 @@ def loss_gradient(
     old: np.ndarray,
     rows: np.ndarray,
 ) -> np.ndarray:
-    """Gradient of the loss over these rows of a rollout that was sampled under `old`: one optimizer step.
+    """Gradient of the loss over these rows of a rollout, for one optimizer step.
 
-    The surrogate of a token is r A with r = pi / pi_old, without gradient where PPO's clip acts. A response has four
-    kinds of tokens: the style, the answer, those after which it went on, and the stop; those of a kind share one ratio.
-    The style is not counted in the length.
+    The surrogate of a token is r A with r = pi / pi_old, and clipped tokens have no gradient. A response has four kinds
+    of tokens: the style, the answer, the tokens after which it went on, and the stop. All tokens of a kind have one
+    ratio. The style does not count in the length.
+
+    Args:
+        advantage: [P, G].
+        old: parameters under which the rollout was sampled.
+        rows: indices of the responses in the flattened rollout.
     """
     level, brief, answered, sure, length, stopped = (
         column.ravel()[rows]
@@ -215,7 +222,7 @@ def loss_gradient(
     gradient, nothing, once = np.zeros_like(parameters), np.zeros(len(rows)), np.ones(len(rows))
 
     def add(index: np.ndarray, offset: np.ndarray, happened: np.ndarray, count: np.ndarray) -> None:
-        """Tokens that did or did not happen, with the logit at `index` plus an offset: score happened - p."""
+        """Add the gradient of `count` binary choices with the logit at `index` plus an offset; score happened - p."""
         p, before = (_sigmoid(theta[index] + offset) for theta in (parameters, old))
         ratio = np.where(happened, p / before, (1 - p) / (1 - before))
         kept = _unclipped(ratio, advantage_N, objective)
@@ -232,7 +239,7 @@ def loss_gradient(
 
 @dataclass(frozen=True)
 class Law:
-    """Every response that the policy can write to a question of random difficulty, with its probability [M]."""
+    """All M responses of the policy to a question of random difficulty, with their probabilities [M]."""
 
     responses: Rollout  # [M]
     probability: np.ndarray
@@ -244,8 +251,8 @@ class Law:
 
 
 def enumerate_responses(parameters: np.ndarray, setting: Setting) -> Law:
-    """The exact distribution of responses, by running through all of them."""
-    tails = np.arange(1, setting.budget + 1)  # the last one stands for every tail that the budget cuts off
+    """The exact distribution of responses, by enumeration."""
+    tails = np.arange(1, setting.budget + 1)  # the last one is every tail that is truncated
     styles = (False, True) if setting.style else (False,)
     axes = (np.arange(LEVELS), np.array(styles), np.array([False, True]), np.array([0, 1]), tails, [False, True])
     level, brief, answered, sure, tail, mended = (a.ravel() for a in np.meshgrid(*axes, indexing="ij"))
@@ -269,11 +276,10 @@ def enumerate_responses(parameters: np.ndarray, setting: Setting) -> Law:
 
 
 def expected_step(objective: str | Objective, setting: Setting) -> np.ndarray:
-    """The direction in which an objective's expected gradient moves the policy before training: -E[loss gradient].
+    """The expected step of the initial policy under an objective: -E[loss gradient], computed without sampling.
 
-    For a reward minus the group's mean, whose expectation needs no sampling: A = r - mean of G rewards, the response's
-    own included, so that E[w A s] = (1 - 1/G) E[w (r - E r) s] for weight w and score s. Raises UserError for another
-    baseline or scale.
+    A is r minus the mean of all G rewards of the group, so E[w A s] = (1 - 1/G) E[w (r - E r) s] for weight w and score
+    s. Raises UserError for another baseline or scale.
     """
     objective = PRESETS[objective] if isinstance(objective, str) else objective
     if (objective.baseline, objective.scale) != ("group_mean", "none"):
@@ -293,7 +299,7 @@ def expected_step(objective: str | Objective, setting: Setting) -> np.ndarray:
 
 
 def drift_of_incorrect_length(direction: np.ndarray, setting: Setting, size: float = 1e-4) -> float:
-    """Tokens that an incorrect response gains per unit of a step along `direction` before training."""
+    """Tokens by which incorrect responses get longer per unit step along `direction` from the initial policy."""
     start = setting.parameters()
     ahead, behind = (
         enumerate_responses(start + sign * size * direction, setting).incorrect_length() for sign in (1, -1)
@@ -302,7 +308,7 @@ def drift_of_incorrect_length(direction: np.ndarray, setting: Setting, size: flo
 
 
 def _unclipped(ratio: np.ndarray, advantage: np.ndarray, objective: Objective) -> np.ndarray:
-    """1707.06347 eq. 7: no gradient where the ratio went beyond its bound in the direction of the advantage."""
+    """False for ratios beyond their bound in the direction of the advantage: no gradient (1707.06347 eq. 7)."""
     if objective.clip == "none":
         return np.ones_like(ratio)
     assert objective.clip_low is not None
