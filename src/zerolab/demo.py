@@ -169,7 +169,7 @@ def run(config: DemoConfig, out: Path, *, resume: bool = False) -> None:
         console.print(f"- {line}")
     report = write_report([arm.folder for arm in arms.values()], out / "report.html")
     figures = ", ".join(str(path) for path in sorted(out.glob("*.png")))
-    console.print(f"{figures}, a CSV beside each; all of it and every transcript: {report}", soft_wrap=True)
+    console.print(f"{figures}, each with a CSV; all of it and every transcript: {report}", soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all")
 
 

@@ -256,7 +256,7 @@ def table(trials: Sequence[Trial], seconds: dict[str, float]) -> list[str]:
 
 
 def verdict(trials: Sequence[Trial]) -> str:
-    """Why RL would learn nothing, in one sentence, and what to try."""
+    """A sentence with the reason why RL would learn nothing, and with a remedy."""
     responses = sum(len(trial.lengths) for trial in trials)
     right = sum(int(grade.correct) for t in trials for g in t.groups for grade in g.grades)
     if right == 0:
@@ -287,7 +287,7 @@ def recipe(options: StartOptions, model: ModelConfig, source: QuestionsConfig, b
     lr, why = (1e-5, "small models take this") if size <= FULL_PARAMETERS else (1e-6, "the paper's, for full training")
     adapters = 16 * size > MEMORY_SHARE * machine_bytes()
     lines = [
-        f"# Written by `zerolab start {options.model} {options.questions}`: what RL can learn from here.",
+        f"# Written by `zerolab start {options.model} {options.questions}`.",
         f"name = {json.dumps(Path(options.model).stem or 'start')}",
         f"steps = {STEPS}",
         "",

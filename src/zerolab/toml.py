@@ -25,7 +25,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` names what ships") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); `zerolab recipe list` lists the shipped recipes"
+        ) from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a very long number, very deep nesting
         raise UserError(f"{path}: not valid TOML ({error})") from None
 

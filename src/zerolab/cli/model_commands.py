@@ -175,7 +175,7 @@ def analyze(
     judge: Annotated[str | None, typer.Option(help="OpenAI-compatible URL of an LLM judge.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="Name of the judge's model at that URL.")] = None,
     judge_cache: Annotated[Path | None, typer.Option(help="File of its verdicts (default: OUT/judge.jsonl).")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="URL where the models are served.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL of the server of the models.")] = None,
     api: Annotated[str, typer.Option(help="completions (base models) or chat.")] = "completions",
     key_env: Annotated[str, typer.Option(help="Environment variable with the key.")] = "OPENAI_API_KEY",
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 16,

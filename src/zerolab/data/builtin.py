@@ -85,7 +85,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     "dapo-math": BuiltIn(
         "training", "BytedTsinghua-SIA/DAPO-Math-17k", "train", "prompt, reward_model.ground_truth", None,
         "Apache-2.0", "unverified", "17,000 questions, each many times in 1.8 million rows; kept once. Its prompts "
-        "carry an instruction of their own", problem_key="prompt", answer_key="reward_model.ground_truth", unique=True,
+        "already have an instruction", problem_key="prompt", answer_key="reward_model.ground_truth", unique=True,
     ),
     "aime24": BuiltIn(
         "evaluation", _PAPER, "aime", _PAIR, 30, _UNKNOWN, "files", "AIME 2024 (this set also at axon-rl/math-eval)"

@@ -177,7 +177,7 @@ def _questions(name: str, rows: Iterable[Row], source: QuestionSource, notes: Go
         yield Question(f"{name}:{number}", question, answers, level=_level(row), columns=columns)
 
 
-def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place: str) -> tuple[str, Any]:
+def _column(row: Any, key: str | None, known: tuple[str, ...], content: str, place: str) -> tuple[str, Any]:
     """(name, value) of the column `key`, or without key of the first known name with a value.
 
     A key may be a path, as a.b.0. Raises UserError if there is no value.
@@ -192,8 +192,8 @@ def _column(row: Any, key: str | None, known: tuple[str, ...], what: str, place:
         raise UserError(f"{place}: expected an object with a question and an answer, found {type(row).__name__}")
     wanted = f"under {key!r}" if key else f"under any of {', '.join(known)}"
     has = ", ".join(map(str, row))[:200] if isinstance(row, Mapping) else type(row).__name__
-    option = "questions.problem_key" if what == "question" else "questions.answer_key"
-    raise UserError(f"{place}: no {what} {wanted} (the row has {has}); {option} names the column")
+    option = "questions.problem_key" if content == "question" else "questions.answer_key"
+    raise UserError(f"{place}: no {content} {wanted} (the row has {has}); {option} names the column")
 
 
 def _dig(row: Any, path: str) -> Any:

@@ -378,7 +378,7 @@ def _pack(batch: Batch, lines: Sequence[np.ndarray], device: torch.device | str)
     total_N = part.total_len_N
     line_N = np.repeat(np.arange(len(lines)), [len(line) for line in lines])
     before_N = np.cumsum(total_N) - total_N
-    begin_N = before_N - before_N[np.searchsorted(line_N, line_N)]  # where a row begins in its line
+    begin_N = before_N - before_N[np.searchsorted(line_N, line_N)]  # offset of a row in its line
     used_B = np.bincount(line_N, total_N).astype(np.int64)
     width = int(used_B.max())
     position_S = np.arange(len(part.tokens_S)) - np.repeat(before_N, total_N)

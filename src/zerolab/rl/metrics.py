@@ -35,7 +35,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("learned_tokens", "tokens", "tokens of responses that were forwarded by the learner"),
     ("coverage", "share", "responses of a step that had an advantage and were forwarded"),
     ("padding", "share", "positions of forward passes that were padding"),
-    ("loss", "", "loss of the objective; its gradient is what matters, its value says little"),
+    ("loss", "", "loss of the objective; only its gradient has a meaning"),
     ("grad_norm", "", "norm of the gradient before clipping, mean over optimizer steps"),
     ("grad_clipped", "share", "optimizer steps whose gradient was clipped to learner.max_grad_norm"),
     ("lr", "", "learning rate"),
