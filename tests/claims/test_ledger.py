@@ -4,6 +4,7 @@ import ast
 import csv
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -355,3 +356,13 @@ def test_a_cell_is_used_again_if_its_inputs_are_the_same_wherever_its_code_lies(
     assert not kept(), "the base has other weights"
     shutil.rmtree(model)
     assert kept(), "a finished cell does not need its base in the cache"
+
+
+def test_a_fresh_verdict_is_that_of_its_table(tmp_path: Path) -> None:
+    """The table has ten digits; from more digits another last digit would be computed."""
+    protocol = question_weight.PROTOCOL
+    rows = [{**cell.factors, "weight": math.sqrt(2 + k)} for k, cell in enumerate(protocol.cells(EXACT))]
+    write_results(tmp_path, protocol, rows, {"quick": False})
+    fresh = (tmp_path / "verdict.json").read_text()
+    judge_again(tmp_path, protocol)
+    assert (tmp_path / "verdict.json").read_text() == fresh

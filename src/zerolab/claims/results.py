@@ -187,11 +187,12 @@ def loses_nothing(folder: Path, rows: Sequence[Row]) -> bool:
 def write_results(
     folder: Path, protocol: Protocol, table: Sequence[Row], session: Mapping[str, Any], figures: bool = True
 ) -> tuple[list[Finding], Verdict]:
-    """Table, verdict and figure of an experiment."""
-    found, record = judged(protocol, table, session)
+    """Table, verdict and figure of an experiment. The verdict is that of the table as it is written, in ten digits."""
     with clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "cells.csv", table)
+        table = read_table(folder / "cells.csv")
+        found, record = judged(protocol, table, session)
         write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
         if figures:
             draw_figures(protocol, table, folder)
