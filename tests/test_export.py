@@ -181,6 +181,22 @@ def test_bad_input_is_one_line_and_leaves_nothing(copied: Path, tmp_path: Path, 
     assert "holds no recipe" in refusal(capsys, "train", tmp_path / "notes.md")
 
 
+def test_a_folder_of_the_user_beside_the_new_one_stays(finished: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "out.partial" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    assert run("export", finished, tmp_path / "out") == 0
+    assert kept.read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out", "out.partial"]
+
+
+def test_the_folder_that_one_stands_in_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "give a new folder" in refusal(capsys, "export", finished, ".")
+
+
 def test_the_newest_whole_checkpoint_is_exported(copied: Path, tmp_path: Path) -> None:
     damaged(copied)
     assert run("export", copied, tmp_path / "out") == 0

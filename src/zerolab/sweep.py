@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from zerolab.config import RunConfig, load_run_config
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write
 from zerolab.learner.checkpoint_files import checkpoints, step_of
 from zerolab.processes import Job, cores, metrics_so_far, run_all, training_job
 from zerolab.recipes import find_recipe
@@ -77,6 +77,7 @@ def sweep(options: SweepOptions) -> Path | None:
         for run, state in zip(runs, states, strict=True):
             console.print(f"{run.config.folder}: {state}", soft_wrap=True)
         return None
+    check_can_write(out / "report.html", "--out")
     todo = [run for run, state in zip(runs, states, strict=True) if state != "finished"]
     try:
         prepare_bases(todo, out, jobs, console)

@@ -21,7 +21,7 @@ from zerolab.data.builtin import BUILT_IN
 from zerolab.data.readers import READERS, Row, hub_rows, read_rows
 from zerolab.data.templates import TEMPLATES
 from zerolab.datatypes import Question
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write
 from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
 from zerolab.evaluation.collect import Bar, failure_lines
 from zerolab.evaluation.command import Served, recorded_at
@@ -30,7 +30,7 @@ from zerolab.evaluation.responses import Response, grade_responses, read_respons
 from zerolab.evaluation.samplers import Machine, Resolver
 from zerolab.grading.extract import MODE_NAMES
 from zerolab.phrases import SCOPES, Scope
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 from zerolab.terminal import echo, make_console
 
 JUDGE_CACHE = "judge.jsonl"
@@ -71,6 +71,7 @@ def run(options: Options, plan: Plan, served: Served, machine: Machine, resolve:
     if options.extractor is not None and options.extractor not in MODE_NAMES:
         raise UserError(f"--extractor {options.extractor!r} is unknown: choose one of {', '.join(MODE_NAMES)}")
     out = options.out or default_folder(options.targets)
+    check_can_write(out / "analysis.json", "--out")
     judge = open_judge(options.judge, out)
     responses: list[Response] = []
     failures: list[tuple[str, str]] = []
@@ -226,6 +227,8 @@ def run_overlap(training: Sequence[str], benchmarks: str, data_dir: str | None, 
     `out`. Raises UserError on bad input."""
     if ngram < 1:
         raise UserError(f"--ngram {ngram} is no number of words: set it to 1 or more")
+    if out is not None:
+        check_can_write(out / "overlap.csv", "--out")
     asked = load_benchmarks(benchmark_names(benchmarks), data_dir)
     summary, listed = [], []
     for path, name in zip(training, short_names(training), strict=True):
@@ -336,7 +339,7 @@ def _fullest(listed: Sequence[Listed]) -> Table:
 def _write(out: Path, table: Table, listed: Sequence[Listed]) -> None:
     import json
 
-    with clear_errors(out):
+    with clear_errors(out, OTHER_OUT):
         out.mkdir(parents=True, exist_ok=True)
         table.write_csv(out)
         with (out / "overlap_matches.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:

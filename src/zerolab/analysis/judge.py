@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zerolab.evaluation.samplers import Ask, Failed, Sampler
 from zerolab.rollout.engine import request_seed
-from zerolab.rundir import clear_errors
+from zerolab.rundir import OTHER_OUT, clear_errors
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class VerdictCache:
     def __post_init__(self) -> None:
         if self.path is None or not self.path.exists():
             return
-        with clear_errors(self.path):
+        with clear_errors(self.path, OTHER_OUT):
             lines = self.path.read_bytes().split(b"\n")
         for line in lines:
             try:
@@ -195,7 +195,7 @@ class VerdictCache:
         if self.path is None:
             return
         row = {"key": key, "category": verdict.category, "evidence": verdict.evidence, "quoted": verdict.quoted}
-        with clear_errors(self.path):
+        with clear_errors(self.path, OTHER_OUT):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
                 if file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n":

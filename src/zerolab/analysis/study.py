@@ -57,7 +57,7 @@ from zerolab.evaluation.endpoint import without_secrets
 from zerolab.evaluation.responses import RESPONSES, Response, ResponseFile
 from zerolab.evaluation.samplers import EngineSampler, Machine, Resolver, Sampler, find_model
 from zerolab.phrases import Scope
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 
 Progress = Callable[[str, int], None]  # what is being judged, how many are
 
@@ -149,7 +149,7 @@ def judge_table(judge: str, counts: dict[str, JudgeCounts]) -> Table:
 
 def write(found: Study, out: Path) -> list[Path]:
     """CSV of every table, figures, examples.html and analysis.json into `out`. UserError where it cannot be written."""
-    with clear_errors(out):
+    with clear_errors(out, OTHER_OUT):
         out.mkdir(parents=True, exist_ok=True)
         tables = found.tables()
         written = [table.write_csv(out) for table in tables]

@@ -15,7 +15,7 @@ from rich.text import Text
 from zerolab.audit.certificate import COUPLED_SIZES, PASS_RATES, TRUNCATION_SIZE, Certificate, Truncation
 from zerolab.audit.checks import Audit, summary
 from zerolab.audit.enumerate import BUDGET
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write, shorten
 from zerolab.terminal import make_console
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def run_certify(
     Raises UserError for an unknown preset or coordinate and for a file that cannot be written.
     """
     objectives = _objectives(names, overrides)
-    for path in (json_file, png):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: its folder does not exist; make it first")
+    check_outputs(json_file, png)
 
     import torch
     from rich.text import Text
@@ -54,6 +52,14 @@ def run_certify(
         write_csv(png.with_suffix(".csv"), certificates)
         console.print(f"wrote {png} and {png.with_suffix('.csv')}")
     return not any(c.violations for c in certificates)
+
+
+def check_outputs(json_file: Path | None, png: Path | None) -> None:
+    """Raise UserError for a file that cannot be written."""
+    for path, option in ((json_file, "--json"), (png, "--png")):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{shorten(str(path))}: its folder does not exist; make it first")
+        check_can_write(path, option)
 
 
 def _objectives(names: Sequence[str], overrides: Sequence[str]) -> list["Objective"]:
@@ -81,9 +87,7 @@ def run_audit(target: str, json_file: Path | None, png: Path | None, fail_on: st
     measured although `fail_on` names it, and for a file that cannot be written.
     """
     keys = rows(fail_on)
-    for path in (json_file, png):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: its folder does not exist; make it first")
+    check_outputs(json_file, png)
 
     from zerolab.audit.targets import find
 

@@ -14,7 +14,7 @@ from zerolab.claims.scales import LARGER
 from zerolab.claims.verdict import tone
 from zerolab.errors import UserError
 from zerolab.report.page import Page, Section, escape, render
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 
 ROLES = {
     "claim": "what the paper says",
@@ -36,7 +36,7 @@ def write(results: Path, out: Path) -> Path:
     """Judges every table by the rules of today and writes the page. Raises UserError if there is not one result."""
     if not judge_all(results):
         raise UserError(f"{results} holds no results: run `zerolab claims run --all --quick` first")
-    with clear_errors(out):
+    with clear_errors(out, OTHER_OUT):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page(results))
     return out

@@ -165,7 +165,7 @@ def save_cell(work: Path, cell: Cell, protocol: Protocol, numbers: Mapping[str, 
         "factors": dict(cell.factors),
         "numbers": {k: v if math.isfinite(v) else None for k, v in numbers.items()},
     }
-    with clear_errors(folder):
+    with clear_errors(folder, "free space, or choose another --work"):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CELL, json.dumps(record, indent=1) + "\n")
 
@@ -188,7 +188,7 @@ def write_results(
     folder: Path, protocol: Protocol, table: Sequence[Row], session: Mapping[str, Any], figures: bool = True
 ) -> tuple[list[Finding], Verdict]:
     """Table, verdict and figure of an experiment. The verdict is that of the table as it is written, in ten digits."""
-    with clear_errors(folder):
+    with clear_errors(folder, "free space, or choose another --results"):
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "cells.csv", table)
         table = read_table(folder / "cells.csv")
@@ -230,7 +230,7 @@ def judge_again(folder: Path, protocol: Protocol) -> dict[str, Any] | None:
         return None
     table = read_table(folder / "cells.csv")
     record = judged(protocol, table, before)[1]
-    with clear_errors(folder):
+    with clear_errors(folder, "free space, or choose another --results"):
         if record != before:
             write_atomically(folder / "verdict.json", json.dumps(record, indent=2) + "\n")
         if record != before or not (folder / "figure-dark.png").is_file():

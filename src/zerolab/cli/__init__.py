@@ -1,5 +1,6 @@
 """The command line: its groups, its version and its exit codes. A command imports heavy modules only when it runs."""
 
+import errno
 import re
 import sys
 import traceback
@@ -13,7 +14,7 @@ from typer.core import TyperGroup
 from zerolab.cli import model_commands, training_commands
 from zerolab.cli.help import GROUPS, NAMES, PROVE, example
 from zerolab.cli.list_commands import claims_app, model_app, questions_app, recipe_app
-from zerolab.errors import UserError
+from zerolab.errors import UserError, file_problem
 from zerolab.terminal import echo
 
 
@@ -114,11 +115,20 @@ def options(
 ) -> None: ...
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors of a write, which names no file
+
+
 def main() -> None:
     try:
         app()
     except UserError as error:
         echo("zerolab:", " ".join(str(error).splitlines()), error=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.errno not in FULL:
+            raise
+        problem = f"write: {error.strerror}" if error.filename is None else f"use {file_problem(error)}"
+        echo("zerolab: cannot", problem, error=True)
         sys.exit(2)
     except KeyboardInterrupt:
         echo("zerolab: interrupted", error=True)

@@ -17,7 +17,7 @@ from zerolab.config import RunConfig
 from zerolab.drift.changes import METRICS, Change
 from zerolab.drift.first_step import DriftOptions, first_step, function_loss, objective_losses, trl_loss
 from zerolab.drift.probe import Loss, StepDrift
-from zerolab.errors import UserError
+from zerolab.errors import UserError, check_can_write
 from zerolab.evaluation.intervals import Interval
 from zerolab.importing.trl_file import read_trl_file, whole_number
 from zerolab.recipes import find_recipe, load, shipped
@@ -70,6 +70,7 @@ def run(target: Target, options: DriftOptions, out: Path | None) -> None:
     folder = out or Path("runs/drift") / config.name
     if any((folder / name).exists() for name in FILES):
         raise UserError(f"{folder} holds a probe already: delete it, or give another folder with --out")
+    check_can_write(folder / FILES[0], "--out")
     for loss in losses:
         if loss.about:
             echo(f"{loss.name}: {loss.about}", error=True)

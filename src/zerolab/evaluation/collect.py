@@ -29,7 +29,7 @@ from zerolab.evaluation.responses import Response, ResponseFile, grade_responses
 from zerolab.evaluation.samplers import Ask, Failed, Sampler
 from zerolab.processes import GracefulStop
 from zerolab.rollout.engine import request_seed
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 from zerolab.terminal import echo, make_console
 
 SETTINGS = "evaluation.json"
@@ -74,7 +74,7 @@ class Settings:
 
 def save(settings: Settings, folder: Path) -> None:
 
-    with clear_errors(folder):
+    with clear_errors(folder, OTHER_OUT):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / SETTINGS, json.dumps(asdict(settings), indent=2) + "\n")
 

@@ -286,7 +286,7 @@ def show(
     """Prints the tables and writes them as CSV and JSON into the folder."""
     from zerolab.evaluation.collect import failure_lines
     from zerolab.evaluation.tables import WIDTH, csv_text, json_text, render
-    from zerolab.rundir import clear_errors, write_atomically
+    from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 
     console = make_console(WIDTH)
     render(scores, settings, console)
@@ -296,7 +296,7 @@ def show(
     if partial:
         echo("stopped: these are the responses so far; the same command goes on", error=True)
     if folder is not None:
-        with clear_errors(folder):
+        with clear_errors(folder, OTHER_OUT):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / RESULTS_CSV, csv_text(scores))
             write_atomically(folder / RESULTS_JSON, json_text(scores, settings))

@@ -8,7 +8,6 @@ time, so this is a lower bound for such a model.
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from zerolab.evaluation.responses import Response, grade_responses
 from zerolab.evaluation.samplers import CUT_TOKENS
 from zerolab.evaluation.score import Score, Table, average, population_of, score, tables
 from zerolab.evaluation.tables import WIDTH, count, format_warnings, percent, span
-from zerolab.rundir import clear_errors, write_atomically
+from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically
 from zerolab.terminal import echo, make_console
 
 FEWEST = CUT_TOKENS
@@ -333,10 +332,8 @@ def write(
     folder: Path, comparisons: Sequence[Comparison], margin: float, curves: dict[str, list[Point]], png: bool
 ) -> None:
 
-    with clear_errors(folder):
+    with clear_errors(folder, OTHER_OUT):
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"cannot write into {folder}: choose another --out")
         write_atomically(folder / "compare.csv", csv_text(comparisons, margin))
         if curves:
             write_csv(folder / "frontier.csv", curves)

@@ -22,6 +22,7 @@ from huggingface_hub import hf_hub_download
 from zerolab.errors import UserError
 from zerolab.models.gguf_file import CHUNK, check_room, convert_gguf, sha256_of_file
 from zerolab.models.model_safety import check_hub
+from zerolab.run_lock import RunLock
 from zerolab.terminal import echo
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
@@ -72,7 +73,11 @@ def local_model(path: str) -> str:
             raise UserError(f"there is no file {path}")
         folder = model_folder(f"{file.stem}-{sha256_of_file(file)[:16]}")
         if not folder.is_dir():
-            convert_gguf(file, folder, say=_say)
+            try:
+                convert_gguf(file, folder, say=_say)
+            except UserError:
+                if not folder.is_dir():  # if it is there, another process has made it meanwhile
+                    raise
         return str(folder)
     if path in catalogue() and not Path(path).exists():
         folder = model_folder(path)
@@ -96,12 +101,19 @@ def fetch_model(name: str, say: Say) -> Path:
         return folder
     work = folder.with_name(name + ".fetched")
     check_room(work, 3 * entry.bytes, f"the files of {name}")
-    work.mkdir(parents=True, exist_ok=True)
-    file = work / entry.file
-    if not file.is_file():
-        _download(entry, work, say)
-    convert_gguf(file, folder, name=name, say=say)
-    shutil.rmtree(work, ignore_errors=True)
+    lock = RunLock(work)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        file = work / entry.file
+        if not file.is_file():
+            _download(entry, work, say)
+        convert_gguf(file, folder, name=name, say=say)
+        shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {work}: {error.strerror}; set ZEROLAB_CACHE to another folder") from error
+    finally:
+        lock.release()
     say(f"{name} is in {folder}; licence: {entry.licence}; origin: {entry.origin}")
     return folder
 

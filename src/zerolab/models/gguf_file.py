@@ -6,9 +6,11 @@ folder, so nothing else in zerolab knows GGUF.
 
 import hashlib
 import json
+import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from tokenizers.processors import Sequence, TemplateProcessing
 from zerolab.errors import UserError
 
 ORIGIN_FILE = "zerolab_origin.json"  # in a converted folder: the file it was made from
-PARTIAL = ".partial"
 MAGIC = b"GGUF"
 CHUNK = 2**22  # bytes
 
@@ -33,18 +34,27 @@ def convert_gguf(file: Path, folder: Path, *, name: str = "", say: Callable[[str
     if folder.exists():
         raise UserError(f"{folder} is already there: give another folder, or delete it")
     quantisation, parameters = read_quantisation(file)
-    partial = folder.with_name(folder.name + PARTIAL)
     check_room(folder.parent, 4 * parameters, f"the fp32 weights of {file.name}")
     say(f"dequantising {file.name} ({parameters / 1e6:.1f}M parameters, {quantisation})")
     digest = sha256_of_file(file)
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        _dequantise(file, partial)
-        origin = {"file": file.name, "sha256": digest, "quantisation": quantisation, "name": name}
-        (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
-        partial.rename(folder)
+        with whole_folder(folder) as partial:
+            _dequantise(file, partial)
+            origin = {"file": file.name, "sha256": digest, "quantisation": quantisation, "name": name}
+            (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error}") from error
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which gets its name if the block ends well, and is deleted if not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")  # no folder that is there already
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -70,7 +80,6 @@ def _dequantise(file: Path, folder: Path) -> None:
         del model.config.quantization_config
     if _adds_bos(file):
         put_bos_first(tokenizer)
-    folder.mkdir(parents=True)
     export_model(model, tokenizer, folder)
 
 

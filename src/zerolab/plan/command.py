@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import PretrainConfig, RunConfig, TextRunConfig
+from zerolab.errors import check_can_write
 from zerolab.models.context import evaluation_room, piece_limit, prompt_limit
 from zerolab.plan.cost import Estimate, estimate
 from zerolab.plan.gpus import Layout, candidates, choose, find_gpu, parse_cluster
@@ -54,12 +55,13 @@ def make_plan(config: RunConfig, gpus: str, assume: Sequence[str] = (), split: S
 
 def run(config: RunConfig, gpus: str, assume: Sequence[str], split: Split, out: Path | None) -> bool:
     """Prints the plan; True where it fits. `out`: also as JSON."""
+    check_can_write(out, "--json")
     plan = make_plan(config, gpus, assume, split)
     echo("\n".join(text(plan)))
     if out:
         from zerolab.rundir import clear_errors, write_atomically
 
-        with clear_errors(out):
+        with clear_errors(out, "free space, or choose another --json"):
             write_atomically(out, json.dumps(record(plan), indent=2) + "\n")
     return not plan.problems
 

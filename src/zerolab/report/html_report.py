@@ -19,7 +19,7 @@ from zerolab.report.effects import as_json
 from zerolab.report.page import Page, Section, render
 from zerolab.report.transcripts import columns, histograms
 from zerolab.rl.metrics import MEANINGS
-from zerolab.rundir import WINDOWS, clear_errors, step_windows, window_mean, write_atomically
+from zerolab.rundir import OTHER_OUT, WINDOWS, clear_errors, step_windows, window_mean, write_atomically
 
 MOST_RESPONSES = 50_000
 STYLES = ("report.css", "reader.css")
@@ -74,7 +74,7 @@ def write_report(
     if target.is_dir():
         raise UserError(f"--out {target} is a folder: give the name of a file in it, such as {target / 'report.html'}")
     text = build_report(runs, most, sentences)
-    with clear_errors(target):
+    with clear_errors(target, OTHER_OUT):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, text)
     return target
@@ -88,7 +88,7 @@ def write_figures(folders: Sequence[Path], out: Path) -> list[Path]:
     runs = {arm: seeds for arm, seeds in runs.items() if seeds}
     if not runs:
         raise UserError("none of these runs has logged a step yet: there is nothing to draw")
-    with clear_errors(out):
+    with clear_errors(out, OTHER_OUT):
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / "curves.csv", runs)
         draw(out / "curves.png", runs, "thin lines are single runs")

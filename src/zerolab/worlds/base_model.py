@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from zerolab.config import LearnerConfig, PretrainConfig
-from zerolab.errors import Interrupted
+from zerolab.errors import Interrupted, UserError
 from zerolab.grading.grader import grade
 from zerolab.learner.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from zerolab.learner.learner import Learner
@@ -30,10 +31,14 @@ from zerolab.rl.batch import Batch, pack
 from zerolab.rl.objective import PRESETS
 from zerolab.rollout.engine import Request, generate_all, request_seed
 from zerolab.rollout.torch_engine import TorchEngine
+from zerolab.run_lock import RunLock
 from zerolab.rundir import clear_errors, write_atomically
+from zerolab.terminal import echo
 from zerolab.worlds.corpora import make_corpus
 from zerolab.worlds.corpus import Corpus, Document
 
+CACHE_REMEDY = "free space, or set ZEROLAB_CACHE to another folder"
+LOOK_SECONDS = 1.0  # between two looks at a base that another process makes
 MARKER = re.compile(r"\b(un)?sure\b")
 
 
@@ -113,19 +118,51 @@ def base_model(recipe: str) -> Path:
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
     """Train the base model of a recipe and return its Hugging Face folder. A killed run is resumed.
 
-    The folder also has the recipe, the loss curve and the measurement of the gate, even if a bound was missed.
+    The folder also has the recipe, the loss curve and the measurement of the gate, even if a bound was missed. If
+    another process makes the same base, this one waits for it.
 
     Args:
         force: train again although the model is in the cache.
     """
     folder = cache_folder(config)
-    if is_complete(folder) and not force:
-        return folder
     work = folder.with_name(folder.name + ".work")
-    with clear_errors(folder):
-        if force:
-            shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(work)
+    try:
+        if not (is_complete(folder) and not force) and take_turn(lock, folder, config.name, force):
+            _make(config, folder, work)
+    finally:
+        lock.release()
+    return folder
+
+
+def take_turn(lock: RunLock, folder: Path, name: str, force: bool) -> bool:
+    """Wait until no other process makes this base, and lock its working folder. False if the base is there by then."""
+    said = False
+    while True:
+        with clear_errors(folder, CACHE_REMEDY):
+            lock.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+            break
+        except FileNotFoundError:  # the other process was done at that moment, and deleted the working folder
+            continue
+        except UserError:
+            if not said:
+                echo(f"{name}: another process makes this base model; waiting for it", error=True)
+            said = True
+            time.sleep(LOOK_SECONDS)
+    if is_complete(folder) and not force:
+        shutil.rmtree(lock.folder)
+        return False
+    if force:
+        for path in lock.folder.iterdir():
+            if path != lock.file:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return True
+
+
+def _make(config: PretrainConfig, folder: Path, work: Path) -> None:
+    """Train in `work`, then give the model the name `folder`."""
     if config.threads:
         torch.set_num_threads(config.threads)
     corpus = make_corpus(config.corpus, config.seed)
@@ -136,11 +173,10 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Path:
     shutil.move(work / METRICS, work / "model" / METRICS)
     report = measure(config, work / "model", corpus)
     write_atomically(work / "model" / "gate.json", json.dumps(report, indent=2) + "\n")
-    with clear_errors(folder):
+    with clear_errors(folder, CACHE_REMEDY):
         shutil.rmtree(folder, ignore_errors=True)
         (work / "model").rename(folder)
         shutil.rmtree(work)
-    return folder
 
 
 def make_learner(config: PretrainConfig, corpus: Corpus) -> Learner:
