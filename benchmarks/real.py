@@ -9,6 +9,7 @@ is done is kept, an interrupted run goes on. Every sentence is computed from the
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -215,11 +216,17 @@ def sentences(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         )
     (first, a), (second, b) = ((n, ends(r, "length/incorrect")) for n, r in arms.items())
     more = first if a[1] - a[0] > b[1] - b[0] else second
-    both = all(late < early for early, late in (a, b))
-    moved, gap = ("shortened less" if both else "grew more"), abs((a[1] - a[0]) - (b[1] - b[0]))
+    shorter = [name for name, (early, late) in ((first, a), (second, b)) if late < early]
+    longer = second if shorter == [first] else first
+    whole = {
+        2: "shorter under both objectives; they shortened less",
+        1: f"shorter under {shorter[0] if shorter else ''} and longer under {longer}; they grew more",
+        0: "longer under both objectives; they grew more",
+    }[len(shorter)]
+    gap = abs((a[1] - a[0]) - (b[1] - b[0]))
     lines.append(
-        f"Wrong responses became shorter under {'both' if both else 'not both'} objectives; they {moved} under {more}, "
-        f"by {gap:.1f} tokens. One seed of each: the difference between the two has no interval."
+        f"Wrong responses became {whole} under {more}, by {gap:.1f} tokens. One seed of each: the difference between "
+        "the two has no interval."
     )
     return lines
 
@@ -270,16 +277,30 @@ def draw(path: Path, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     plt.close(figure)
 
 
-def report(out: Path, runs: Path, rows: Sequence[Mapping[str, Any]], arms: Mapping[str, Any], minutes: float) -> None:
+def time_spent(runs: Path, minutes: float) -> dict[str, float]:
+    """Minutes and CPU minutes of this call and of those that it went on from."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    file = runs / "spent.json"
+    before = json.loads(file.read_text()) if file.is_file() else {"minutes": 0.0, "cpu_minutes": 0.0}
+    now = {"minutes": minutes, "cpu_minutes": (used.ru_utime + used.ru_stime) / 60}
+    spent = {name: before[name] + now[name] for name in now}
+    write_atomically(file, json.dumps(spent))
+    return spent
+
+
+def report(
+    out: Path, runs: Path, rows: Sequence[Mapping[str, Any]], arms: Mapping[str, Any], spent: Mapping[str, float]
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "curve.csv", {name: [list(logged)] for name, logged in arms.items()}, CURVE)
     draw(out / "curve.png", arms)
     facts, shown = record.provenance(), sentences(arms)
     machine = f"{facts['date']}, {facts['hardware']['processor']}, {facts['hardware']['cores']} cores, revision"
-    text = [f"`python benchmarks/real.py`, {machine} {facts['revision']}, {minutes:.0f} minutes.", ""]
+    took = f"{spent['minutes']:.0f} minutes, {spent['cpu_minutes']:.0f} of one core"
+    text = [f"`python benchmarks/real.py`, {machine} {facts['revision']}, {took}.", ""]
     text += ["Before RL:", "", *table(rows), "", "RL:", "", *(f"* {line}" for line in shown), ""]
     write_atomically(out / "table.md", "\n".join(text))
-    record.write("real", {"before": rows, "sentences": shown, "minutes": minutes}, out / "real.json")
+    record.write("real", {"before": rows, "sentences": shown, **spent}, out / "real.json")
     page = write_report([runs / name for name in arms], runs / "report.html", sentences=shown)
     print("\n".join([*table(rows), "", *shown, "", f"{out / 'table.md'}, {out / 'curve.png'}, report: {page}"]))
 
@@ -297,9 +318,12 @@ def main() -> None:
         return
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "zerolab", "model", "fetch", MODEL], check=True)
-    rows = measure_before(chosen.runs, chosen.data_dir, chosen.slack)
-    arms = train_arms(chosen.runs, chosen.slack)
-    report(chosen.out, chosen.runs, rows, arms, (time.monotonic() - began) / 60)
+    try:
+        rows = measure_before(chosen.runs, chosen.data_dir, chosen.slack)
+        arms = train_arms(chosen.runs, chosen.slack)
+    finally:
+        spent = time_spent(chosen.runs, (time.monotonic() - began) / 60)
+    report(chosen.out, chosen.runs, rows, arms, spent)
 
 
 if __name__ == "__main__":

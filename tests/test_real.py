@@ -28,8 +28,8 @@ def rows(before: float, after: float, early: float, late: float) -> list[dict[st
     [
         (10, 20, "shorter under both objectives; they shortened less under b, by 10.0 tokens"),
         (20, 10, "shorter under both objectives; they shortened less under a, by 10.0 tokens"),
-        (50, 20, "shorter under not both objectives; they grew more under a, by 30.0 tokens"),
-        (40, 60, "shorter under not both objectives; they grew more under b, by 20.0 tokens"),
+        (50, 20, "shorter under b and longer under a; they grew more under a, by 30.0 tokens"),
+        (40, 60, "longer under both objectives; they grew more under b, by 20.0 tokens"),
     ],
 )
 def test_the_sentence_follows_the_numbers(real: Any, late_a: float, late_b: float, expected: str) -> None:
@@ -46,6 +46,13 @@ def test_the_table_shows_an_interval_where_there_is_one(real: Any) -> None:
     shown = real.table([row | {"pass@32": 0.7}, greedy | {"pass@1": 0.25}])
     assert "| 40 x 32 | 25.0% [20.0%, 30.0%] | 25% | 50% | 10% | 9 | - | 70% (k = 32) |" in shown[2]
     assert shown[3].endswith("| 40 x 1 | 25.0% | 25% | 50% | 10% | 9 | - | - |")
+
+
+def test_the_time_of_an_interrupted_call_counts(real: Any, tmp_path: Path) -> None:
+    first = real.time_spent(tmp_path, 3.0)
+    again = real.time_spent(tmp_path, 2.0)
+    assert again["minutes"] == 5.0
+    assert again["cpu_minutes"] >= first["cpu_minutes"]
 
 
 def test_facts_asked_before_rl_are_held_out_from_both_arms(real: Any) -> None:
