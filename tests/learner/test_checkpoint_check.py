@@ -86,7 +86,7 @@ def test_a_disk_with_room_for_one_checkpoint_of_several_is_a_warning(
     config = small_run(model_folder, tmp_path)
     one = checkpoint_bytes(config, sum(p.numel() for p in tiny_model().parameters()))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=int(1.5 * one)))
-    with pytest.warns(UserWarning, match="hold 2 checkpoints at once"):
+    with pytest.warns(UserWarning, match="keep 2 checkpoints at once"):
         train(config)
 
 
