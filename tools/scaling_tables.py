@@ -8,14 +8,13 @@ from tools.plan_check import check_tables
 
 from zerolab.config import RunConfig
 from zerolab.plan.command import best_layouts
-from zerolab.plan.cost import Estimate, estimate
+from zerolab.plan.cost import PUBLISHED_GPUS, PUBLISHED_HOURS, Estimate, estimate
 from zerolab.plan.gpus import GPUS, colocated, parse_cluster
 from zerolab.plan.job import Assumptions, Job, listing, make_job
 from zerolab.plan.memory import fits
 from zerolab.recipes import find_recipe, load
 
 PAPER = "paper/qwen2.5-math-7b"
-PUBLISHED_HOURS, PUBLISHED_GPUS = 27.0, "8xA100-80"  # of arXiv 2503.20783, 7B
 SIZES = (8, 64, 1024)
 BATCH_OF_8 = 128  # questions of a step on 8 GPUs
 

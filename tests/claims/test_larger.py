@@ -8,7 +8,9 @@ import typer
 
 from command import run
 from zerolab.analysis.study import Plan, floats, names
+from zerolab.claims.command import hours
 from zerolab.claims.ledger import CLAIMS
+from zerolab.claims.report import need_of
 from zerolab.claims.scales import LARGER, Larger, Pretraining, Sampling, Training
 from zerolab.cli import app
 from zerolab.data.builtin import BUILT_IN
@@ -131,6 +133,14 @@ def test_a_recipe_for_one_gpu_says_the_hours_that_the_plan_computes(name: str) -
     text = " ".join(header(shipped()[name]))
     assert f"`zerolab plan {name} --gpus 1xH100` says {plan.estimate.gpu_hours:.1f} H100 hours" in text
     assert "Never run here" in text
+
+
+def test_hours_of_a_claim_say_of_how_many_runs() -> None:
+    """R1 trains three seeds, each with a control."""
+    larger = LARGER["R1"]["paper"]
+    trained = [words for words in larger.commands() if words.startswith("zerolab train")]
+    assert len(trained) == 6
+    assert need_of("R1", "paper") == f"needs hardware: {hours(larger)} GPU h in 6 runs"
 
 
 def test_the_command_line_says_what_hardware_a_claim_needs(

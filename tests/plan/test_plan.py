@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tools.plan_check import check
-from tools.scaling_tables import PUBLISHED_GPUS, PUBLISHED_HOURS
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -24,7 +23,7 @@ from command import refusal, run
 from zerolab.config import RunConfig
 from zerolab.errors import UserError
 from zerolab.plan.command import best_layouts, make_plan
-from zerolab.plan.cost import Machine, estimate, sampling_seconds
+from zerolab.plan.cost import PUBLISHED_GPUS, PUBLISHED_HOURS, Machine, estimate, sampling_seconds
 from zerolab.plan.gpus import GPUS, Cluster, Layout, apart, colocated, parse_cluster
 from zerolab.plan.job import Assumptions, Job, Lengths, Sampled
 from zerolab.plan.memory import activation_bytes, fits, gpu_memory, proposals
@@ -337,6 +336,15 @@ def test_the_command_prints_a_plan_and_its_numbers(tmp_path: Path, capsys: pytes
     assert "memory of one engine" in text
     assert "1,500 tokens on average" in text
     assert run("plan", "laptop/smoke", "--gpus", "1xL40S") == 0
+
+
+def test_the_published_hours_stand_beside_the_estimate_of_the_same_run_alone(capsys: pytest.CaptureFixture) -> None:
+    assert run("plan", PAPER, "--gpus", PUBLISHED_GPUS) == 0
+    ratio = PUBLISHED_HOURS / make_plan(recipe(), PUBLISHED_GPUS).estimate.hours
+    assert f"published: 27 hours (arXiv 2503.20783), {ratio:.1f} times the estimate" in capsys.readouterr().out
+    for gpus, *changes in (("8xH100",), (PUBLISHED_GPUS, "--set", "steps=10")):
+        assert run("plan", PAPER, "--gpus", gpus, *changes) == 0
+        assert "published:" not in capsys.readouterr().out
 
 
 def test_the_split_is_the_recipe_s_where_it_has_one_and_the_options_go_before_it() -> None:

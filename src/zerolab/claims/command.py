@@ -231,8 +231,13 @@ def needs_hardware(claims: Sequence[str], scale: str, console: Console) -> None:
 
 def hours_of(larger: Larger) -> str:
     """As in "about 24 GPU hours on 8xA100-80 in 12 runs"."""
+    return f"about {hours(larger)} GPU hours on {larger.gpus} in {count_runs(larger)}, by the model of `zerolab plan`"
+
+
+def count_runs(larger: Larger) -> str:
+    """As in "12 runs"."""
     count = sum(len(work.commands()) for work in larger.work)
-    return f"about {hours(larger)} GPU hours on {larger.gpus} in {count} runs, by the model of `zerolab plan`"
+    return f"{count} run{'s' * (count != 1)}"
 
 
 def hours(larger: Larger) -> str:

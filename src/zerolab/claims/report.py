@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zerolab.claims.command import between, duration, hours, hours_of, number, units
+from zerolab.claims.command import between, count_runs, duration, hours, hours_of, number, units
 from zerolab.claims.figure import ARMS, axis_limits, split_by_unit
 from zerolab.claims.ledger import CLAIMS, protocols
 from zerolab.claims.protocol import LABELS, Protocol, Scale
@@ -109,7 +109,7 @@ def standing(record: dict[str, Any]) -> str:
 
 def need_of(claim: str, scale: Scale) -> str:
     larger = LARGER[claim][scale]
-    return f"needs hardware: {hours(larger)} GPU h" if larger.gpus else "no GPU needed"
+    return f"needs hardware: {hours(larger)} GPU h in {count_runs(larger)}" if larger.gpus else "no GPU needed"
 
 
 def badge(verdict: str) -> str:

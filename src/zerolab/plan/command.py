@@ -9,7 +9,14 @@ from typing import Any
 from zerolab.config import PretrainConfig, RunConfig, TextRunConfig
 from zerolab.errors import check_can_write
 from zerolab.models.context import evaluation_room, piece_limit, prompt_limit
-from zerolab.plan.cost import Estimate, estimate
+from zerolab.plan.cost import (
+    PUBLISHED_GPUS,
+    PUBLISHED_HOURS,
+    PUBLISHED_NAME,
+    PUBLISHED_STEPS,
+    Estimate,
+    estimate,
+)
 from zerolab.plan.gpus import Layout, candidates, choose, find_gpu, parse_cluster
 from zerolab.plan.job import Assumptions, Job, assumptions, listing, make_job
 from zerolab.plan.memory import (
@@ -76,6 +83,7 @@ def text(plan: Plan) -> list[str]:
         *memory_lines(plan),
         "",
         *time_lines(plan.estimate),
+        *published_lines(job, plan.estimate),
         "",
         *alternatives(job),
         "assumed (--assume NAME=VALUE):",
@@ -118,6 +126,18 @@ def time_lines(found: Estimate) -> list[str]:
         f"  an evaluation        {found.evaluation:>9.1f} s, {work.evaluations} of them",
         f"{work.steps} steps: {found.hours:,.1f} hours, {found.gpu_hours:,.0f} GPU hours; checkpoints, grading and "
         "start-up are not in it",
+    ]
+
+
+def published_lines(job: Job, found: Estimate) -> list[str]:
+    """The published hours beside the estimate. Empty unless recipe, steps and GPUs are those of the published run."""
+    if (job.config.name, job.config.steps, job.cluster.name) != (PUBLISHED_NAME, PUBLISHED_STEPS, PUBLISHED_GPUS):
+        return []
+    ratio = PUBLISHED_HOURS / found.hours
+    return [
+        f"published: {PUBLISHED_HOURS:g} hours (arXiv 2503.20783), {ratio:.1f} times the estimate. The estimate is",
+        "  that of a well-tuned run. The published hours include evaluations on five benchmarks; the response",
+        "  lengths and utilisations of that run are not public.",
     ]
 
 
