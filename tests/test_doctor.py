@@ -6,9 +6,11 @@ import socket
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from command import run
 from zerolab import doctor
@@ -96,3 +98,20 @@ def test_an_offline_machine_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     _, problems = report(capsys)
     assert any(line.startswith("- HF_HUB_OFFLINE=1") for line in problems)
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_vllm_is_recommended_on_a_gpu_alone(
+    present: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "recommended engine" not in report(capsys)[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    gpu = SimpleNamespace(name="a GPU", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: gpu)
+    monkeypatch.setattr(doctor, "installed", lambda package: present)
+    advice = report(capsys)[0]["recommended engine"]
+    assert "rollout.engine=vllm" in advice
+    assert ("pip install 'zerolab[vllm]'" in advice) != present

@@ -81,7 +81,8 @@ def machine(problems: list[str]) -> Rows:
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         rows.append((f"gpu {i}", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"))
-    return rows
+    first = "" if installed("vllm") else "pip install 'zerolab[vllm]', then "
+    return [*rows, ("recommended engine", f"vLLM: {first}rollout.engine=vllm (the default is torch)")]
 
 
 def extras(problems: list[str]) -> Rows:
