@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from engine_contract import CHECKS, Subject, assert_greedy, same_tokens, teacher_forced
 from tape import Tape, tape_recorder
@@ -510,3 +511,37 @@ def test_pieces_of_tokens_join_to_the_text_and_no_character_is_split() -> None:
         ids = rng.integers(0, len(tokenizer), 40)
         assert "".join(token_pieces(tokenizer, ids)) == tokenizer.decode(ids.tolist(), skip_special_tokens=True)
     assert token_pieces(tokenizer, np.zeros(0, dtype=np.int64)) == []
+
+
+# --- waiting for the device ------------------------------------------------------------------------------------------
+
+
+class Waits(TorchFunctionMode):
+    """Counts the calls that would wait for a GPU. `cpu()` counts although it copies nothing on a CPU."""
+
+    CALLS = frozenset({"cpu", "item", "tolist", "nonzero", "__bool__", "__float__", "__int__", "__index__"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        by_mask = spread = False
+        if name == "__getitem__":
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            by_mask = any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in index)
+        if name == "repeat_interleave":
+            spread = isinstance(args[1], torch.Tensor) and kwargs.get("output_size") is None
+        self.count += name in self.CALLS or by_mask or spread
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
+def test_a_decoding_step_waits_for_the_device_once(temperature: float) -> None:
+    engine = make_subject("qwen2").make()
+    requests = [Request(i, (5, 6, 7 + i % 3), i, 8, temperature=temperature) for i in range(12)]
+    with Waits() as waits:
+        generate_all(engine, requests)
+    assert 0 < waits.count <= engine.steps

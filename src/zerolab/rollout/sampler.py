@@ -41,8 +41,6 @@ def sample(
     mass_NCK = mass_NV.unflatten(1, (-1, CHUNK))
     cdf_NC = mass_NCK.sum(-1).double().cumsum(-1)
     total_N1 = cdf_NC[:, -1:]
-    if not torch.isfinite(total_N1).all():
-        raise FloatingPointError("the model's logits are not finite; its weights have diverged")
     if greedy_N.all():
         tokens_N1 = scaled_NV.argmax(-1, keepdim=True)
     else:
@@ -51,13 +49,18 @@ def sample(
             best_N1 = scaled_NV.argmax(-1, keepdim=True)
             tokens_N1 = torch.where(torch.from_numpy(greedy_N).to(device)[:, None], best_N1, tokens_N1)
     logprobs_N1 = mass_NV.gather(1, tokens_N1).double().log() - total_N1.log()
-    return tokens_N1[:, 0].cpu().numpy(), logprobs_N1[:, 0].float().cpu().numpy()
+    # One copy to the host, so that a decoding step waits for the device once. float64 holds token ids exactly.
+    tokens_N, logprobs_N, total_N = torch.cat([tokens_N1.double(), logprobs_N1, total_N1], 1).cpu().numpy().T
+    if not np.isfinite(total_N).all():
+        raise FloatingPointError("the model's logits are not finite; its weights have diverged")
+    return tokens_N.astype(np.int64), logprobs_N.astype(np.float32)
 
 
 def _invert(mass_NCK: torch.Tensor, cdf_NC: torch.Tensor, uniforms_N1: torch.Tensor) -> torch.Tensor:
     """The first token whose distribution function exceeds the uniform: first its chunk, then its place in there.
 
-    The rest of the uniform is rescaled to the chunk's own float64 sum, so a token without mass is never chosen.
+    The rest of the uniform is rescaled to the chunk's own float64 sum, so a token without mass is never chosen. A row
+    that is not finite gets some token of the vocabulary, so that `sample` can report it after its copy to the host.
     """
     target_N1 = uniforms_N1 * cdf_NC[:, -1:]
     chunk_N1 = torch.searchsorted(cdf_NC, target_N1, right=True).clamp_(max=cdf_NC.shape[1] - 1)
@@ -66,7 +69,7 @@ def _invert(mass_NCK: torch.Tensor, cdf_NC: torch.Tensor, uniforms_N1: torch.Ten
     share_N1 = ((target_N1 - lower_N1) / (upper_N1 - lower_N1)).clamp_(0.0, 1.0 - 1e-12)
     inner_NK = mass_NCK.gather(1, chunk_N1[:, :, None].expand(-1, -1, CHUNK))[:, 0].double().cumsum(-1)
     place_N1 = torch.searchsorted(inner_NK, share_N1 * inner_NK[:, -1:], right=True)
-    return chunk_N1 * CHUNK + place_N1
+    return chunk_N1 * CHUNK + place_N1.clamp_(max=CHUNK - 1)
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
