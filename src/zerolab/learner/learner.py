@@ -135,7 +135,8 @@ class Learner:
         detached_T = logprobs_T.detach()
         old_T = detached_T if self.config.old_logprobs == "detach" else micro.old_logprobs_T.to(logprobs_T.dtype)
         weight_T, advantage_T = (
-            torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B) for x in (weight_B, advantage_B)
+            torch.from_numpy(x).to(logprobs_T).repeat_interleave(micro.response_len_B, output_size=len(logprobs_T))
+            for x in (weight_B, advantage_B)
         )
         if micro.advantage_T is not None:
             advantage_T = micro.advantage_T
@@ -149,18 +150,25 @@ class Learner:
             value_loss = objective.value * (weight_T * error_T).sum()
         ((loss + value_loss) * (self.scale.value if self.scale else 1.0)).backward()
         gap_T = (detached_T - micro.old_logprobs_T).double()
+        sums = {
+            "loss": loss.detach(),
+            **({"critic/loss": value_loss.detach()} if self.critic else {}),
+            "nll": -detached_T.double().sum(),
+            "entropy": entropy_T.detach().double().sum(),
+            "clipped": clipped_T.sum(),
+            "gap": gap_T.abs().sum(),
+            "k3": (torch.expm1(gap_T) - gap_T).sum(),
+        }
+        # One copy to the host, so that the metrics of a micro-batch wait for the device once.
+        parts = torch.stack([x.double() for x in sums.values()]), clipped_T.double(), micro.response_len_B.double()
+        found = torch.cat(parts).cpu().numpy()
+        end = len(sums) + len(logprobs_T)
         return {
-            "loss": float(loss.detach()),
-            **({"critic/loss": float(value_loss.detach())} if self.critic else {}),
+            **dict(zip(sums, found[: len(sums)].tolist(), strict=True)),
             "tokens": len(logprobs_T),
             "padded": micro.padded_tokens,
             "real": micro.real_tokens,
-            "nll": float(-detached_T.double().sum()),
-            "entropy": float(entropy_T.detach().double().sum()),
-            "clipped": float(clipped_T.sum()),
-            **clipped_sums(clipped_T.cpu().numpy(), micro.response_len_B.cpu().numpy(), self.budget),
-            "gap": float(gap_T.abs().sum()),
-            "k3": float((torch.expm1(gap_T) - gap_T).sum()),
+            **clipped_sums(found[len(sums) : end], found[end:].astype(np.int64), self.budget),
         }
 
     def logprobs(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
