@@ -20,6 +20,17 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Qwen2 model and its tokenizer. Tests of a module share it and leave it as it is."""
+    from tiny_models import tiny_model, tiny_tokenizer
+    from zerolab.models.hf import export_model
+
+    folder = tmp_path_factory.mktemp("model")
+    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     import torch

@@ -207,8 +207,7 @@ def test_the_drift_of_a_direction_is_a_derivative_and_a_style_moves_lengths() ->
         expected_step("grpo", STYLED)
 
 
-def test_without_styles_nothing_has_changed() -> None:
-    """The numbers of results/laptop/L1.policy: a style that decides nothing leaves the other parameters alone."""
+def test_a_style_that_decides_nothing_leaves_the_other_parameters_alone() -> None:
     plain, styled = (
         list(simulate("grpo", steps=40, setting=Setting(style=style))) for style in (None, Style(0.0, spread=0.0))
     )

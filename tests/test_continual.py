@@ -11,8 +11,6 @@ from safetensors.torch import load_file
 
 from command import refusal, run, settings, start, write_recipe
 from test_train import final_weights, wait_for_step, without_timings
-from tiny_models import tiny_model, tiny_tokenizer
-from zerolab.models.hf import export_model
 from zerolab.pretrain import pretrain
 from zerolab.rundir import read_metrics
 
@@ -41,13 +39,6 @@ max_documents = 3
 [checkpoint]
 every = 3
 """
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
-    return folder
 
 
 @pytest.fixture

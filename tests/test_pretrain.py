@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from zerolab.config import PretrainConfig
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.recipes import find_recipe, load
+from zerolab.run_lock import RunLock
 from zerolab.worlds import base_model as module
 from zerolab.worlds.base_model import cache_folder, pretrain
 
@@ -66,3 +69,31 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(monkeypatch: pytest.Mo
     assert latest_checkpoint(work / "checkpoints") is not None
     resumed = load_file(pretrain(small()) / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_base_that_another_process_makes_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The lock is another's until the base is there; then nothing is trained and no working folder is left."""
+    config = small()
+    folder = cache_folder(config)
+    work = folder.with_name(folder.name + ".work")
+    work.mkdir(parents=True)
+    other = RunLock(work)
+    other.acquire()
+
+    def finish(seconds: float) -> None:  # what the other process does while this one sleeps
+        folder.mkdir()
+        (folder / "gate.json").write_text("{}")
+        shutil.rmtree(work)
+        other.release()
+
+    def train_again(*_: object) -> None:
+        raise AssertionError("the base was made twice")
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=finish))
+    monkeypatch.setattr("zerolab.run_lock.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_make", train_again)
+    assert pretrain(config) == folder
+    assert "another process makes this base model; waiting for it" in capsys.readouterr().err
+    assert not work.exists()

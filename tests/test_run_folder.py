@@ -16,13 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from command import refusal, run, settings, start, write_recipe
 from test_train import assert_same_run, final_weights, wait_for_step
-from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.config import DemoConfig, RunConfig, TextRunConfig, load_run_config
 from zerolab.errors import UserError
 from zerolab.learner.checkpoint import latest_checkpoint, save_checkpoint
 from zerolab.learner.checkpoint_files import checkpoints, newest_whole
 from zerolab.models.fingerprint import sampled_digest
-from zerolab.models.hf import export_model
 from zerolab.recipes import find_recipe
 from zerolab.run_lock import RunLock, is_running
 from zerolab.rundir import RunDirectory, git_revision, read_metrics
@@ -31,17 +29,10 @@ from zerolab.toml import apply_overrides, known_keys, on_resume
 SHORT = settings("evaluation.every=0", "checkpoint.every=1", "checkpoint.keep=3", "steps=3")
 
 
-@pytest.fixture(scope="module")
-def made_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
-    return folder
-
-
 @pytest.fixture
-def model(made_model: Path, tmp_path: Path) -> Path:
+def model(model_folder: Path, tmp_path: Path) -> Path:
     """A copy, which a test may change."""
-    return Path(shutil.copytree(made_model, tmp_path / "model"))
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -50,10 +41,10 @@ def recipe(model: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(made_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three steps with its three checkpoints, in a folder with its recipe."""
     folder = tmp_path_factory.mktemp("finished")
-    recipe = write_recipe(folder / "recipe.toml", made_model)
+    recipe = write_recipe(folder / "recipe.toml", model_folder)
     assert run("train", recipe, *SHORT, *settings(f"out={folder / 'run'}")) == 0
     return folder
 

@@ -13,19 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from command import run, settings, start, write_recipe
-from tiny_models import tiny_model, tiny_tokenizer
 from zerolab.errors import LearnerLost
 from zerolab.learner.checkpoint import latest_checkpoint
 from zerolab.learner.learner import Learner
-from zerolab.models.hf import export_model
 from zerolab.rundir import read_metrics
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    export_model(tiny_model("qwen2"), tiny_tokenizer(), folder)
-    return folder
 
 
 @pytest.fixture

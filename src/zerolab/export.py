@@ -18,11 +18,11 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from zerolab.config import RunConfig
 from zerolab.data.builtin import BUILT_IN
 from zerolab.data.question_config import forced_note
-from zerolab.errors import UserError, check_can_write
+from zerolab.errors import UserError
 from zerolab.evaluation.intervals import Interval, population_interval_of
 from zerolab.evaluation.samplers import read_looks
+from zerolab.files import check_can_write, new_folder
 from zerolab.learner.checkpoint_files import checkpoints, damage, folder_of, newest_whole, step_of
-from zerolab.models.gguf_file import whole_folder
 from zerolab.report.arms import ReportRun, Row, json_lines, read_run
 from zerolab.report.effects import end, start
 from zerolab.rundir import HEALTH, WINDOWS, clear_errors, texts_of
@@ -80,7 +80,7 @@ def export(run: Path, folder: Path, step: int | None, push: str | None, say: Say
     source = read_exported(run, step)
     checkpoint = folder_of(run / "checkpoints", source.step)
     text = card(source)
-    with clear_errors(folder, "free space, or give another folder"), whole_folder(folder) as partial:
+    with clear_errors(folder, "free space, or give another folder"), new_folder(folder) as partial:
         for path in exported_files(checkpoint):
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, partial / path.name)

@@ -19,7 +19,8 @@ from typing import Any
 
 from zerolab.config import RunConfig, TextRunConfig
 from zerolab.datatypes import Completion, Group
-from zerolab.errors import UserError, check_can_write, shorten
+from zerolab.errors import UserError
+from zerolab.files import check_can_write, shorten
 from zerolab.inputs import Input, changed_inputs
 from zerolab.learner.checkpoint_files import NAME, PARTIAL, checkpoints, newest_whole
 from zerolab.run_lock import LOCK, RunLock, check_free

@@ -26,8 +26,9 @@ from zerolab.data.question_config import tests_among
 from zerolab.data.questions import Pool, QuestionStream, load_questions
 from zerolab.data.templates import TEMPLATES, make_encode, make_template
 from zerolab.datatypes import Group, Prompt, Question
-from zerolab.errors import UserError, check_can_write
+from zerolab.errors import UserError
 from zerolab.evaluation.intervals import wilson
+from zerolab.files import check_can_write
 from zerolab.grading.extract import NAMES_ARE_ANSWERS
 from zerolab.models.context import context_length
 from zerolab.models.hf import load_config, load_model, load_tokenizer, pick_device

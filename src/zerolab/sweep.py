@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.table import Table
 
 from zerolab.config import RunConfig, load_run_config
-from zerolab.errors import UserError, check_can_write
+from zerolab.errors import UserError
+from zerolab.files import check_can_write
 from zerolab.learner.checkpoint_files import checkpoints, step_of
 from zerolab.processes import Job, cores, metrics_so_far, run_all, training_job
 from zerolab.recipes import find_recipe

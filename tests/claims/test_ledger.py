@@ -252,7 +252,7 @@ def test_the_page_and_the_document_hold_what_was_measured_and_nothing_of_a_hosti
     assert rows.keys() == {p.id for p in protocols()}
     assert rows["L2.weight"].endswith("| underpowered (quick, 1 seed would decide) |")
     assert rows["L1.natural"].endswith("| not run |")
-    assert "GPU h |" in rows["R1.minimalist"]
+    assert rows["R1.minimalist"].endswith("| needs hardware: 675 GPU h in 6 runs |")
     assert len(headlines(results).splitlines()) == 3, "the README shows what has run"
     assert "results/laptop/L2.weight/figure-dark.png" in claim_pages(results)["L2.md"]
     assert "GRPO, G = 64" in claim_pages(results)["L2.md"]

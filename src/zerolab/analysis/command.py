@@ -21,13 +21,14 @@ from zerolab.data.builtin import BUILT_IN
 from zerolab.data.readers import READERS, Row, hub_rows, read_rows
 from zerolab.data.templates import TEMPLATES
 from zerolab.datatypes import Question
-from zerolab.errors import UserError, check_can_write
+from zerolab.errors import UserError
 from zerolab.evaluation.benchmarks import benchmark_names, load_benchmarks
 from zerolab.evaluation.collect import Bar, failure_lines
 from zerolab.evaluation.command import Served, recorded_at
 from zerolab.evaluation.endpoint import Endpoint, EndpointSampler
 from zerolab.evaluation.responses import Response, grade_responses, read_responses
 from zerolab.evaluation.samplers import Machine, Resolver
+from zerolab.files import check_can_write
 from zerolab.grading.extract import MODE_NAMES
 from zerolab.phrases import SCOPES, Scope
 from zerolab.rundir import OTHER_OUT, clear_errors, write_atomically

@@ -15,7 +15,8 @@ from rich.text import Text
 from zerolab.audit.certificate import COUPLED_SIZES, PASS_RATES, TRUNCATION_SIZE, Certificate, Truncation
 from zerolab.audit.checks import Audit, summary
 from zerolab.audit.enumerate import BUDGET
-from zerolab.errors import UserError, check_can_write, shorten
+from zerolab.errors import UserError
+from zerolab.files import check_can_write, shorten
 from zerolab.terminal import make_console
 
 if TYPE_CHECKING:

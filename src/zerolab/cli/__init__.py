@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 from zerolab.cli import model_commands, training_commands
 from zerolab.cli.help import GROUPS, NAMES, PROVE, example
 from zerolab.cli.list_commands import claims_app, model_app, questions_app, recipe_app
-from zerolab.errors import UserError, file_problem
+from zerolab.errors import UserError
+from zerolab.files import file_problem
 from zerolab.terminal import echo
 
 

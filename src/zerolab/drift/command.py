@@ -17,8 +17,9 @@ from zerolab.config import RunConfig
 from zerolab.drift.changes import METRICS, Change
 from zerolab.drift.first_step import DriftOptions, first_step, function_loss, objective_losses, trl_loss
 from zerolab.drift.probe import Loss, StepDrift
-from zerolab.errors import UserError, check_can_write
+from zerolab.errors import UserError
 from zerolab.evaluation.intervals import Interval
+from zerolab.files import check_can_write
 from zerolab.importing.trl_file import read_trl_file, whole_number
 from zerolab.recipes import find_recipe, load, shipped
 from zerolab.terminal import echo, make_console

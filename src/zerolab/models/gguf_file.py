@@ -6,11 +6,9 @@ folder, so nothing else in zerolab knows GGUF.
 
 import hashlib
 import json
-import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from tokenizers.processors import Sequence, TemplateProcessing
 
 from zerolab.errors import UserError
+from zerolab.files import new_folder
 
 ORIGIN_FILE = "zerolab_origin.json"  # in a converted folder: the file it was made from
 MAGIC = b"GGUF"
@@ -38,25 +37,12 @@ def convert_gguf(file: Path, folder: Path, *, name: str = "", say: Callable[[str
     say(f"dequantising {file.name} ({parameters / 1e6:.1f}M parameters, {quantisation})")
     digest = sha256_of_file(file)
     try:
-        with whole_folder(folder) as partial:
+        with new_folder(folder) as partial:
             _dequantise(file, partial)
             origin = {"file": file.name, "sha256": digest, "quantisation": quantisation, "name": name}
             (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error}") from error
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which gets its name if the block ends well, and is deleted if not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f"{folder.name}.partial-{secrets.token_hex(4)}")  # no folder that is there already
-    partial.mkdir()
-    try:
-        yield partial
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _dequantise(file: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zerolab.config import PretrainConfig, RunConfig, TextRunConfig
-from zerolab.errors import check_can_write
+from zerolab.files import check_can_write
 from zerolab.models.context import evaluation_room, piece_limit, prompt_limit
 from zerolab.plan.cost import (
     PUBLISHED_GPUS,
@@ -135,8 +135,8 @@ def published_lines(job: Job, found: Estimate) -> list[str]:
         return []
     ratio = PUBLISHED_HOURS / found.hours
     return [
-        f"published: {PUBLISHED_HOURS:g} hours (arXiv 2503.20783), {ratio:.1f} times the estimate. The estimate is",
-        "  that of a well-tuned run. The published hours include evaluations on five benchmarks; the response",
+        f"published: {PUBLISHED_HOURS:g} hours (arXiv 2503.20783), {ratio:.1f} times the estimate. The estimate",
+        "  assumes a well-tuned run. The published hours include evaluations on five benchmarks; the response",
         "  lengths and utilisations of that run are not public.",
     ]
 

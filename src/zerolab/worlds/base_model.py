@@ -152,7 +152,7 @@ def take_turn(lock: RunLock, folder: Path, name: str, force: bool) -> bool:
             said = True
             time.sleep(LOOK_SECONDS)
     if is_complete(folder) and not force:
-        shutil.rmtree(lock.folder)
+        shutil.rmtree(lock.folder, ignore_errors=True)  # its maker may have deleted it
         return False
     if force:
         for path in lock.folder.iterdir():

@@ -127,10 +127,15 @@ def simulate(
 
 
 def _advantages(rollout: Rollout, objective: Objective, setting: Setting, seed: int, step: int) -> np.ndarray:
-    reward = (rollout.solved if setting.truncation == "zero" else rollout.right).astype(np.float64)
+    reward = _verdicts(rollout, setting)
     if setting.reward == "coin":
         reward = np.random.Generator(np.random.Philox([seed, step, 1])).integers(0, 2, reward.shape).astype(float)
     return np.stack([advantages(rewards_G, objective) for rewards_G in reward])
+
+
+def _verdicts(rollout: Rollout, setting: Setting) -> np.ndarray:
+    """The reward of every response by its verdict, 0 or 1."""
+    return (rollout.solved if setting.truncation == "zero" else rollout.right).astype(np.float64)
 
 
 def _minibatches(setting: Setting, seed: int, step: int) -> list[np.ndarray]:
@@ -238,7 +243,7 @@ def loss_gradient(
 
 
 @dataclass(frozen=True)
-class Law:
+class Distribution:
     """All M responses of the policy to a question of random difficulty, with their probabilities [M]."""
 
     responses: Rollout  # [M]
@@ -250,7 +255,7 @@ class Law:
         return float((wrong * self.responses.length).sum() / wrong.sum())
 
 
-def enumerate_responses(parameters: np.ndarray, setting: Setting) -> Law:
+def enumerate_responses(parameters: np.ndarray, setting: Setting) -> Distribution:
     """The exact distribution of responses, by enumeration."""
     tails = np.arange(1, setting.budget + 1)  # the last one is every tail that is truncated
     styles = (False, True) if setting.style else (False,)
@@ -272,7 +277,7 @@ def enumerate_responses(parameters: np.ndarray, setting: Setting) -> Law:
         * np.where(mended, p_mended, 1 - p_mended)
         / LEVELS
     )
-    return Law(Rollout(level, brief, answered, answered | mended, sure, length, stopped), probability)
+    return Distribution(Rollout(level, brief, answered, answered | mended, sure, length, stopped), probability)
 
 
 def expected_step(objective: str | Objective, setting: Setting) -> np.ndarray:
@@ -285,11 +290,11 @@ def expected_step(objective: str | Objective, setting: Setting) -> np.ndarray:
     if (objective.baseline, objective.scale) != ("group_mean", "none"):
         raise UserError(f"objective {objective.name}: the expected step is known for a reward minus the group's mean")
     parameters = setting.parameters()
+    if setting.reward == "coin":  # independent of the response, so its expectation is zero
+        return np.zeros_like(parameters)
     law = enumerate_responses(parameters, setting)
     rollout, probability = law.responses, law.probability
-    reward = (rollout.solved if setting.truncation == "zero" else rollout.right).astype(np.float64)
-    if setting.reward == "coin":
-        return np.zeros_like(parameters)
+    reward = _verdicts(rollout, setting)
     mean = LEVELS * np.bincount(rollout.level, probability * reward)[rollout.level]
     weight = len(reward) * token_weights(rollout.length, objective.aggregation, setting.budget)
     weighted = (1 - 1 / setting.samples) * probability * weight * (reward - mean)

@@ -29,6 +29,7 @@ from zerolab.claims.experiments.map_conditions import (
     CONSTANT,
     CORNERS,
     DIVIDED,
+    LONGER,
     NONE,
     PAYS,
     STRONG,
@@ -37,14 +38,15 @@ from zerolab.claims.experiments.map_conditions import (
     draw,
     ends,
     growth,
+    opposite_growth,
     rank_correlation,
     setting_of,
+    sign_agreement,
 )
 from zerolab.claims.protocol import INFINITY, Cell, Factors, Plan, Protocol, Statement
 from zerolab.worlds.confidence_policy import drift_of_incorrect_length, enumerate_responses, expected_step, simulate
 
 STEPS = 1000
-LONGER = 5.0  # tokens that count as longer
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -134,6 +136,8 @@ PROTOCOL = Protocol(
             (-INFINITY, INFINITY),
             role="shown",
         ),
+        Statement("the probe has the sign of differences above 5", sign_agreement, (0, 1), role="shown", share=True),
+        Statement("1/|o| shortens, the constant lengthens: conditions", opposite_growth, (0, INFINITY), role="shown"),
     ),
     label="designed",
     replicate="seed",

@@ -62,6 +62,7 @@ def cells(plan: Plan) -> list[Cell]:
 
 def recipe(factors: Factors) -> Mapping[str, object]:
     steps, setting = plan_of(factors)
+    # Without settings that are None, so that a setting added later does not make old cells stale.
     settings = {name: value for name, value in asdict(setting).items() if value is not None}
     return {"steps": steps, **settings}
 

@@ -18,6 +18,7 @@ SIGNALS, ASSOCIATIONS, MENDINGS, TRUNCATIONS = (
     ("zero", "keep"),
 )
 NONE, STRONG, PAYS = ASSOCIATIONS[0], ASSOCIATIONS[-1], MENDINGS[-1]
+LONGER = 5.0  # tokens that count as longer
 DRAWS = 2000  # of the bootstrap over conditions
 
 
@@ -33,8 +34,6 @@ def condition(signal: float, association: float, mending: float, truncation: str
 
 
 CONDITIONS = [condition(*levels) for levels in product(SIGNALS, ASSOCIATIONS, MENDINGS, TRUNCATIONS)]
-
-
 CORNERS = [
     *(condition(signal, association, 0.0, "zero") for signal, association in ((0.5, NONE), (0.5, STRONG), (0.9, NONE))),
     condition(0.7, NONE, PAYS, "zero"),
@@ -84,6 +83,28 @@ def rank_correlation(drift: str) -> Callable[[Sequence[Row]], list[float]]:
     return values
 
 
+def sign_agreement(table: Sequence[Row]) -> list[float]:
+    """Seed by seed: of the conditions that end more than LONGER tokens apart, the share whose sign the probe has."""
+    shares = []
+    for seed in dict.fromkeys(row["seed"] for row in table):
+        points = paired_conditions(table, "drift", [seed])
+        apart = points[np.abs(points[:, 1]) > LONGER] if len(points) else points
+        if len(apart):
+            shares.append(float(np.mean(np.sign(apart[:, 0]) == np.sign(apart[:, 1]))))
+    return shares
+
+
+def opposite_growth(table: Sequence[Row]) -> list[float]:
+    """Seed by seed: the number of conditions in which 1/|o| shortens below the base and the constant lengthens."""
+    seeds = list(dict.fromkeys(row["seed"] for row in table))
+    found = []
+    for seed in seeds:
+        rows = [row for row in table if row["seed"] == seed]
+        changes = [(growth(c, DIVIDED)(rows), growth(c, CONSTANT)(rows)) for c in CONDITIONS]
+        found.append(float(sum(d[0] < -LONGER and k[0] > LONGER for d, k in changes if d and k)))
+    return found
+
+
 def bootstrap_correlation(points: np.ndarray) -> tuple[float, float, float]:
     """Spearman over conditions, with the percentile interval of a bootstrap over them."""
     from scipy.stats import spearmanr
@@ -95,8 +116,7 @@ def bootstrap_correlation(points: np.ndarray) -> tuple[float, float, float]:
 
 
 def draw(table: Sequence[Row], path: Path) -> None:
-    """The map: end differences by signal and association, a panel for each reward of length and rule of truncation;
-    beside it the probe against them."""
+    """Draw heat maps of the end differences, one for each mending and truncation, and the probe against them."""
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(12.6, 5.6), layout="constrained")
